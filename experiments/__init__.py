@@ -1,0 +1,1 @@
+"""One module per question: claim, command, runtime, expected numbers."""

@@ -1,0 +1,1 @@
+"""Differentiable RL maths: returns, advantages, planning, shaping."""

@@ -1,0 +1,85 @@
+"""Masked sums and means, log-prob gathering, packing arithmetic, shape checks."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from irl_jax.types import InputError, safe_divide
+
+
+def masked_sum(x: Array, mask: Array, axis: int | tuple[int, ...] | None = None) -> Array:
+    """Σ x where mask, f32; what lies outside the mask may be NaN.
+
+    Args:
+        x: f32[...].
+        mask: bool[...], same shape.
+        axis: axes to reduce; all of them by default.
+    """
+    return jnp.where(mask, x, 0.0).sum(axis)
+
+
+def masked_mean(x: Array, mask: Array, axis: int | tuple[int, ...] | None = None) -> Array:
+    """Mean of x where mask, f32; 0 where the mask is empty.
+
+    Args:
+        x: f32[...].
+        mask: bool[...], same shape.
+        axis: axes to reduce; all of them by default.
+    """
+    return safe_divide(masked_sum(x, mask, axis), mask.sum(axis).astype(x.dtype))
+
+
+def last_index(mask: Array) -> Array:
+    """Index of the last true element on the last axis, i32[...]; -1 if none."""
+    t = mask.shape[-1]
+    return jnp.max(jnp.where(mask, jnp.arange(t), -1), axis=-1)
+
+
+def gather_logp(logits: Array, tokens: Array) -> Array:
+    """log softmax(logits)[tokens], in f32.
+
+    Args:
+        logits: f[..., V].
+        tokens: i32[...].
+
+    Returns:
+        f32[...], nats.
+    """
+    logits = logits.astype(jnp.float32)
+    picked = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
+    return picked - jax.nn.logsumexp(logits, axis=-1)
+
+
+def segment_positions(segment: Array) -> Array:
+    """Position of each token inside its segment, i32[B, T].
+
+    Args:
+        segment: i32[B, T], runs of equal numbers; 0 is padding.
+
+    Example:
+        >>> segment_positions(jnp.array([[1, 1, 2, 2, 2, 0]]))[0].tolist()
+        [0, 1, 0, 1, 2, 0]
+    """
+    index = jnp.arange(segment.shape[-1])
+    starts = jnp.concatenate(
+        [jnp.ones_like(segment[:, :1], bool), segment[:, 1:] != segment[:, :-1]], axis=1
+    )
+    return index - jax.lax.cummax(jnp.where(starts, index, 0), axis=1)
+
+
+def check_shape(name: str, x: Array, shape: tuple[int | None, ...]) -> None:
+    """Raises `InputError` unless x has this shape (None stands for any size)."""
+    actual = jnp.shape(x)
+    if len(actual) != len(shape) or any(
+        want is not None and want != got for want, got in zip(shape, actual, strict=True)
+    ):
+        want = ", ".join("_" if n is None else str(n) for n in shape)
+        raise InputError(f"{name}: expected shape [{want}], got {list(actual)}")
+
+
+def check_float(name: str, x: Array) -> None:
+    """Raises `InputError` unless x is a floating-point array."""
+    if not jnp.issubdtype(jnp.result_type(x), jnp.floating):
+        raise InputError(f"{name}: expected a floating dtype, got {jnp.result_type(x)}")

@@ -1,0 +1,1 @@
+"""Decoder, heads, LoRA, sharding rules, pretrained import and export."""

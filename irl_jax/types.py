@@ -1,0 +1,178 @@
+"""The nouns: batches of trajectories, losses, and the one error a user sees.
+
+A language model is an MDP without a reward (MDP\\R): the state is the context,
+the action is the next token, the transition is concatenation. A batch therefore
+holds a `context` and the `action`s taken in it, for a language model and for a
+control task alike, and a loss only ever reads `f32[..., T]` arrays over them.
+
+Reference: Sun & van der Schaar 2025, "Inverse Reinforcement Learning Meets
+Large Language Model Post-Training", arXiv 2507.13158, section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+PyTree = Any
+
+
+class InputError(ValueError):
+    """Something the user can mend: a file, a field, a flag, a shape.
+
+    The message is one line that names the place and the fix. Command lines
+    print it alone and exit with status 2.
+    """
+
+
+@flax.struct.dataclass
+class Prompt:
+    """The context of a language model's completions.
+
+    Attributes:
+        tokens: i32[B, P], left-padded, so that every prompt ends at column P - 1.
+        mask: bool[B, P], true on tokens of the prompt.
+    """
+
+    tokens: Array
+    mask: Array
+
+
+@flax.struct.dataclass
+class Trajectory:
+    """Trajectories and the policy that took them.
+
+    Attributes:
+        context: `Prompt` of B rows (language model), or f32[B, T, ...]
+            observations (control).
+        action: i32[B, T] tokens or discrete actions, or f32[B, T, A];
+            right-padded.
+        mask: bool[B, T], true on actions that were taken.
+        logp: f32[B, T], log-probs of the actions under the behaviour policy
+            (nats).
+        reward: f32[B, T], reward of each action.
+        terminated: bool[B], true if the episode reached its end (EOS, terminal
+            state), false if it was cut at T.
+    """
+
+    context: Any
+    action: Array
+    mask: Array
+    logp: Array
+    reward: Array
+    terminated: Array
+
+
+@flax.struct.dataclass
+class Demonstration:
+    """Sequences to imitate; several may be packed into a row.
+
+    Attributes:
+        tokens: i32[B, T], prompts and completions.
+        mask: bool[B, T], true on the tokens to be predicted (the completions).
+        segment: i32[B, T], 1, 2, ... for the sequences packed into a row, 0 on
+            padding. Attention and positions never cross a segment.
+    """
+
+    tokens: Array
+    mask: Array
+    segment: Array
+
+
+@flax.struct.dataclass
+class Preference:
+    """Pairs of completions of one prompt, the preferred one first.
+
+    Attributes:
+        context: `Prompt` of B rows, shared by the two sides.
+        action: i32[B, 2, T], right-padded; index 0 is chosen, 1 is rejected.
+        mask: bool[B, 2, T].
+        margin: f32[B], by how much chosen was rated above rejected (0 where
+            unknown).
+        weight: f32[B], weight of the pair; 0 on padding rows.
+    """
+
+    context: Any
+    action: Array
+    mask: Array
+    margin: Array
+    weight: Array
+
+
+@flax.struct.dataclass
+class Group:
+    """K completions of each prompt, sampled and rewarded.
+
+    Attributes:
+        context: `Prompt` of B rows, shared by the K completions of a row.
+        action: i32[B, K, T], right-padded.
+        mask: bool[B, K, T].
+        logp: f32[B, K, T], behaviour log-probs (nats).
+        reward: f32[B, K], reward of a whole completion.
+        terminated: bool[B, K], true if the completion ended with EOS.
+    """
+
+    context: Any
+    action: Array
+    mask: Array
+    logp: Array
+    reward: Array
+    terminated: Array
+
+    def flatten(self) -> Trajectory:
+        """The same B * K completions as a `Trajectory`, the context repeated.
+
+        The reward of a completion falls on its last token.
+        """
+        b, k, t = self.action.shape
+        last = jnp.arange(t) == (self.mask.sum(-1, keepdims=True) - 1)
+        reward = jnp.where(last, self.reward[..., None], 0.0)
+        merge = lambda x: x.reshape(b * k, *x.shape[2:])
+        return Trajectory(
+            context=jax.tree.map(lambda x: jnp.repeat(x, k, axis=0), self.context),
+            action=merge(self.action),
+            mask=merge(self.mask),
+            logp=merge(self.logp),
+            reward=merge(reward),
+            terminated=merge(self.terminated),
+        )
+
+
+Metrics = dict[str, tuple[Array, Array]]  # name -> (weighted sum, weight)
+
+
+@flax.struct.dataclass
+class Loss:
+    """A loss before its mean is taken.
+
+    Sums and weights add over micro-batches, devices and processes, so the mean
+    of the whole batch is exact however the batch was split.
+
+    Attributes:
+        total: f32[], sum of weight * loss; what is differentiated.
+        weight: f32[], sum of weights; does not depend on parameters.
+        metrics: name -> (weighted sum f32[], weight f32[]).
+    """
+
+    total: Array
+    weight: Array
+    metrics: Metrics
+
+    @property
+    def mean(self) -> Array:
+        """total / weight, f32[]; 0 where the weight is 0."""
+        return safe_divide(self.total, self.weight)
+
+
+def safe_divide(total: Array, weight: Array) -> Array:
+    """total / weight, and 0 (with a zero gradient) where weight is 0."""
+    return jnp.where(weight > 0, total / jnp.where(weight > 0, weight, 1.0), 0.0)
+
+
+# params, batch, key, *frozen parameters -> Loss
+Objective = Callable[..., Loss]

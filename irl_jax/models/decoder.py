@@ -1,0 +1,406 @@
+"""A Llama-family decoder: GQA, RoPE, RMSNorm, SwiGLU; scan over layers; shared prompts.
+
+`forward` serves four uses with one code path:
+
+- teacher forcing on whole sequences `i32[B, S]`, packed (`segment`) or padded (`mask`);
+- prefill: the same call, whose second result is the keys and values of the prompts;
+- scoring K completions `i32[B, K, S]` of each prompt (`prefix`): the prompt is
+  encoded once, every completion attends to its keys and values, nothing is repeated;
+- decoding, through `decode_step`, which writes one token into a cache in place.
+
+Inside, attention is laid out as [B, KV heads, K, query heads per KV head, S, H], so
+that a completion's own keys and its prompt's keys are both plain batched matmuls.
+
+Reference: Touvron et al. 2023, "LLaMA", arXiv 2302.13971; Ainslie et al. 2023,
+"GQA", arXiv 2305.13245; Su et al. 2021, "RoFormer" (RoPE), arXiv 2104.09864;
+Shazeer 2020, "GLU Variants", arXiv 2002.05202; Zhang & Sennrich 2019 (RMSNorm),
+arXiv 1910.07467.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.sharding import PartitionSpec as P
+
+from irl_jax.masking import segment_positions
+from irl_jax.models.sharding import constrain
+from irl_jax.types import InputError, PyTree
+
+NEGATIVE = -1e30  # added to masked scores; finite, so that an empty row stays finite
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """Frequency scaling of Llama 3.1 (Grattafiori et al. 2024, arXiv 2407.21783)."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_max_positions: int
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """The shape of a decoder.
+
+    Attributes:
+        vocab_size: V.
+        d_model: D, width of the residual stream.
+        n_layers: L.
+        n_heads: query heads.
+        n_kv_heads: key and value heads; divides `n_heads`.
+        head_dim: H, even.
+        d_ff: F, width of the gated MLP.
+        max_positions: context length in tokens.
+        rope_theta: base of the rotary frequencies.
+        rope_scaling: Llama 3.1 frequency scaling, if any.
+        norm_eps: epsilon of RMSNorm.
+        tie_embeddings: whether the unembedding is the embedding.
+        attention_bias: whether q, k and v have a bias (Qwen2).
+        remat: recompute each block in the backward pass.
+        dtype: compute dtype of the blocks; parameters and log-probs stay f32.
+    """
+
+    vocab_size: int
+    d_model: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    d_ff: int
+    max_positions: int
+    rope_theta: float = 10_000.0
+    rope_scaling: RopeScaling | None = None
+    norm_eps: float = 1e-5
+    tie_embeddings: bool = True
+    attention_bias: bool = False
+    remat: bool = False
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        """Checks that the heads fit.
+
+        Raises:
+            InputError: if `n_kv_heads` does not divide `n_heads` or `head_dim` is odd.
+        """
+        if self.n_heads % self.n_kv_heads:
+            raise InputError(
+                f"n_kv_heads: {self.n_kv_heads} does not divide n_heads {self.n_heads}"
+            )
+        if self.head_dim % 2:
+            raise InputError(f"head_dim: RoPE needs an even size, got {self.head_dim}")
+
+
+@flax.struct.dataclass
+class KV:
+    """Keys and values of B prompts.
+
+    Attributes:
+        k: f[L, B, KV, P, H], rotated.
+        v: f[L, B, KV, P, H].
+        mask: bool[B, P], which columns hold tokens.
+    """
+
+    k: Array
+    v: Array
+    mask: Array
+
+
+def rope_table(config: DecoderConfig, positions: Array) -> tuple[Array, Array]:
+    """cos and sin of the rotary angles, f32[..., H / 2].
+
+    Args:
+        config: for theta, H and the scaling.
+        positions: i32[...].
+    """
+    half = config.head_dim // 2
+    freq = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    if config.rope_scaling is not None:
+        s = config.rope_scaling
+        rotations = s.original_max_positions * freq / (2 * math.pi)
+        smooth = (rotations - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor)
+        smooth = jnp.clip(smooth, 0.0, 1.0)
+        freq = (1 - smooth) * freq / s.factor + smooth * freq
+    angle = positions[..., None].astype(jnp.float32) * freq
+    return jnp.cos(angle), jnp.sin(angle)
+
+
+def rotate(x: Array, cos: Array, sin: Array) -> Array:
+    """Rotates (x[i], x[i + H/2]) by the angle of frequency i; x is f[..., heads, H]."""
+    x1, x2 = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    cos, sin = cos[..., None, :], sin[..., None, :]
+    return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], -1).astype(x.dtype)
+
+
+def attend(q: Array, keys: list[Array], values: list[Array], masks: list[Array]) -> Array:
+    """softmax(q·kᵀ / √H)·v over the union of several sets of keys.
+
+    Args:
+        q: f[B, G, K, R, S, H]: G key heads, R query heads for each.
+        keys: each f[B, G, K, T, H], or f[B, G, T, H] if shared by the K.
+        values: like `keys`.
+        masks: bool, broadcastable to [B, 1, K, 1, S, T]; true where attended.
+
+    Returns:
+        f[B, G, K, R, S, H].
+    """
+    scores = []
+    for k, mask in zip(keys, masks, strict=True):
+        shape = "bgth" if k.ndim == 4 else "bgkth"
+        score = jnp.einsum(f"bgkrsh,{shape}->bgkrst", q, k, preferred_element_type=jnp.float32)
+        scores.append(jnp.where(mask, score / math.sqrt(q.shape[-1]), NEGATIVE))
+    prob = jax.nn.softmax(jnp.concatenate(scores, -1), axis=-1).astype(q.dtype)
+    out, start = jnp.zeros_like(q), 0
+    for v in values:
+        part = jax.lax.slice_in_dim(prob, start, start + v.shape[-2], axis=-1)
+        shape = "bgth" if v.ndim == 4 else "bgkth"
+        out += jnp.einsum(f"bgkrst,{shape}->bgkrsh", part, v)
+        start += v.shape[-2]
+    return out
+
+
+class Linear(nn.Module):
+    """x W (+ b), plus (x A) B where LoRA leaves stand beside the kernel."""
+
+    features: int
+    use_bias: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """f[..., D_in] -> f[..., features]."""
+        init = nn.initializers.normal(0.02)
+        kernel = self.param("kernel", init, (x.shape[-1], self.features))
+        y = x @ kernel.astype(x.dtype)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,))
+            y += bias.astype(x.dtype)
+        if self.has_variable("params", "lora_a"):
+            a = self.get_variable("params", "lora_a").astype(x.dtype)
+            b = self.get_variable("params", "lora_b").astype(x.dtype)
+            y += (x @ a) @ b
+        return y
+
+
+class RMSNorm(nn.Module):
+    """x / √(mean x² + ε) · scale, in f32."""
+
+    eps: float
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """f[..., D] -> f[..., D]."""
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        y = x.astype(jnp.float32)
+        y *= jax.lax.rsqrt(jnp.mean(y * y, -1, keepdims=True) + self.eps)
+        return (y * scale).astype(x.dtype)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention over a sequence's own keys and those of its prompt."""
+
+    config: DecoderConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Array,
+        rope: tuple[Array, Array],
+        masks: list[Array],
+        prefix: tuple[Array, Array] | None,
+        cache: tuple[Array, Array, Array] | None,
+    ) -> tuple[Array, tuple[Array, Array]]:
+        """f[B, K, S, D] -> f[B, K, S, D] and the own keys and values f[B, G, K, T, H]."""
+        c = self.config
+        b, k, s, _ = x.shape
+        groups, per_group = c.n_kv_heads, c.n_heads // c.n_kv_heads
+        project = lambda name, heads: Linear(heads * c.head_dim, c.attention_bias, name=name)(
+            x
+        ).reshape(b, k, s, heads, c.head_dim)
+        query = rotate(project("q", c.n_heads), *rope)
+        query = query.reshape(b, k, s, groups, per_group, c.head_dim).transpose(0, 3, 1, 4, 2, 5)
+        key = rotate(project("k", groups), *rope).transpose(0, 3, 1, 2, 4)
+        value = project("v", groups).transpose(0, 3, 1, 2, 4)
+        if cache is not None:
+            cached_key, cached_value, index = cache
+            key = jax.lax.dynamic_update_slice_in_dim(cached_key, key, index, axis=3)
+            value = jax.lax.dynamic_update_slice_in_dim(cached_value, value, index, axis=3)
+        keys, values = [key], [value]
+        if prefix is not None:
+            keys, values = [prefix[0], key], [prefix[1], value]
+        out = attend(query, keys, values, masks)
+        out = out.transpose(0, 2, 4, 1, 3, 5).reshape(b, k, s, c.n_heads * c.head_dim)
+        return Linear(c.d_model, name="o")(out), (key, value)
+
+
+class MLP(nn.Module):
+    """(silu(x W_gate) · x W_up) W_down."""
+
+    config: DecoderConfig
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """f[..., D] -> f[..., D]."""
+        gate = Linear(self.config.d_ff, name="gate")(x)
+        up = Linear(self.config.d_ff, name="up")(x)
+        return Linear(self.config.d_model, name="down")(nn.silu(gate) * up)
+
+
+class Block(nn.Module):
+    """One layer: pre-norm attention and pre-norm MLP."""
+
+    config: DecoderConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Array,
+        prefix: tuple[Array, Array] | None,
+        rope: tuple[Array, Array],
+        masks: list[Array],
+        cache: tuple[Array, Array, Array] | None = None,
+    ) -> tuple[Array, tuple[Array, Array]]:
+        """f[B, K, S, D] -> f[B, K, S, D] and the layer's own keys and values."""
+        c = self.config
+        x = constrain(x, P(("data", "fsdp")))
+        normed = RMSNorm(c.norm_eps, name="attn_norm")(x)
+        out, kv = Attention(c, name="attn")(normed, rope, masks, prefix, cache)
+        x = x + out
+        x = x + MLP(c, name="mlp")(RMSNorm(c.norm_eps, name="mlp_norm")(x))
+        return x, kv
+
+
+class Layers(nn.Module):
+    """L blocks as one `lax.scan`: compile time and code size do not grow with L."""
+
+    config: DecoderConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Array,
+        prefix: tuple[Array, Array] | None,
+        rope: tuple[Array, Array],
+        masks: list[Array],
+    ) -> tuple[Array, tuple[Array, Array]]:
+        """f[B, K, S, D] -> f[B, K, S, D] and keys and values f[L, B, G, K, S, H]."""
+        block = nn.remat(Block, prevent_cse=False) if self.config.remat else Block
+        scanned = nn.scan(
+            block,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=(0, nn.broadcast, nn.broadcast),
+            length=self.config.n_layers,
+        )
+        return scanned(self.config, name="layers")(x, prefix, rope, masks)
+
+
+def init_params(config: DecoderConfig, key: Array) -> PyTree:
+    """Random parameters, nested dict of f32; N(0, 0.02²) kernels, as GPT-2's.
+
+    Args:
+        config: the shape.
+        key: typed PRNG key.
+    """
+    embed_key, layers_key, unembed_key = jax.random.split(key, 3)
+    x = jnp.zeros((1, 1, 1, config.d_model))
+    rope = rope_table(config, jnp.zeros((1, 1, 1), jnp.int32))
+    layers = Layers(config).init(layers_key, x, None, rope, [jnp.ones((1, 1, 1, 1, 1, 1), bool)])
+    normal = lambda k, shape: 0.02 * jax.random.normal(k, shape, jnp.float32)
+    params: dict[str, Any] = {
+        "embed": {"embedding": normal(embed_key, (config.vocab_size, config.d_model))},
+        "layers": layers["params"]["layers"],
+        "final_norm": {"scale": jnp.ones(config.d_model)},
+    }
+    if not config.tie_embeddings:
+        params["unembed"] = {"kernel": normal(unembed_key, (config.d_model, config.vocab_size))}
+    return params
+
+
+def embed(config: DecoderConfig, params: PyTree, tokens: Array) -> Array:
+    """Rows of the embedding, f[..., D] in the compute dtype."""
+    return params["embed"]["embedding"][tokens].astype(config.dtype)
+
+
+def final_norm(config: DecoderConfig, params: PyTree, x: Array) -> Array:
+    """RMSNorm before the unembedding, f[..., D] -> f[..., D]."""
+    return RMSNorm(config.norm_eps).apply({"params": params["final_norm"]}, x)
+
+
+def logits(config: DecoderConfig, params: PyTree, hidden: Array) -> Array:
+    """Next-token logits, f32[..., V].
+
+    Args:
+        config: for `tie_embeddings`.
+        params: parameters of the decoder.
+        hidden: f[..., D], as `forward` returns it.
+    """
+    if config.tie_embeddings:
+        kernel = params["embed"]["embedding"].T
+    else:
+        kernel = params["unembed"]["kernel"]
+    return jnp.matmul(hidden, kernel.astype(hidden.dtype), preferred_element_type=jnp.float32)
+
+
+def forward(
+    config: DecoderConfig,
+    params: PyTree,
+    tokens: Array,
+    *,
+    mask: Array | None = None,
+    segment: Array | None = None,
+    prefix: KV | None = None,
+) -> tuple[Array, KV]:
+    """Hidden states of every token, after the final norm.
+
+    Args:
+        config: the shape.
+        params: nested dict of f32, layers stacked on a leading axis.
+        tokens: i32[B, S]; with `prefix`, i32[B, K, S]: K continuations of each prompt.
+        mask: bool, like `tokens`: which are tokens; left- or right-padding. All by default.
+        segment: i32[B, S]: sequences packed into a row; 0 is padding. Not with
+            `mask` or `prefix`.
+        prefix: keys and values of B prompts.
+
+    Returns:
+        f[B, (K,) S, D], and the keys and values of the tokens themselves (only
+        without `prefix`; with it, of the first continuation).
+
+    Raises:
+        InputError: if S exceeds the context of the model.
+    """
+    tokens_3d = tokens if prefix is not None else tokens[:, None]
+    b, k, s = tokens_3d.shape
+    if s > config.max_positions:
+        raise InputError(
+            f"tokens: {s} columns exceed the model's context of {config.max_positions}; truncate"
+        )
+    if segment is not None:
+        valid = segment != 0
+        positions = segment_positions(segment)[:, None]
+        same = (segment[:, :, None] == segment[:, None, :])[:, None]
+    else:
+        valid = jnp.ones(tokens.shape, bool) if mask is None else mask
+        positions = jnp.maximum(jnp.cumsum(valid, -1) - 1, 0).reshape(b, k, s)
+        same = True
+    key_valid = valid.reshape(b, k, 1, s)
+    own = (jnp.tri(s, dtype=bool) & key_valid & same)[:, None, :, None]
+    masks, prefix_kv = [own], None
+    if prefix is not None:
+        positions = positions + prefix.mask.sum(-1)[:, None, None]
+        masks = [prefix.mask[:, None, None, None, None, :], own]
+        prefix_kv = (prefix.k, prefix.v)
+    x = embed(config, params, tokens_3d)
+    rope = rope_table(config, positions)
+    x, (keys, values) = Layers(config).apply(
+        {"params": {"layers": params["layers"]}}, x, prefix_kv, rope, masks
+    )
+    hidden = final_norm(config, params, x).reshape(*tokens.shape, config.d_model)
+    return hidden, KV(keys[:, :, :, 0], values[:, :, :, 0], valid.reshape(b, k, s)[:, 0])

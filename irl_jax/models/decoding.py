@@ -1,0 +1,84 @@
+"""One token at a time through the decoder, with a cache that is updated in place.
+
+Training scans over stacked layers; here the layers are unrolled. A scan would copy
+every layer's weights and cache out of their stacks at each token, which costs as
+much as the layer itself when the batch is small.
+"""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from irl_jax.models.decoder import KV, Block, DecoderConfig, embed, final_norm, rope_table
+from irl_jax.types import PyTree
+
+
+@flax.struct.dataclass
+class Cache:
+    """Keys and values of K continuations of each of B prompts, a tuple entry a layer.
+
+    Attributes:
+        k: L of f[B, KV, K, T, H], rotated; filled up to the current column.
+        v: L of f[B, KV, K, T, H].
+    """
+
+    k: tuple[Array, ...]
+    v: tuple[Array, ...]
+
+
+def init_cache(config: DecoderConfig, batch: int, k: int, length: int) -> Cache:
+    """An empty cache for `length` new tokens of `batch` * `k` continuations."""
+    shape = (batch, config.n_kv_heads, k, length, config.head_dim)
+    zeros = lambda: tuple(jnp.zeros(shape, config.dtype) for _ in range(config.n_layers))
+    return Cache(zeros(), zeros())
+
+
+def unstack(tree: PyTree, n_layers: int) -> list[PyTree]:
+    """[L, ...] leaves -> a list of L trees; do it once, outside the decoding loop."""
+    return [jax.tree.map(lambda x, i=i: x[i], tree) for i in range(n_layers)]
+
+
+def decode_step(
+    config: DecoderConfig,
+    params: PyTree,
+    layers: list[PyTree],
+    tokens: Array,
+    index: Array,
+    prefix: list[KV],
+    cache: Cache,
+) -> tuple[Array, Cache]:
+    """Hidden states of the tokens at column `index` of every continuation.
+
+    Args:
+        config: the shape.
+        params: parameters; only the embedding and the final norm are read.
+        layers: the L blocks, from `unstack(params["layers"], L)`.
+        tokens: i32[B, K], the tokens at column `index`.
+        index: i32[], how many tokens of each continuation are in the cache.
+        prefix: the L layers of the prompts' keys and values, each f[B, KV, P, H].
+        cache: the continuations' keys and values; donated by the caller's loop.
+
+    Returns:
+        f[B, K, D] after the final norm, and the cache with column `index` filled.
+    """
+    prompt_mask = prefix[0].mask
+    length = cache.k[0].shape[3]
+    masks = [
+        prompt_mask[:, None, None, None, None, :],
+        (jnp.arange(length) <= index)[None, None, None, None, None, :],
+    ]
+    positions = prompt_mask.sum(-1)[:, None, None] + index
+    rope = rope_table(config, jnp.broadcast_to(positions, (*tokens.shape, 1)))
+    x = embed(config, params, tokens[..., None])
+    keys, values = [], []
+    for layer, own_prefix, k, v in zip(layers, prefix, cache.k, cache.v, strict=True):
+        x, (key, value) = Block(config).apply(
+            {"params": layer}, x, (own_prefix.k, own_prefix.v), rope, masks, (k, v, index)
+        )
+        keys.append(key)
+        values.append(value)
+    hidden = final_norm(config, params, x)[..., 0, :]
+    return hidden, Cache(tuple(keys), tuple(values))

@@ -1,0 +1,103 @@
+"""Log-probs of given tokens, without ever holding [B, T, V] in f32."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from irl_jax.masking import gather_logp
+from irl_jax.models.decoder import DecoderConfig, forward, logits
+from irl_jax.types import Prompt, PyTree
+
+CHUNK = 512  # tokens whose logits exist at a time: 100 MB at V = 49,152
+
+
+def token_logp(
+    config: DecoderConfig,
+    params: PyTree,
+    hidden: Array,
+    tokens: Array,
+    *,
+    temperature: float = 1.0,
+) -> Array:
+    """log softmax(logits(hidden) / temperature)[tokens].
+
+    The vocabulary projection runs over `CHUNK` tokens at a time and is recomputed
+    in the backward pass.
+
+    Args:
+        config: the shape.
+        params: parameters of the decoder.
+        hidden: f[..., D], the states that predict `tokens`.
+        tokens: i32[...].
+        temperature: divides the logits.
+
+    Returns:
+        f32[...], nats.
+    """
+    shape, d = tokens.shape, hidden.shape[-1]
+    n = tokens.size
+    chunk = min(CHUNK, n)
+    pad = -n % chunk
+
+    @jax.checkpoint
+    def one(args: tuple[Array, Array]) -> Array:
+        states, targets = args
+        return gather_logp(logits(config, params, states) / temperature, targets)
+
+    states = jnp.pad(hidden.reshape(n, d), ((0, pad), (0, 0))).reshape(-1, chunk, d)
+    targets = jnp.pad(tokens.reshape(n), (0, pad)).reshape(-1, chunk)
+    return jax.lax.map(one, (states, targets)).reshape(-1)[:n].reshape(shape)
+
+
+def completion_logp(
+    config: DecoderConfig,
+    params: PyTree,
+    context: Prompt,
+    action: Array,
+    *,
+    temperature: float = 1.0,
+) -> tuple[Array, Array]:
+    """log π(action[t] | context, action[<t]) of K completions of each prompt.
+
+    Each prompt is encoded once; only completion tokens meet the vocabulary.
+
+    Args:
+        config: the shape.
+        params: parameters of the decoder.
+        context: `Prompt` of B rows.
+        action: i32[B, K, T], right-padded.
+        temperature: divides the logits, as when the completions were sampled.
+
+    Returns:
+        f32[B, K, T] log-probs (nats; arbitrary on padding) and f[B, K, T, D], the
+        hidden state at each completion token.
+    """
+    b, k, _ = action.shape
+    before, prefix = forward(config, params, context.tokens, mask=context.mask)
+    hidden, _ = forward(config, params, action, prefix=prefix)
+    first = jnp.broadcast_to(before[:, None, -1:], (b, k, 1, before.shape[-1]))
+    predicting = jnp.concatenate([first, hidden[:, :, :-1]], axis=2)
+    return token_logp(config, params, predicting, action, temperature=temperature), hidden
+
+
+def sequence_logp(
+    config: DecoderConfig, params: PyTree, tokens: Array, segment: Array
+) -> tuple[Array, Array]:
+    """log π(tokens[t] | earlier tokens of its segment).
+
+    Args:
+        config: the shape.
+        params: parameters of the decoder.
+        tokens: i32[B, T].
+        segment: i32[B, T], 0 on padding.
+
+    Returns:
+        f32[B, T] log-probs (nats), 0 on padding and on the first token of a segment,
+        which nothing predicts; and the hidden states f[B, T, D].
+    """
+    hidden, _ = forward(config, params, tokens, segment=segment)
+    logp = token_logp(config, params, hidden[:, :-1], tokens[:, 1:])
+    continues = (segment[:, 1:] == segment[:, :-1]) & (segment[:, 1:] != 0)
+    return jnp.pad(jnp.where(continues, logp, 0.0), ((0, 0), (1, 0))), hidden

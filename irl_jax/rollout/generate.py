@@ -1,0 +1,101 @@
+"""Batched sampling of K completions of each prompt, with a KV cache, in one jit."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from irl_jax.models.decoder import KV, DecoderConfig, forward, logits
+from irl_jax.models.decoding import decode_step, init_cache, unstack
+from irl_jax.rollout.sampling import Sampling, draw
+from irl_jax.types import Group, InputError, Prompt, PyTree
+
+
+@partial(
+    jax.jit, static_argnames=("config", "completions", "max_new_tokens", "sampling", "eos_ids")
+)
+def generate(
+    config: DecoderConfig,
+    params: PyTree,
+    context: Prompt,
+    key: Array,
+    *,
+    completions: int,
+    max_new_tokens: int,
+    sampling: Sampling,
+    eos_ids: tuple[int, ...],
+) -> Group:
+    """Samples completions until each has ended with EOS or has `max_new_tokens` tokens.
+
+    A prompt is encoded once; its completions attend to the same keys and values.
+    The loop stops as soon as every completion has ended.
+
+    Args:
+        config: the shape.
+        params: parameters of the decoder (LoRA merged).
+        context: `Prompt` of B rows.
+        key: typed PRNG key.
+        completions: K, completions of each prompt.
+        max_new_tokens: T.
+        sampling: temperature, top-k, top-p.
+        eos_ids: tokens that end a completion; the EOS belongs to it.
+
+    Returns:
+        `Group` of B x K, T: after the end of a completion its tokens are
+        `eos_ids[0]` with the mask false. `logp` is the log-prob under the distribution
+        drawn from, temperature and truncation included. `reward` is zero.
+
+    Raises:
+        InputError: if prompt and completion exceed the context of the model.
+    """
+    b, p = context.tokens.shape
+    if p + max_new_tokens > config.max_positions:
+        raise InputError(
+            f"max_new_tokens: {p} prompt columns + {max_new_tokens} exceed the model's context "
+            f"of {config.max_positions}; shorten one of them"
+        )
+    hidden, kv = forward(config, params, context.tokens, mask=context.mask)
+    prefix = [KV(kv.k[i], kv.v[i], kv.mask) for i in range(config.n_layers)]
+    layers = unstack(params["layers"], config.n_layers)
+    eos = jnp.asarray(eos_ids, jnp.int32)
+    shape = (b, completions, max_new_tokens)
+
+    def sample(index: Array, hidden: Array, group: Group) -> Group:
+        """Draws column `index` of the completions that have not ended."""
+        scores = logits(config, params, hidden)
+        token, logp = draw(jax.random.fold_in(key, index), scores, sampling)
+        alive = ~group.terminated
+        token = jnp.where(alive, token, eos[0])
+        return group.replace(
+            action=group.action.at[..., index].set(token),
+            mask=group.mask.at[..., index].set(alive),
+            logp=group.logp.at[..., index].set(jnp.where(alive, logp, 0.0)),
+            terminated=group.terminated | (alive & jnp.isin(token, eos)),
+        )
+
+    def unfinished(carry: tuple) -> Array:
+        index, group, _ = carry
+        return (index < max_new_tokens) & ~group.terminated.all()
+
+    def extend(carry: tuple) -> tuple:
+        index, group, cache = carry
+        token = jax.lax.dynamic_index_in_dim(group.action, index - 1, axis=-1, keepdims=False)
+        hidden, cache = decode_step(config, params, layers, token, index - 1, prefix, cache)
+        return index + 1, sample(index, hidden, group), cache
+
+    group = Group(
+        context=context,
+        action=jnp.full(shape, eos[0]),
+        mask=jnp.zeros(shape, bool),
+        logp=jnp.zeros(shape, jnp.float32),
+        reward=jnp.zeros(shape[:2], jnp.float32),
+        terminated=jnp.zeros(shape[:2], bool),
+    )
+    last = jnp.broadcast_to(hidden[:, None, -1], (b, completions, hidden.shape[-1]))
+    group = sample(jnp.int32(0), last, group)
+    cache = init_cache(config, b, completions, max_new_tokens)
+    _, group, _ = jax.lax.while_loop(unfinished, extend, (jnp.int32(1), group, cache))
+    return group

@@ -1,0 +1,133 @@
+"""Drawing tokens: temperature, top-k, top-p, and the log-prob of what was drawn.
+
+Both truncations are thresholds on the logits, found by bisecting the 32 bits of a
+float instead of sorting the vocabulary; a token is drawn by inverting the CDF in two
+levels (block, then token) with one uniform number, instead of one Gumbel number for
+every entry of the vocabulary. Both are several times cheaper at V = 49,152.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from irl_jax.types import InputError
+
+BLOCK = 256  # tokens in a block of the two-level CDF
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn.
+
+    Attributes:
+        temperature: divides the logits; 0 takes the likeliest token.
+        top_k: keep the k likeliest tokens; 0 keeps all.
+        top_p: then keep the likeliest tokens that together reach this probability
+            (Holtzman et al. 2019, arXiv 1904.09751); 1 keeps all. Tokens tied with
+            the last one kept are kept too.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Checks the ranges.
+
+        Raises:
+            InputError: naming the field that is out of range.
+        """
+        if self.temperature < 0:
+            raise InputError(f"temperature: must be at least 0, got {self.temperature}")
+        if self.top_k < 0:
+            raise InputError(f"top_k: must be at least 0 (0 keeps all), got {self.top_k}")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"top_p: must be in (0, 1], got {self.top_p}")
+
+
+def _bisect(x: Array, enough: Callable[[Array], Array]) -> Array:
+    """Largest float t per row such that enough(x >= t); enough holds at t = -inf.
+
+    Floats are compared through the integers that have the same order.
+    """
+    to_float = lambda i: jax.lax.bitcast_convert_type(
+        jnp.where(i < 0, i ^ jnp.int32(0x7FFFFFFF), i), jnp.float32
+    )
+    lowest = jnp.full(x.shape[:-1], -0x7F800001, jnp.int32)  # -inf
+    highest = jnp.full(x.shape[:-1], 0x7F800000, jnp.int32)  # +inf
+
+    def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bounds
+        middle = (low >> 1) + (high >> 1) + (low & high & 1)
+        good = enough(x >= to_float(middle)[..., None])
+        return jnp.where(good, middle, low), jnp.where(good, high, middle)
+
+    low, _ = jax.lax.fori_loop(0, 32, halve, (lowest, highest))
+    return to_float(low)
+
+
+def truncate(logits: Array, sampling: Sampling) -> Array:
+    """Logits of the sampling distribution: divided by the temperature, truncated to -inf.
+
+    Args:
+        logits: f32[..., V], finite.
+        sampling: with temperature > 0.
+
+    Returns:
+        f32[..., V]; -inf on tokens that cannot be drawn.
+    """
+    x = logits / sampling.temperature
+    if 0 < sampling.top_k < x.shape[-1]:
+        t = _bisect(x, lambda keep: keep.sum(-1) >= sampling.top_k)
+        x = jnp.where(x >= t[..., None], x, -jnp.inf)
+    if sampling.top_p < 1:
+        p = jax.nn.softmax(x, axis=-1)
+        t = _bisect(x, lambda keep: jnp.where(keep, p, 0.0).sum(-1) >= sampling.top_p)
+        x = jnp.where(x >= t[..., None], x, -jnp.inf)
+    return x
+
+
+def draw(key: Array, logits: Array, sampling: Sampling) -> tuple[Array, Array]:
+    """One token for each row, and its log-prob under the distribution it was drawn from.
+
+    Args:
+        key: typed PRNG key.
+        logits: f32[..., V], finite.
+        sampling: temperature, top-k, top-p.
+
+    Returns:
+        i32[...] tokens and f32[...] log-probs (nats; 0 at temperature 0). A token
+        whose probability is below about 1e-7 is drawn only by rounding.
+    """
+    if sampling.temperature == 0:
+        tokens = jnp.argmax(logits, -1).astype(jnp.int32)
+        return tokens, jnp.zeros(tokens.shape, jnp.float32)
+    x = truncate(logits, sampling)
+    shift = x.max(-1, keepdims=True)
+    weight = jnp.exp(x - shift)
+    v = weight.shape[-1]
+    weight = jnp.pad(weight, [(0, 0)] * (weight.ndim - 1) + [(0, -v % BLOCK)])
+    blocks = weight.reshape(*weight.shape[:-1], -1, BLOCK)
+    cdf = jnp.cumsum(blocks.sum(-1), -1)
+    target = jax.random.uniform(key, cdf.shape[:-1]) * cdf[..., -1]
+    block = _invert(cdf, target)
+    before = jnp.where(block > 0, _take(cdf, jnp.maximum(block - 1, 0)), 0.0)
+    inside = jnp.take_along_axis(blocks, block[..., None, None], axis=-2)[..., 0, :]
+    token = block * BLOCK + _invert(jnp.cumsum(inside, -1), target - before)
+    logp = _take(x, token) - shift[..., 0] - jnp.log(cdf[..., -1])
+    return token.astype(jnp.int32), logp
+
+
+def _take(x: Array, index: Array) -> Array:
+    return jnp.take_along_axis(x, index[..., None], axis=-1)[..., 0]
+
+
+def _invert(cdf: Array, target: Array) -> Array:
+    """First index whose cdf exceeds target; the last one with any mass if none does."""
+    last = (cdf < cdf[..., -1:]).sum(-1)
+    return jnp.minimum((cdf <= target[..., None]).sum(-1), last)

@@ -183,9 +183,9 @@ class Linear(nn.Module):
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
             y += bias.astype(x.dtype)
         if self.has_variable("params", "lora_a"):
-            a = self.get_variable("params", "lora_a").astype(x.dtype)
-            b = self.get_variable("params", "lora_b").astype(x.dtype)
-            y += (x @ a) @ b
+            a: Array = self.get_variable("params", "lora_a")
+            b: Array = self.get_variable("params", "lora_b")
+            y += (x @ a.astype(x.dtype)) @ b.astype(x.dtype)
         return y
 
 
@@ -331,7 +331,8 @@ def embed(config: DecoderConfig, params: PyTree, tokens: Array) -> Array:
 
 def final_norm(config: DecoderConfig, params: PyTree, x: Array) -> Array:
     """RMSNorm before the unembedding, f[..., D] -> f[..., D]."""
-    return RMSNorm(config.norm_eps).apply({"params": params["final_norm"]}, x)
+    y: Any = RMSNorm(config.norm_eps).apply({"params": params["final_norm"]}, x)
+    return y
 
 
 def logits(config: DecoderConfig, params: PyTree, hidden: Array) -> Array:
@@ -389,7 +390,7 @@ def forward(
     else:
         valid = jnp.ones(tokens.shape, bool) if mask is None else mask
         positions = jnp.maximum(jnp.cumsum(valid, -1) - 1, 0).reshape(b, k, s)
-        same = True
+        same = jnp.ones((1, 1, 1, 1), bool)
     key_valid = valid.reshape(b, k, 1, s)
     own = (jnp.tri(s, dtype=bool) & key_valid & same)[:, None, :, None]
     masks, prefix_kv = [own], None
@@ -399,8 +400,9 @@ def forward(
         prefix_kv = (prefix.k, prefix.v)
     x = embed(config, params, tokens_3d)
     rope = rope_table(config, positions)
-    x, (keys, values) = Layers(config).apply(
+    out: Any = Layers(config).apply(
         {"params": {"layers": params["layers"]}}, x, prefix_kv, rope, masks
     )
+    x, (keys, values) = out
     hidden = final_norm(config, params, x).reshape(*tokens.shape, config.d_model)
     return hidden, KV(keys[:, :, :, 0], values[:, :, :, 0], valid.reshape(b, k, s)[:, 0])

@@ -7,6 +7,8 @@ much as the layer itself when the batch is small.
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -75,9 +77,10 @@ def decode_step(
     x = embed(config, params, tokens[..., None])
     keys, values = [], []
     for layer, own_prefix, k, v in zip(layers, prefix, cache.k, cache.v, strict=True):
-        x, (key, value) = Block(config).apply(
+        out: Any = Block(config).apply(
             {"params": layer}, x, (own_prefix.k, own_prefix.v), rope, masks, (k, v, index)
         )
+        x, (key, value) = out
         keys.append(key)
         values.append(value)
     hidden = final_norm(config, params, x)[..., 0, :]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -69,7 +70,8 @@ def generate(
         token, logp = draw(jax.random.fold_in(key, index), scores, sampling)
         alive = ~group.terminated
         token = jnp.where(alive, token, eos[0])
-        return group.replace(
+        return dataclasses.replace(
+            group,
             action=group.action.at[..., index].set(token),
             mask=group.mask.at[..., index].set(alive),
             logp=group.logp.at[..., index].set(jnp.where(alive, logp, 0.0)),

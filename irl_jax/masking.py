@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import numbers
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -83,3 +86,48 @@ def check_float(name: str, x: Array) -> None:
     """Raises `InputError` unless x is a floating-point array."""
     if not jnp.issubdtype(jnp.result_type(x), jnp.floating):
         raise InputError(f"{name}: expected a floating dtype, got {jnp.result_type(x)}")
+
+
+def check_mask(name: str, mask: Array, shape: tuple[int | None, ...]) -> None:
+    """Raises `InputError` unless mask is a bool array of this shape."""
+    check_shape(name, mask, shape)
+    if jnp.result_type(mask) != jnp.bool_:
+        raise InputError(f"{name}: expected dtype bool, got {jnp.result_type(mask)}")
+
+
+def as_float(name: str, x: Array, shape: tuple[int | None, ...]) -> Array:
+    """The array x, checked, in at least f32: how a loss reads an argument.
+
+    Args:
+        name: what to call x in the message.
+        x: f[...]; bf16 and f16 are widened to f32, f64 is kept.
+        shape: expected shape (None stands for any size).
+
+    Returns:
+        f32[...] (or f64[...]).
+
+    Raises:
+        InputError: x has another shape, or no floating dtype.
+    """
+    check_shape(name, x, shape)
+    check_float(name, x)
+    return jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32))
+
+
+def check_range(
+    name: str, x: float, low: float, high: float = math.inf, *, exclusive: bool = False
+) -> None:
+    """Raises `InputError` unless x is a number in [low, high].
+
+    Args:
+        name: what to call x in the message.
+        x: a number; a jax array, as in a sweep under `vmap`, is not looked at.
+        low: least value.
+        high: greatest value.
+        exclusive: low itself is refused.
+    """
+    if isinstance(x, jax.Array):
+        return
+    if not isinstance(x, numbers.Real) or not low <= x <= high or (exclusive and x == low):
+        bracket = "(" if exclusive else "["
+        raise InputError(f"{name}: expected a number in {bracket}{low}, {high}], got {x!r}")

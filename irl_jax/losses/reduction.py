@@ -1,0 +1,84 @@
+"""From losses of elements to sums and weights: the one place where a mean is chosen.
+
+Every function returns (sum, weight), f32[] each: a pair that adds over
+micro-batches and devices, and that a `Loss` and its metrics are made of. The
+mean it stands for is sum / weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jax import Array
+
+from irl_jax.masking import masked_mean, masked_sum
+
+# (x f32[..., T], mask bool[..., T]) -> (sum, weight)
+Aggregation = Callable[[Array, Array], tuple[Array, Array]]
+
+
+def weighted(x: Array, weight: Array) -> tuple[Array, Array]:
+    """Mean over examples: Σᵢ wᵢ xᵢ and Σᵢ wᵢ; x may be NaN where the weight is 0.
+
+    Args:
+        x: f32[B].
+        weight: f32[B], at least 0.
+    """
+    return (weight * jnp.where(weight > 0, x, 0.0)).sum(), weight.sum()
+
+
+def token_mean(x: Array, mask: Array) -> tuple[Array, Array]:
+    """Mean over tokens, Σᵢₜ xᵢₜ / Σᵢ |oᵢ|: a long sequence counts for more.
+
+    Args:
+        x: f32[..., T].
+        mask: bool[..., T], the tokens oᵢ; elsewhere x may be NaN.
+
+    Example:
+        >>> x = jnp.array([[1.0, 0.0], [4.0, 4.0]])
+        >>> mask = jnp.array([[True, False], [True, True]])
+        >>> total, weight = token_mean(x, mask)
+        >>> float(total / weight)
+        3.0
+    """
+    return masked_sum(x, mask), mask.sum().astype(x.dtype)
+
+
+def sequence_mean(x: Array, mask: Array) -> tuple[Array, Array]:
+    """Mean over sequences of their means over tokens, 1/N Σᵢ 1/|oᵢ| Σₜ xᵢₜ.
+
+    All sequences count the same; those without a token do not count.
+
+    Args:
+        x: f32[..., T].
+        mask: bool[..., T], the tokens oᵢ; elsewhere x may be NaN.
+
+    Example:
+        >>> x = jnp.array([[1.0, 0.0], [4.0, 4.0]])
+        >>> mask = jnp.array([[True, False], [True, True]])
+        >>> total, weight = sequence_mean(x, mask)
+        >>> float(total / weight)
+        2.5
+    """
+    return masked_mean(x, mask, axis=-1).sum(), mask.any(-1).sum().astype(x.dtype)
+
+
+def sequence_sum(x: Array, mask: Array) -> tuple[Array, Array]:
+    """Mean over sequences of their sums over tokens, 1/N Σᵢ Σₜ xᵢₜ.
+
+    With x the KL divergence at each token, this is the KL divergence between
+    distributions of whole completions.
+
+    Args:
+        x: f32[..., T].
+        mask: bool[..., T], the tokens oᵢ; elsewhere x may be NaN.
+
+    Example:
+        >>> x = jnp.array([[1.0, 0.0], [4.0, 4.0]])
+        >>> mask = jnp.array([[True, False], [True, True]])
+        >>> total, weight = sequence_sum(x, mask)
+        >>> float(total / weight)
+        4.5
+    """
+    return masked_sum(x, mask), mask.any(-1).sum().astype(x.dtype)

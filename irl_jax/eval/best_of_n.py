@@ -1,0 +1,169 @@
+"""Best-of-n: what a reward is worth as a selector, without sampling again.
+
+From K scored completions of a prompt the expected gold reward of "draw n, keep
+the one the proxy likes best" follows exactly, as the mean over all C(K, n)
+subsets. It costs a sort, and shows over-optimisation before any policy is
+trained: the proxy's own curve keeps rising where the gold one turns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from irl_jax.eval.checks import F64, finite, same_shape
+from irl_jax.eval.intervals import LEVEL, RESAMPLES, Interval, bootstrap
+from irl_jax.types import InputError
+
+
+def selection_probability(proxy: ArrayLike, n: int) -> F64:
+    """Probability that each completion is kept, over all subsets of size n.
+
+    With completions sorted by proxy, number i (from 1) is kept with probability
+    C(i-1, n-1) / C(K, n). Of a run of equal proxies at numbers a+1..b each gets
+    an equal share of [C(b, n) - C(a, n)] / C(K, n): a tie is broken at random.
+
+    Args:
+        proxy: f[P, K], rewards that select.
+        n: completions drawn, without replacement, 1 <= n <= K.
+
+    Returns:
+        f64[P, K], rows sum to 1.
+
+    Raises:
+        InputError: n is not in 1..K, or proxy is not finite.
+
+    Reference: Nakano et al. 2021, "WebGPT", arXiv 2112.09332, appendix I; used by
+    Gao et al. 2022, "Scaling Laws for Reward Model Overoptimization", arXiv
+    2210.10760. Differs: ties, which they leave to the order of the sort.
+
+    Example:
+        >>> selection_probability([[3.0, 1.0, 2.0]], 2).round(3).tolist()
+        [[0.667, 0.0, 0.333]]
+    """
+    proxy = finite("proxy", proxy, 2)
+    k = proxy.shape[1]
+    if not 1 <= n <= k:
+        raise InputError(f"n: expected 1 to {k} (completions a prompt), got {n}")
+    total = math.comb(k, n)
+    below = np.array([math.comb(i, n) / total for i in range(k + 1)])  # all n among the i lowest
+    ordered = np.sort(proxy, axis=1)
+    ranks = lambda side: np.stack(
+        [np.searchsorted(row, x, side) for row, x in zip(ordered, proxy, strict=True)]
+    )
+    a, b = ranks("left"), ranks("right")
+    return (below[b] - below[a]) / (b - a)
+
+
+def best_of_n(proxy: ArrayLike, gold: ArrayLike, n: int) -> F64:
+    """Expected gold reward of the completion the proxy likes best of n, a prompt each.
+
+    Args:
+        proxy: f[P, K], rewards that select.
+        gold: f[P, K], rewards that count.
+        n: completions drawn, 1 <= n <= K.
+
+    Returns:
+        f64[P].
+
+    Raises:
+        InputError: shapes differ, n is not in 1..K, or a reward is not finite.
+    """
+    proxy, gold = finite("proxy", proxy, 2), finite("gold", gold, 2)
+    same_shape(proxy=proxy, gold=gold)
+    return (selection_probability(proxy, n) * gold).sum(1)
+
+
+def kl_bound(n: int | float) -> float:
+    """KL(best-of-n || policy) <= log n - (n-1)/n, nats.
+
+    An equality if no two completions tie and none is likely to be drawn twice,
+    far too large for a policy of few completions.
+
+    Reference: Stiennon et al. 2020, "Learning to summarize from human feedback",
+    arXiv 2009.01325, appendix G.3; Beirami et al. 2024, "Theoretical guarantees
+    on the best-of-n alignment policy", arXiv 2401.01879, for the inequality.
+
+    Example:
+        >>> kl_bound(1), round(kl_bound(16), 3)
+        (0.0, 1.835)
+    """
+    return math.log(n) - (n - 1) / n
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Best-of-n as n grows, each mean over prompts with its interval.
+
+    Attributes:
+        n: completions drawn.
+        kl: `kl_bound` of each n, nats.
+        gold: gold reward of what the proxy selects.
+        proxy: proxy reward of what the proxy selects, in the proxy's units.
+        oracle: gold reward of what gold itself would select; no proxy does better.
+        random: gold reward of a random completion, the same for every n.
+        gain: (gold - random) / (oracle - random), the share of the attainable
+            gain; 0 at n = 1, and where there is nothing to gain.
+    """
+
+    n: tuple[int, ...]
+    kl: tuple[float, ...]
+    gold: tuple[Interval, ...]
+    proxy: tuple[Interval, ...]
+    oracle: tuple[Interval, ...]
+    random: Interval
+    gain: tuple[float, ...]
+
+
+def powers_of_two(k: int) -> tuple[int, ...]:
+    """1, 2, 4, ... up to k, and k itself."""
+    return tuple(sorted({2**i for i in range(k.bit_length()) if 2**i <= k} | {k}))
+
+
+def curve(
+    proxy: ArrayLike,
+    gold: ArrayLike,
+    ns: Sequence[int] | None = None,
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Curve:
+    """Best-of-n for several n, with intervals over prompts.
+
+    Args:
+        proxy: f[P, K], rewards that select, at least 2 prompts.
+        gold: f[P, K], rewards that count.
+        ns: numbers of completions, each in 1..K; powers of two and K if None.
+        level: coverage wanted, in (0, 1).
+        resamples: number of bootstrap samples, of prompts.
+        seed: of the resampling; the same prompts are drawn for every n.
+
+    Raises:
+        InputError: shapes differ, an n is not in 1..K, a reward is not finite.
+    """
+    proxy, gold = finite("proxy", proxy, 2), finite("gold", gold, 2)
+    ns = powers_of_two(proxy.shape[1]) if ns is None else tuple(ns)
+    interval = lambda x: bootstrap(x, level=level, resamples=resamples, seed=seed)
+    chosen = tuple(interval(best_of_n(proxy, gold, n)) for n in ns)
+    oracle = tuple(interval(best_of_n(gold, gold, n)) for n in ns)
+    random = interval(gold.mean(1))
+    gain = tuple(
+        (c.estimate - random.estimate) / (o.estimate - random.estimate)
+        if n > 1 and o.estimate > random.estimate
+        else 0.0
+        for n, c, o in zip(ns, chosen, oracle, strict=True)
+    )
+    return Curve(
+        n=ns,
+        kl=tuple(kl_bound(n) for n in ns),
+        gold=chosen,
+        proxy=tuple(interval(best_of_n(proxy, proxy, n)) for n in ns),
+        oracle=oracle,
+        random=random,
+        gain=gain,
+    )

@@ -1,0 +1,134 @@
+"""Confidence intervals by the bootstrap, resampling whole prompts.
+
+Completions of one prompt are alike, so a thousand completions of twenty prompts
+carry little more than twenty observations' worth of evidence. Give the prompts as
+`clusters` and they are drawn with replacement as wholes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import scipy.stats
+from numpy.typing import ArrayLike
+
+from irl_jax.eval.checks import F64, cluster_rows, finite, same_shape
+from irl_jax.types import InputError
+
+RESAMPLES = 4000
+LEVEL = 0.95
+
+
+class Interval(NamedTuple):
+    """An estimate and the ends of its confidence interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.estimate:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+    def excludes(self, value: float) -> bool:
+        """Whether value lies outside the interval."""
+        return not self.low <= value <= self.high
+
+
+def expanded_tail(level: float, n: int) -> float:
+    """Tail probability that gives a percentile interval the width of a t interval.
+
+    α'/2 = Φ(-√(n/(n-1)) · t_{(1+level)/2, n-1})
+
+    A plain percentile interval is too narrow for few observations, by the factor
+    √((n-1)/n) of the plug-in variance and by z in place of t: at n = 10 and a
+    level of 95 % it covers about 90 %.
+
+    Args:
+        level: coverage wanted, in (0, 1).
+        n: number of independent observations (clusters), at least 2.
+
+    Reference: Hesterberg 2014, "What Teachers Should Know about the Bootstrap",
+    arXiv 1411.5279, the expanded percentile interval.
+
+    Example:
+        >>> round(expanded_tail(0.95, 10), 4), round(expanded_tail(0.95, 10**6), 4)
+        (0.0086, 0.025)
+    """
+    t = scipy.stats.t.ppf((1 + level) / 2, n - 1)
+    return float(scipy.stats.norm.cdf(-np.sqrt(n / (n - 1)) * t))
+
+
+def bootstrap(
+    values: ArrayLike,
+    statistic: Callable[[F64], float] = np.mean,
+    clusters: ArrayLike | None = None,
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Expanded percentile bootstrap interval of a statistic of the rows of values.
+
+    Args:
+        values: f64[N, ...], one row an observation.
+        statistic: f64[M, ...] rows -> float.
+        clusters: [N], label of the group a row belongs to (its prompt); whole
+            groups are resampled. Rows are independent if None.
+        level: coverage wanted, in (0, 1).
+        resamples: number of bootstrap samples.
+        seed: of the resampling; the same seed gives the same interval.
+
+    Returns:
+        The statistic of all rows, and the interval's ends. An interval of zero
+        width says that no resample differed (say, every pair was right), not that
+        there is no uncertainty.
+
+    Raises:
+        InputError: fewer than two clusters, or values that are not finite.
+    """
+    rows = finite("values", values)
+    groups = cluster_rows(len(rows), clusters)
+    if len(groups) < 2:
+        raise InputError("clusters: an interval needs at least 2 clusters (prompts), got 1")
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(len(groups), size=(resamples, len(groups)))
+    if clusters is None:
+        samples = (rows[draw] for draw in drawn)
+    else:
+        samples = (rows[np.concatenate([groups[g] for g in draw])] for draw in drawn)
+    distribution = np.fromiter((statistic(sample) for sample in samples), np.float64, resamples)
+    tail = expanded_tail(level, len(groups))
+    low, high = np.quantile(distribution, [tail, 1 - tail])
+    return Interval(float(statistic(rows)), float(low), float(high))
+
+
+def paired_difference(
+    before: ArrayLike,
+    after: ArrayLike,
+    clusters: ArrayLike | None = None,
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Interval of mean(after - before), row i of both being the same unit.
+
+    Pairing removes what both share (how hard the prompt is), which is most of the
+    variance. With K completions of a prompt before and after, pair their means.
+
+    Args:
+        before: f64[N].
+        after: f64[N].
+        clusters: [N], label of the prompt of a row; rows are independent if None.
+        level: coverage wanted, in (0, 1).
+        resamples: number of bootstrap samples.
+        seed: of the resampling.
+
+    Raises:
+        InputError: before and after differ in length or are not finite.
+    """
+    first, second = finite("before", before, 1), finite("after", after, 1)
+    same_shape(before=first, after=second)
+    return bootstrap(second - first, clusters=clusters, level=level, resamples=resamples, seed=seed)

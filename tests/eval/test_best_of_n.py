@@ -1,0 +1,117 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from irl_jax.eval.best_of_n import (
+    best_of_n,
+    curve,
+    kl_bound,
+    powers_of_two,
+    selection_probability,
+)
+from irl_jax.types import InputError
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def enumerate_subsets(proxy, gold, n):
+    """Mean over all subsets of size n of the mean gold of the subset's best by proxy."""
+    means = []
+    for subset in itertools.combinations(range(len(proxy)), n):
+        best = max(proxy[i] for i in subset)
+        means.append(np.mean([gold[i] for i in subset if proxy[i] == best]))
+    return np.mean(means)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(-2, 2), st.integers(-50, 50)), min_size=1, max_size=8),
+    st.integers(1, 8),
+)
+def test_is_the_mean_over_all_subsets_with_and_without_ties(rewards, n):
+    n = min(n, len(rewards))
+    proxy, gold = np.array(rewards, float).T
+    expected = enumerate_subsets(proxy, gold, n)
+    assert best_of_n([proxy], [gold], n) == pytest.approx([expected], abs=1e-12)
+
+
+def test_one_is_the_mean_all_is_the_best_and_rows_are_distributions(rng):
+    proxy, gold = rng.normal(size=(5, 40)), rng.normal(size=(5, 40))
+    assert best_of_n(proxy, gold, 1) == pytest.approx(gold.mean(1), abs=1e-12)
+    assert best_of_n(proxy, gold, 40) == pytest.approx(
+        gold[np.arange(5), proxy.argmax(1)], abs=1e-12
+    )
+    for n in (1, 7, 40):
+        assert selection_probability(proxy, n).sum(1) == pytest.approx(np.ones(5), abs=1e-12)
+
+
+def test_maximum_of_uniforms_has_its_known_mean(rng):
+    """max of n out of 1..K without replacement: n (K+1) / (n+1)."""
+    k = 500
+    x = rng.permutation(np.arange(1.0, k + 1))[None]
+    for n in (1, 2, 64, 499):
+        assert best_of_n(x, x, n) == pytest.approx([n * (k + 1) / (n + 1)], rel=1e-12)
+
+
+def test_large_k_neither_overflows_nor_loses_digits():
+    x = np.arange(1.0, 3001)[None]
+    assert best_of_n(x, x, 1500) == pytest.approx([1500 * 3001 / 1501], rel=1e-12)
+
+
+def exact_kl(p, n):
+    """KL(best-of-n || p) of a finite policy, outcomes ranked by index: from its own cdf."""
+    cdf = np.concatenate([[0.0], np.cumsum(p)])
+    q = cdf[1:] ** n - cdf[:-1] ** n
+    q = np.where(q > 0, q, 1e-300)
+    return np.sum(q * np.log(q / p))
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 32])
+def test_kl_bound_holds_and_is_reached_by_a_fine_policy(n, rng):
+    for size in (2, 5, 50):
+        assert exact_kl(rng.dirichlet(np.ones(size)), n) <= kl_bound(n) + 1e-9
+    fine = np.full(200_000, 1 / 200_000)
+    assert exact_kl(fine, n) == pytest.approx(kl_bound(n), abs=1e-3)
+
+
+def test_curve_reports_gain_between_random_and_oracle(rng):
+    gold = rng.normal(size=(30, 16))
+    perfect = curve(2 * gold + 5, gold)
+    assert perfect.n == (1, 2, 4, 8, 16)
+    assert perfect.gold == perfect.oracle
+    assert perfect.gain == pytest.approx((0.0, 1.0, 1.0, 1.0, 1.0))
+    assert perfect.gold[0] == perfect.random
+    assert perfect.kl == tuple(kl_bound(n) for n in perfect.n)
+    worst = curve(-gold, gold, ns=[1, 16])
+    assert worst.gold[1].estimate == pytest.approx(gold.min(1).mean())
+    assert worst.gain[1] < 0
+    assert worst.proxy[1].estimate == pytest.approx((-gold).max(1).mean())
+    flat = curve(gold, np.ones_like(gold), ns=[1, 4])
+    assert flat.gain == (0.0, 0.0)
+
+
+def test_powers_of_two_end_with_k():
+    assert powers_of_two(1) == (1,)
+    assert powers_of_two(8) == (1, 2, 4, 8)
+    assert powers_of_two(12) == (1, 2, 4, 8, 12)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: best_of_n([[1.0, 2.0]], [[1.0, 2.0]], 3), r"n: expected 1 to 2 .*, got 3"),
+        (lambda: best_of_n([[1.0, 2.0]], [[1.0, 2.0]], 0), r"n: expected 1 to 2 .*, got 0"),
+        (lambda: best_of_n([[1.0, 2.0]], [[1.0]], 1), "shapes differ"),
+        (lambda: best_of_n([1.0, 2.0], [1.0, 2.0], 1), "proxy: expected 2 axes"),
+        (lambda: best_of_n([[1.0, np.nan]], [[1.0, 2.0]], 1), r"proxy: 1 of 2 not finite"),
+    ],
+)
+def test_says_what_is_wrong(call, message):
+    with pytest.raises(InputError, match=message):
+        call()

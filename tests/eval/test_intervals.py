@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+import scipy.stats
+
+from irl_jax.eval.intervals import Interval, bootstrap, expanded_tail, paired_difference
+from irl_jax.types import InputError
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def t_interval(x, level=0.95):
+    half = scipy.stats.t.ppf((1 + level) / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
+    return x.mean() - half, x.mean() + half
+
+
+@pytest.mark.parametrize("n", [8, 20, 100])
+def test_mean_of_symmetric_data_gets_the_t_interval(n):
+    half = np.random.default_rng(n).normal(size=n // 2)
+    x = 5 + np.concatenate([half, -half])
+    interval = bootstrap(x, resamples=40_000, seed=1)
+    low, high = t_interval(x)
+    assert interval.estimate == pytest.approx(5.0, abs=1e-12)
+    assert interval.low == pytest.approx(low, abs=0.05 * (high - low))
+    assert interval.high == pytest.approx(high, abs=0.05 * (high - low))
+
+
+def test_covers_as_often_as_it_says():
+    rng = np.random.default_rng(2)
+    covered = [
+        not bootstrap(rng.normal(1.0, 1.0, 12), resamples=600, seed=i).excludes(1.0)
+        for i in range(500)
+    ]
+    # binomial standard error of 500 trials at 0.95 is 0.010; a plain percentile covers 0.91
+    assert 0.925 <= np.mean(covered) <= 0.975
+
+
+def test_clusters_cover_where_rows_are_copies(rng):
+    """20 prompts, 30 equal completions each: the evidence of 20 rows, not of 600."""
+    prompts = rng.normal(size=20)
+    rows, labels = np.repeat(prompts, 30), np.repeat(np.arange(20), 30)
+    alone = bootstrap(prompts, seed=3)
+    clustered = bootstrap(rows, clusters=labels, seed=3)
+    assert clustered == pytest.approx(alone, abs=1e-12)
+    naive = bootstrap(rows, seed=3)
+    assert naive.high - naive.low < 0.25 * (clustered.high - clustered.low)
+
+
+def test_clusters_may_be_interleaved_named_and_of_unequal_size():
+    rows = np.array([1.0, 10.0, 1.0, 10.0, 10.0])
+    interval = bootstrap(rows, clusters=["a", "b", "a", "b", "b"], seed=0)
+    # a resample is {a,a}, {a,b} or {b,b}: means 1, 32/5, 10; two clusters reach both ends
+    assert interval.estimate == pytest.approx(32 / 5)
+    assert (interval.low, interval.high) == (1.0, 10.0)
+
+
+def test_statistic_of_several_columns(rng):
+    rows = np.stack([rng.normal(size=50), rng.normal(size=50) + 3], axis=1)
+    interval = bootstrap(rows, lambda r: r[:, 1].mean() - r[:, 0].mean(), seed=0)
+    assert interval == pytest.approx(bootstrap(rows[:, 1] - rows[:, 0], seed=0), abs=1e-12)
+
+
+def test_a_constant_has_no_width_and_the_seed_decides(rng):
+    assert bootstrap(np.ones(9)) == Interval(1.0, 1.0, 1.0)
+    x = rng.normal(size=30)
+    assert bootstrap(x, seed=1) == bootstrap(x, seed=1) != bootstrap(x, seed=2)
+
+
+def test_paired_difference_drops_what_is_shared(rng):
+    difficulty = rng.normal(0, 100, size=40)
+    gain = np.tile([0.5, 1.5], 20)
+    interval = paired_difference(difficulty, difficulty + gain, seed=0)
+    low, high = t_interval(gain)
+    assert interval.estimate == pytest.approx(1.0)
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=0.02)
+    assert interval.excludes(0.0)
+    assert not interval.excludes(1.0)
+
+
+def test_level_widens(rng):
+    x = rng.normal(size=30)
+    narrow, wide = bootstrap(x, level=0.5), bootstrap(x, level=0.99)
+    assert wide.low < narrow.low < narrow.high < wide.high
+
+
+def test_expanded_tail_is_the_t_quantile_in_normal_units():
+    for n in (2, 5, 50):
+        z = scipy.stats.norm.ppf(expanded_tail(0.9, n))
+        assert -z * np.sqrt((n - 1) / n) == pytest.approx(scipy.stats.t.ppf(0.95, n - 1), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: bootstrap([]), "values: is empty"),
+        (
+            lambda: bootstrap([1.0, np.nan, np.inf]),
+            r"values: 2 of 3 not finite, the first at \[1\]",
+        ),
+        (lambda: bootstrap([1.0]), "at least 2 clusters"),
+        (lambda: bootstrap([1.0, 2.0], clusters=[7, 7]), "at least 2 clusters"),
+        (
+            lambda: bootstrap([1.0, 2.0], clusters=[7]),
+            r"clusters: expected 2 labels, got shape \[1\]",
+        ),
+        (lambda: paired_difference([1.0, 2.0], [1.0]), r"shapes differ: before \[2\], after \[1\]"),
+        (lambda: paired_difference([[1.0]], [[1.0]]), "before: expected 1 axes"),
+    ],
+)
+def test_says_what_is_wrong(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
+
+
+def test_reads_as_text():
+    assert str(Interval(0.1234, -0.5, 2.0)) == "0.123 [-0.500, 2.000]"

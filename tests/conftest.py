@@ -1,0 +1,36 @@
+"""Settings of every test run, made before jax is imported.
+
+Eight virtual CPU devices, so that sharded code meets real meshes; compiled
+programs kept in `.cache/jax` between runs; property tests without a deadline
+(the first example compiles). What the caller has set already is kept, and
+processes that tests start inherit the same environment.
+"""
+
+import os
+from pathlib import Path
+
+import hypothesis
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _set_environment() -> None:
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "--xla_force_host_platform_device_count" not in flags:
+        flags = f"{flags} --xla_force_host_platform_device_count=8".strip()
+    os.environ["XLA_FLAGS"] = flags
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+
+_set_environment()
+hypothesis.settings.register_profile(
+    "irl_jax",
+    deadline=None,
+    max_examples=20,
+    derandomize="CI" in os.environ,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("irl_jax")

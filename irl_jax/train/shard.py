@@ -130,7 +130,14 @@ def shardings(mesh: Mesh, tree: PyTree, rules: Rules = REPLICATED) -> PyTree:
 
 def place(mesh: Mesh, tree: PyTree, rules: Rules = REPLICATED) -> PyTree:
     """Puts parameters or a `TrainState` where `shardings` says; every process has all of it."""
-    return jax.device_put(tree, shardings(mesh, tree, rules))
+
+    def put(x: Array, sharding: NamedSharding) -> Array:
+        if jax.dtypes.issubdtype(jax.numpy.result_type(x), jax.dtypes.prng_key):
+            data = put(jax.random.key_data(x), sharding)
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
+        return jax.device_put(x, sharding)
+
+    return jax.tree.map(put, tree, shardings(mesh, tree, rules))
 
 
 def global_batch(mesh: Mesh, batch: PyTree) -> PyTree:

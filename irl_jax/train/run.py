@@ -1,0 +1,300 @@
+"""A run directory: what was asked, what happened, and where to go on.
+
+    config.json     the resolved configuration; the same for the life of the run
+    metrics.jsonl   one line a step: {"step": 12, "time": 1.7e9, "loss": ...}
+    samples.jsonl   what the model wrote, with the step
+    checkpoints/    see `irl_jax.train.checkpoint`
+    summary.json    written last: the run is complete, and these are its results
+    report.html     written by `irl_jax.report`
+
+Whole files appear by renaming a finished one; lines are appended by one write each and
+a last line torn by a kill is dropped when the run goes on. With several processes, the
+first one writes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import fcntl
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import jax
+
+from irl_jax.types import InputError
+
+
+def as_json(value: Any) -> Any:
+    """The JSON form of a configuration or a row.
+
+    Dataclasses become objects, tuples lists, paths strings, scalars of NumPy and JAX
+    numbers, and numbers that are not finite null.
+
+    Raises:
+        InputError: if a value has no JSON form.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): as_json(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_json(v) for v in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):
+        return as_json(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (str, int)):
+        return value
+    raise InputError(f"config: a {type(value).__name__} has no JSON form; use plain values")
+
+
+def differences(old: Any, new: Any, name: str = "") -> list[str]:
+    """Fields in which two JSON values differ, as "optim.lr was 0.1, is 0.2".
+
+    Example:
+        >>> differences({"optim": {"lr": 0.1}, "k": 4}, {"optim": {"lr": 0.2}, "k": 4})
+        ['optim.lr was 0.1, is 0.2']
+    """
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = list(old) + [key for key in new if key not in old]
+        missing = "absent"
+        return [
+            line
+            for key in names
+            for line in differences(
+                old.get(key, missing), new.get(key, missing), f"{name}.{key}".lstrip(".")
+            )
+        ]
+    return [] if old == new else [f"{name or 'value'} was {old!r}, is {new!r}"]
+
+
+def check_same_config(place: str | os.PathLike, old: Any, new: Any) -> None:
+    """Raises `InputError` naming the fields in which two JSON configurations differ."""
+    changed = differences(old, new)
+    if changed:
+        raise InputError(
+            f"{os.fspath(place)}: belongs to a run with another configuration"
+            f" ({'; '.join(changed)}); use another directory or the same flags"
+        )
+
+
+@contextmanager
+def writing(path: str | os.PathLike) -> Iterator[None]:
+    """Turns what the operating system refuses (no space, no permission) into one line.
+
+    Raises:
+        InputError: naming the path and the reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or os.fspath(path)
+        raise InputError(
+            f"{where}: cannot write: {error.strerror or error};"
+            " make room or choose another run directory"
+        ) from error
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Writes a whole file or nothing: a temporary file beside it, synced, then renamed.
+
+    Raises:
+        InputError: if the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    with writing(path):
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON-lines file that this module wrote; none if it does not exist.
+
+    A last line without its newline was torn by a kill and is left out.
+
+    Raises:
+        InputError: naming the file and the line that is not JSON.
+    """
+    return [row for row, _ in _lines(path)]
+
+
+def _lines(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Rows of a JSON-lines file, and the bytes of their lines."""
+    if not path.exists():
+        return
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            yield json.loads(line), line + b"\n"
+        except ValueError as error:
+            raise InputError(f"{path}:{number}: broken line ({error}); remove it") from error
+
+
+def _lock(file: IO, path: Path) -> None:
+    """Locks a file for this process, where the file system has locks."""
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        raise InputError(
+            f"{path}: another process is writing this run; wait for it, or choose another directory"
+        ) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise
+
+
+def _pretty(value: Any) -> bytes:
+    return json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+class RunDirectory:
+    """An open run directory; a context manager that closes it.
+
+    Attributes:
+        path: the directory.
+        config: the configuration as JSON values.
+    """
+
+    def __init__(self, path: str | os.PathLike, config: Any):
+        """Creates the directory, or opens it to go on.
+
+        Args:
+            path: the directory; parents are created.
+            config: frozen dataclass or mapping of plain values. What may change
+                between launches (the directory itself, say) does not belong in it.
+
+        Raises:
+            InputError: if the directory holds a run with another configuration, is in
+                use by another process, or cannot be written.
+        """
+        self.path = Path(path)
+        self.config = as_json(config)
+        self._primary = jax.process_index() == 0
+        self._files: dict[str, IO[bytes]] = {}
+        if not self._primary:
+            return
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 (held while open)
+            _lock(self._lock, self.path)
+        file = self.path / "config.json"
+        if file.exists():
+            check_same_config(self.path, self._read(file), self.config)
+        else:
+            write_atomic(file, _pretty(self.config))
+        for name in ("metrics", "samples"):
+            self._rewrite(self.path / f"{name}.jsonl", math.inf)
+
+    def __enter__(self) -> RunDirectory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def checkpoints(self) -> Path:
+        """Directory of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def report(self) -> Path:
+        """File of the report."""
+        return self.path / "report.html"
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Appends a row to metrics.jsonl.
+
+        Args:
+            step: number of updates done.
+            metrics: name -> scalar; what is not finite is written as null.
+
+        Raises:
+            InputError: if the row cannot be written.
+        """
+        self._append("metrics", {"step": step, "time": round(time.time(), 3), **metrics})
+
+    def sample(self, step: int, row: Mapping[str, Any]) -> None:
+        """Appends a row to samples.jsonl, as `log` does."""
+        self._append("samples", {"step": step, **row})
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl."""
+        return read_rows(self.path / "metrics.jsonl")
+
+    def samples(self) -> list[dict[str, Any]]:
+        """The rows of samples.jsonl."""
+        return read_rows(self.path / "samples.jsonl")
+
+    def rewind(self, step: int) -> None:
+        """Drops the rows of metrics and samples after `step`: the run goes on from there.
+
+        Raises:
+            InputError: if the files cannot be written.
+        """
+        for name in ("metrics", "samples"):
+            self._rewrite(self.path / f"{name}.jsonl", step)
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Writes summary.json, the mark of a complete run.
+
+        Raises:
+            InputError: if the file cannot be written.
+        """
+        if self._primary:
+            write_atomic(self.path / "summary.json", _pretty(as_json(summary)))
+
+    def summary(self) -> dict[str, Any] | None:
+        """What `finish` wrote, or None while the run is not complete."""
+        file = self.path / "summary.json"
+        return self._read(file) if file.exists() else None
+
+    def close(self) -> None:
+        """Closes the files; another process may then open the directory."""
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+        if self._primary:
+            self._lock.close()
+
+    def _read(self, file: Path) -> Any:
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise InputError(f"{file}: cannot be read ({error}); remove it") from error
+
+    def _append(self, name: str, row: Mapping[str, Any]) -> None:
+        if not self._primary:
+            return
+        path = self.path / f"{name}.jsonl"
+        with writing(path):
+            if name not in self._files:
+                self._files[name] = open(path, "ab", buffering=0)  # noqa: SIM115
+            line = json.dumps(as_json(row), ensure_ascii=False).encode() + b"\n"
+            while line:
+                line = line[self._files[name].write(line) :]
+
+    def _rewrite(self, path: Path, last: float) -> None:
+        """Drops rows after step `last` and a torn last line; leaves a clean file alone."""
+        if not self._primary or not path.exists():
+            return
+        kept = b"".join(line for row, line in _lines(path) if row["step"] <= last)
+        if len(kept) != path.stat().st_size:
+            file = self._files.pop(path.stem, None)
+            if file is not None:
+                file.close()
+            write_atomic(path, kept)

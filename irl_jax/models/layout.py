@@ -1,0 +1,114 @@
+"""How a checkpoint's tensors, one per layer, become the decoder's stacked parameters.
+
+Both GGUF and Hugging Face keep a projection as [D_out, D_in], one tensor for each
+layer; the decoder keeps [L, D_in, D_out], all layers in one array. Importers and the
+exporter differ only in the tensors' names, so the rest is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from irl_jax.models.decoder import DecoderConfig, init_params
+from irl_jax.types import InputError, PyTree
+
+
+class Slot(NamedTuple):
+    """One tensor of a checkpoint and its place in the parameters.
+
+    Attributes:
+        name: the tensor's name in the checkpoint.
+        shape: its shape there; a projection is [D_out, D_in].
+        path: "/"-joined path of the parameter.
+        layer: index on the parameter's leading axis; None if it is not stacked.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    path: str
+    layer: int | None
+
+    @property
+    def transposed(self) -> bool:
+        """Whether the checkpoint holds the transpose of the parameter."""
+        return self.path.endswith("kernel")
+
+
+def param_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter of the decoder by its "/"-joined path."""
+    tree = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
+    return {path: leaf.shape for path, leaf in flatten_dict(tree, sep="/").items()}
+
+
+def slots(config: DecoderConfig, names: Mapping[str, str]) -> list[Slot]:
+    """Every tensor that a checkpoint of this decoder holds, layers in order.
+
+    Args:
+        config: the shape of the decoder.
+        names: parameter path -> tensor name, with {} for the number of the layer.
+    """
+    found = []
+    for path, shape in param_shapes(config).items():
+        stacked = path.startswith("layers/")
+        inner = shape[1:] if stacked else shape
+        if path.endswith("kernel"):
+            inner = inner[::-1]
+        for layer in range(config.n_layers) if stacked else (None,):
+            found.append(Slot(names[path].format(layer), inner, path, layer))
+    return found
+
+
+def check_tensors(place: str, wanted: list[Slot], found: Mapping[str, tuple[int, ...]]) -> None:
+    """Compares the tensors of a checkpoint with those that the decoder needs.
+
+    Args:
+        place: the checkpoint, named in messages.
+        wanted: what the decoder needs.
+        found: name -> shape of what is there.
+
+    Raises:
+        InputError: naming the first tensor that is missing, has another shape, or has
+            no place in the decoder (its part of the computation would be lost).
+    """
+    for slot in wanted:
+        if slot.name not in found:
+            raise InputError(
+                f"{place}: tensor {slot.name} is missing (expected shape {list(slot.shape)})"
+            )
+        if tuple(found[slot.name]) != slot.shape:
+            raise InputError(
+                f"{place}: tensor {slot.name}: expected shape {list(slot.shape)}, "
+                f"found {list(found[slot.name])}"
+            )
+    extra = sorted(set(found) - {slot.name for slot in wanted})
+    if extra:
+        raise InputError(
+            f"{place}: tensor {extra[0]} {list(found[extra[0]])} has no place in this decoder "
+            f"({len(extra)} such tensors); only plain Llama-family models are supported"
+        )
+
+
+def assemble(
+    config: DecoderConfig, wanted: list[Slot], read: Callable[[str], np.ndarray]
+) -> PyTree:
+    """Reads tensors one at a time into stacked f32 parameters.
+
+    Args:
+        config: the shape of the decoder.
+        wanted: what `slots` gave.
+        read: tensor name -> array of the slot's shape.
+
+    Returns:
+        Nested dict of numpy f32 arrays.
+    """
+    flat = {path: np.empty(shape, np.float32) for path, shape in param_shapes(config).items()}
+    for slot in wanted:
+        tensor = read(slot.name)
+        target = flat[slot.path] if slot.layer is None else flat[slot.path][slot.layer]
+        target[...] = tensor.T if slot.transposed else tensor
+    return unflatten_dict(flat, sep="/")

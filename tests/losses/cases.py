@@ -1,0 +1,212 @@
+"""Every loss as a row of a table, and the inputs that its tests are made of.
+
+A row says which arrays a loss reads and their axes: B rows, K completions, T
+tokens, 2 sides. `test_every_loss.py` does the rest, so a new loss is one row.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from irl_jax.losses.demonstration import nll
+from irl_jax.losses.direct import dpo
+from irl_jax.losses.policy import grpo
+from irl_jax.losses.preference import bradley_terry
+from irl_jax.losses.reduction import token_mean
+from irl_jax.types import Demonstration, Group, Loss, Preference
+from tests.oracles import losses as oracles
+
+FIELDS = {
+    Demonstration: {"tokens": "BT", "mask": "BT", "segment": "BT"},
+    Preference: {"context": "", "action": "B2T", "mask": "B2T", "margin": "B", "weight": "B"},
+    Group: {
+        "context": "",
+        "action": "BKT",
+        "mask": "BKT",
+        "logp": "BKT",
+        "reward": "BK",
+        "terminated": "BK",
+    },
+}
+
+Inputs = dict[str, Any]  # "logp", "batch.mask", ... -> array
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A loss, where its inputs come from and what it should equal.
+
+    Attributes:
+        args: positional arrays in order, name -> axes; the first is differentiated.
+        reads: fields of the batch that the loss looks at.
+        keywords: arrays passed by keyword, name -> axes.
+        params: hyper-parameters.
+        oracle_params: those of the oracle, where they differ.
+    """
+
+    name: str
+    loss: Callable[..., Loss]
+    oracle: Callable[..., tuple]
+    batch: type
+    args: dict[str, str]
+    reads: tuple[str, ...]
+    keywords: dict[str, str] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)
+    oracle_params: dict[str, Any] | None = None
+
+    @property
+    def axes(self) -> dict[str, str]:
+        fields = {f"batch.{k}": v for k, v in FIELDS[self.batch].items()}
+        return self.args | self.keywords | fields
+
+    @property
+    def first(self) -> str:
+        return next(iter(self.args))
+
+    @property
+    def checked(self) -> list[str]:
+        """The inputs whose shape and dtype the loss must check."""
+        return [*self.args, *self.keywords, *(f"batch.{name}" for name in self.reads)]
+
+    def _apply(self, function: Callable, inputs: Inputs, params: dict[str, Any]) -> Any:
+        batch = self.batch(**{name: inputs[f"batch.{name}"] for name in FIELDS[self.batch]})
+        arrays = {name: inputs[name] for name in self.keywords}
+        return function(*(inputs[name] for name in self.args), batch, **arrays, **params)
+
+    def __call__(self, inputs: Inputs, params: dict[str, Any] | None = None) -> Loss:
+        return self._apply(self.loss, inputs, self.params if params is None else params)
+
+    def expected(self, inputs: Inputs) -> tuple:
+        params = self.params if self.oracle_params is None else self.oracle_params
+        return self._apply(self.oracle, inputs, params)
+
+
+PAIR = ("margin", "weight")
+LOGP_PAIR = {"logp": "B2T", "ref_logp": "B2T"}
+GROUP = {"args": {"logp": "BKT"}, "reads": ("mask", "logp")}
+WITH_REF = {"advantage": "BK", "ref_logp": "BKT"}
+
+CASES = [
+    Case("nll", nll, oracles.nll, Demonstration, {"logp": "BT"}, ("mask",)),
+    Case("bradley_terry", bradley_terry, oracles.bradley_terry, Preference, {"reward": "B2"}, PAIR),
+    Case(
+        "bradley_terry-smoothed-centred",
+        bradley_terry,
+        oracles.bradley_terry,
+        Preference,
+        {"reward": "B2"},
+        PAIR,
+        params={"label_smoothing": 0.1, "centering": 0.01},
+    ),
+    Case("dpo", dpo, oracles.dpo, Preference, LOGP_PAIR, ("mask", *PAIR), params={"beta": 0.3}),
+    Case(
+        "dpo-smoothed",
+        dpo,
+        oracles.dpo,
+        Preference,
+        LOGP_PAIR,
+        ("mask", *PAIR),
+        params={"beta": 0.3, "label_smoothing": 0.2},
+    ),
+    Case(
+        "grpo",
+        grpo,
+        oracles.grpo,
+        Group,
+        **GROUP,
+        keywords=WITH_REF,
+        params={"clip": 0.2, "beta": 0.04},
+    ),
+    Case(
+        "grpo-without-reference",
+        grpo,
+        oracles.grpo,
+        Group,
+        **GROUP,
+        keywords={"advantage": "BK"},
+        params={"clip": 0.2, "beta": 0.0},
+    ),
+    Case(
+        "grpo-token_mean-clip_higher",
+        grpo,
+        oracles.grpo,
+        Group,
+        **GROUP,
+        keywords=WITH_REF,
+        params={"clip": (0.2, 0.28), "beta": 0.1, "aggregate": token_mean},
+        oracle_params={"clip": (0.2, 0.28), "beta": 0.1, "token_level": True},
+    ),
+]
+
+
+def draw(case: Case, seed: int = 0, *, b: int = 3, k: int = 3, t: int = 4) -> Inputs:
+    """Random inputs in float64; the first row has tokens and a positive weight."""
+    rng = np.random.default_rng(seed)
+    sizes = {"B": b, "K": k, "T": t, "2": 2}
+    inputs: Inputs = {}
+    for name, axes in case.axes.items():
+        shape = [sizes[axis] for axis in axes]
+        match name.removeprefix("batch."):
+            case "context":
+                inputs[name] = None
+            case "mask" if case.batch is Demonstration:
+                inputs[name] = rng.random(shape) < 0.6
+                inputs[name][0, -1] = True
+            case "mask":
+                length = rng.integers(0, t + 1, shape[:-1])
+                length[0] = rng.integers(1, t + 1, shape[1])
+                inputs[name] = np.arange(t) < length[..., None]
+            case "weight":
+                inputs[name] = rng.uniform(0.5, 2.0, shape)
+            case "logp" | "ref_logp":
+                inputs[name] = -1.5 + 0.4 * rng.standard_normal(shape)
+            case "tokens" | "action" | "segment":
+                inputs[name] = rng.integers(1, 9, shape).astype(np.int32)
+            case "terminated":
+                inputs[name] = rng.random(shape) < 0.5
+            case _:
+                inputs[name] = rng.standard_normal(shape)
+    return inputs
+
+
+def single(inputs: Inputs) -> Inputs:
+    """The inputs with floats in f32."""
+    return {
+        k: v.astype(np.float32) if v is not None and v.dtype == np.float64 else v
+        for k, v in inputs.items()
+    }
+
+
+def pad(case: Case, inputs: Inputs, *, rows: int, columns: int) -> Inputs:
+    """The inputs with empty rows and columns appended."""
+
+    def widths(axes: str) -> list[tuple[int, int]]:
+        return [(0, {"B": rows, "T": columns}.get(axis, 0)) for axis in axes]
+
+    return {
+        name: None if x is None else np.pad(x, widths(case.axes[name]))
+        for name, x in inputs.items()
+    }
+
+
+def unused(case: Case, inputs: Inputs, name: str) -> np.ndarray:
+    """bool, true on the elements of an input that must not matter."""
+    axes, mask = case.axes[name], inputs["batch.mask"]
+    if "T" in axes:
+        return ~mask
+    if case.batch is Group:
+        return ~mask.any(-1)
+    empty = inputs["batch.weight"] == 0
+    return np.broadcast_to(empty.reshape(-1, *[1] * (len(axes) - 1)), inputs[name].shape)
+
+
+def spoil(case: Case, inputs: Inputs, fill: float) -> Inputs:
+    """The inputs with floats that must not matter overwritten."""
+    out = dict(inputs)
+    for name, x in inputs.items():
+        if x is None or x.dtype.kind != "f" or name == "batch.weight":
+            continue
+        out[name] = np.where(unused(case, inputs, name), fill, x).astype(x.dtype)
+    return out

@@ -1,0 +1,36 @@
+import jax
+import numpy as np
+import pytest
+
+from irl_jax.losses.link import logistic, smooth
+from irl_jax.types import InputError
+
+
+def test_logistic_at_zero_and_in_the_tails():
+    assert logistic(0.0) == pytest.approx(np.log(2), rel=1e-6)
+    assert logistic(1e4) == 0
+    assert logistic(-1e4) == 1e4
+    assert jax.grad(logistic)(0.0) == -0.5
+
+
+def test_no_smoothing_is_the_link():
+    z = np.linspace(-3, 3, 7, dtype=np.float32)
+    np.testing.assert_array_equal(smooth(logistic, 0.0)(z), logistic(z))
+
+
+def test_half_smoothing_is_symmetric():
+    z = np.linspace(-3, 3, 7, dtype=np.float32)
+    link = smooth(logistic, 0.5)
+    np.testing.assert_allclose(link(z), link(-z), rtol=1e-6)
+
+
+@pytest.mark.parametrize("error", [0.05, 0.3])
+def test_smoothed_logistic_is_least_at_the_log_odds(error):
+    least = np.float32(np.log((1 - error) / error))
+    assert jax.grad(smooth(logistic, error))(least) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("value", [-0.1, 0.6, float("nan"), "0.1"])
+def test_smoothing_out_of_range_is_named(value):
+    with pytest.raises(InputError, match=r"^label_smoothing: expected a number in"):
+        smooth(logistic, value)

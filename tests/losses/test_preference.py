@@ -1,0 +1,89 @@
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from irl_jax.losses.preference import bradley_terry, pairwise
+from irl_jax.types import InputError, Preference
+
+
+def pairs(n, margin=0.0, weight=1.0):
+    full = lambda x: jnp.broadcast_to(jnp.asarray(x, jnp.float32), [n])
+    return Preference(None, action=None, mask=None, margin=full(margin), weight=full(weight))
+
+
+def test_equal_rewards_cost_log_two_and_pull_by_one_half():
+    reward = jnp.full([1, 2], 3.0)
+    total = lambda r: bradley_terry(r, pairs(1)).total
+    assert total(reward) == pytest.approx(np.log(2), rel=1e-6)
+    assert jax.grad(total)(reward).tolist() == [[-0.5, 0.5]]
+
+
+def test_a_margin_is_a_handicap_of_the_chosen():
+    reward = jnp.array([[1.0, 0.4], [-0.3, 0.2]])
+    margin = jnp.array([0.5, 2.0])
+    handicapped = bradley_terry(reward - jnp.stack([margin, 0 * margin], 1), pairs(2))
+    loss = bradley_terry(reward, pairs(2, margin))
+    np.testing.assert_allclose(loss.total, handicapped.total, rtol=1e-6)
+    assert loss.metrics["accuracy"][0] == 1.0  # the margin is no part of the reward
+
+
+def test_smoothing_of_one_half_does_not_see_the_label():
+    reward = jnp.array([[1.0, -0.4], [0.3, 2.0]])
+    loss = lambda r: bradley_terry(r, pairs(2), label_smoothing=0.5).total
+    np.testing.assert_allclose(loss(reward), loss(reward[:, ::-1]), rtol=1e-6)
+
+
+def test_rewards_are_fixed_up_to_a_constant_until_centred():
+    reward = jnp.array([[1.0, -0.4], [0.3, 2.0]])
+    gradient = lambda r, c: jax.grad(lambda x: bradley_terry(x, pairs(2), centering=c).total)(r)
+    np.testing.assert_allclose(gradient(reward + 5.0, 0.0), gradient(reward, 0.0), atol=1e-6)
+    # d/dr of c (r_w + r_l)² is 2c (r_w + r_l) on both sides
+    added = gradient(reward, 0.1) - gradient(reward, 0.0)
+    np.testing.assert_allclose(added, 0.2 * reward.sum(1, keepdims=True) * jnp.ones(2), atol=1e-6)
+
+
+def test_the_reward_behind_the_preferences_is_stationary():
+    """Pairs in the proportions of a Bradley-Terry annotator have their optimum at his reward."""
+    reward = jnp.array([0.5, -1.0, 2.0, 0.1])
+    ordered = jnp.array(list(itertools.permutations(range(4), 2)))
+    proportion = jax.nn.sigmoid(reward[ordered[:, 0]] - reward[ordered[:, 1]])
+    batch = pairs(len(ordered), weight=proportion)
+    gradient = jax.grad(lambda r: bradley_terry(r[ordered], batch).total)
+    np.testing.assert_allclose(gradient(reward), 0, atol=1e-6)
+    np.testing.assert_allclose(gradient(reward + 3.0), 0, atol=1e-6)
+    assert np.abs(gradient(1.2 * reward)).max() > 0.05
+
+
+def test_a_tie_counts_one_half_in_accuracy():
+    loss = pairwise(jnp.array([[1.0, 1.0], [2.0, 0.0], [0.0, 1.0]]), pairs(3), link=jnp.negative)
+    assert loss.metrics["accuracy"][0] == 1.5
+    assert loss.mean == -1 / 3
+
+
+def test_an_ensemble_is_a_vmap():
+    reward = jnp.arange(12.0).reshape(3, 2, 2) ** 1.5
+    loss = jax.vmap(bradley_terry, in_axes=(0, None))(reward, pairs(2))
+    each = [bradley_terry(r, pairs(2)).total for r in reward]
+    np.testing.assert_allclose(loss.total, each, rtol=1e-6)
+    assert loss.metrics["accuracy"][0].shape == (3,)
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (1, 3), (3, 3), (1,), ()])
+def test_a_margin_never_broadcasts(shape):
+    batch = pairs(3).replace(margin=jnp.zeros(shape))
+    with pytest.raises(InputError, match=r"^batch.margin: expected shape \[3\], got"):
+        bradley_terry(jnp.zeros([3, 2]), batch)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1), (3, 3), (2, 3)])
+def test_rewards_come_in_pairs(shape):
+    with pytest.raises(InputError, match=r"^reward: expected shape \[_, 2\], got"):
+        bradley_terry(jnp.zeros(shape), pairs(3))
+
+
+def test_negative_centering_is_named():
+    with pytest.raises(InputError, match=r"^centering: expected a number in \[0.0, inf\], got -1"):
+        bradley_terry(jnp.zeros([1, 2]), pairs(1), centering=-1)

@@ -31,6 +31,9 @@ import jax
 from irl_jax.types import InputError
 
 
+_ABSENT = object()
+
+
 def as_json(value: Any) -> Any:
     """The JSON form of a configuration or a row.
 
@@ -66,15 +69,15 @@ def differences(old: Any, new: Any, name: str = "") -> list[str]:
     """
     if isinstance(old, dict) and isinstance(new, dict):
         names = list(old) + [key for key in new if key not in old]
-        missing = "absent"
         return [
             line
             for key in names
             for line in differences(
-                old.get(key, missing), new.get(key, missing), f"{name}.{key}".lstrip(".")
+                old.get(key, _ABSENT), new.get(key, _ABSENT), f"{name}.{key}".lstrip(".")
             )
         ]
-    return [] if old == new else [f"{name or 'value'} was {old!r}, is {new!r}"]
+    show = lambda value: "absent" if value is _ABSENT else json.dumps(value)
+    return [] if old == new else [f"{name or 'value'} was {show(old)}, is {show(new)}"]
 
 
 def check_same_config(place: str | os.PathLike, old: Any, new: Any) -> None:

@@ -1,0 +1,232 @@
+"""Token ids to NumPy batches of static shape: padding, buckets, packing.
+
+Prompts are padded on the left, completions on the right. A padding row (None
+among the items) has weight 0, an empty mask, and a prompt of one padding token,
+so that every row has something to attend to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from irl_jax.data.encode import EncodedDemonstration, EncodedPreference, EncodedPrompt
+from irl_jax.types import Demonstration, InputError, Preference, Prompt
+
+
+def bucket_length(lengths: Iterable[int], buckets: Iterable[int]) -> int:
+    """The smallest bucket that holds the longest length.
+
+    Args:
+        lengths: tokens.
+        buckets: tokens, in any order.
+
+    Raises:
+        InputError: every bucket is too short.
+
+    Example:
+        >>> bucket_length([3, 17], [16, 32, 64])
+        32
+    """
+    longest = max(lengths, default=0)
+    fitting = [bucket for bucket in buckets if bucket >= longest]
+    if not fitting:
+        raise InputError(f"buckets: none holds {longest} tokens; add a longer one")
+    return min(fitting)
+
+
+def bucket_shape(lengths: tuple[int, ...], shapes: Sequence[tuple[int, ...]], source: str) -> int:
+    """Index of the smallest shape that holds an item.
+
+    Args:
+        lengths: tokens along each axis, as (prompt, completion).
+        shapes: shapes, in any order; the one of fewest tokens that fits wins.
+        source: `FILE:LINE` of the item, for the error.
+
+    Raises:
+        InputError: no shape holds it.
+    """
+    fitting = [
+        (sum(shape), i)
+        for i, shape in enumerate(shapes)
+        if all(n <= limit for n, limit in zip(lengths, shape, strict=True))
+    ]
+    if not fitting:
+        raise InputError(
+            f"{source}: no shape among {list(shapes)} holds {lengths} tokens; "
+            "add a longer one, or lower the limits it was encoded with"
+        )
+    return min(fitting)[1]
+
+
+def collate_preferences(
+    items: Sequence[EncodedPreference | None], shape: tuple[int, int], *, pad_id: int
+) -> Preference:
+    """A batch of pairs.
+
+    Args:
+        items: B pairs; None for a padding row.
+        shape: (P, T), tokens of prompts and of completions.
+        pad_id: what fills the rest.
+
+    Returns:
+        `Preference` of NumPy arrays: context [B, P], action i32[B, 2, T].
+
+    Raises:
+        InputError: an item is longer than the shape.
+    """
+    length = shape[1]
+    sides = [side for x in items for side in ((x.chosen, x.rejected) if x else ((), ()))]
+    action, mask = _pad(sides, length, pad_id, left=False, sources=[x for x in items for _ in "01"])
+    return _build(
+        Preference,
+        context=_prompts(items, shape[0], pad_id),
+        action=action.reshape(len(items), 2, length),
+        mask=mask.reshape(len(items), 2, length),
+        margin=np.array([x.margin if x else 0.0 for x in items], np.float32),
+        weight=np.array([x.weight if x else 0.0 for x in items], np.float32),
+    )
+
+
+def collate_prompts(
+    items: Sequence[EncodedPrompt | None], shape: tuple[int], *, pad_id: int
+) -> Prompt:
+    """A batch of prompts.
+
+    Args:
+        items: B prompts; None for a padding row, which is one padding token:
+            the caller knows which rows those are.
+        shape: (P,), tokens of a row.
+        pad_id: what fills the rest.
+
+    Returns:
+        `Prompt` of NumPy arrays [B, P].
+
+    Raises:
+        InputError: an item is longer than the shape.
+    """
+    return _prompts(items, shape[0], pad_id)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Demonstrations that share a row of a batch.
+
+    Attributes:
+        items: one or more demonstrations.
+    """
+
+    items: tuple[EncodedDemonstration, ...]
+
+    @property
+    def lengths(self) -> tuple[int]:
+        """Tokens of the row."""
+        return (sum(len(x.prompt) + len(x.completion) for x in self.items),)
+
+    @property
+    def source(self) -> str:
+        """`FILE:LINE` of the first."""
+        return self.items[0].source
+
+
+def one_per_row(items: Iterable[EncodedDemonstration]) -> list[Row]:
+    """Rows of one demonstration each."""
+    return [Row((item,)) for item in items]
+
+
+def pack(items: Iterable[EncodedDemonstration], length: int) -> list[Row]:
+    """First-fit packing: each demonstration joins the first row with room.
+
+    Args:
+        items: demonstrations, in the order they are placed.
+        length: tokens of a row.
+
+    Returns:
+        Rows of at most `length` tokens, which hold every item once.
+
+    Raises:
+        InputError: an item is longer than a row.
+    """
+    rows: list[list[EncodedDemonstration]] = []
+    room = np.zeros(1024, np.int64)  # tokens left in each row, doubled as rows are added
+    for item in items:
+        n = len(item.prompt) + len(item.completion)
+        if n > length:
+            raise InputError(
+                f"{item.source}: {n} tokens do not fit a row of {length}; lengthen the rows, "
+                "or lower the limits it was encoded with"
+            )
+        fitting = room[: len(rows)] >= n
+        place = int(np.argmax(fitting)) if fitting.any() else len(rows)
+        if place == len(rows):
+            rows.append([])
+            if place == len(room):
+                room = np.concatenate([room, np.zeros_like(room)])
+            room[place] = length
+        rows[place].append(item)
+        room[place] -= n
+    return [Row(tuple(row)) for row in rows]
+
+
+def collate_demonstrations(
+    items: Sequence[Row | None], shape: tuple[int], *, pad_id: int
+) -> Demonstration:
+    """A batch of rows of demonstrations, packed or not.
+
+    The first token of a segment is never among those to be predicted: nothing
+    precedes it.
+
+    Args:
+        items: B rows; None for a padding row.
+        shape: (T,), tokens of a row.
+        pad_id: what fills the rest.
+
+    Returns:
+        `Demonstration` of NumPy arrays [B, T].
+
+    Raises:
+        InputError: an item is longer than the shape.
+    """
+    rows = [row.items if row else () for row in items]
+    part = lambda value: [[v for i, x in enumerate(row, 1) for v in value(i, x)] for row in rows]
+    width = lambda x: len(x.prompt) + len(x.completion)
+    tokens, _ = _pad(
+        part(lambda _, x: x.prompt + x.completion), shape[0], pad_id, left=False, sources=items
+    )
+    segment, _ = _pad(part(lambda i, x: [i] * width(x)), shape[0], 0, left=False, sources=items)
+    predicted = lambda _, x: [False] * len(x.prompt) + [True] * len(x.completion)
+    mask, _ = _pad(part(predicted), shape[0], 0, left=False, sources=items)
+    return _build(Demonstration, tokens=tokens, mask=mask.astype(bool), segment=segment)
+
+
+def _prompts(items: Sequence[Any], length: int, pad_id: int) -> Prompt:
+    rows = [x.prompt if x else [pad_id] for x in items]
+    tokens, mask = _pad(rows, length, pad_id, left=True, sources=items)
+    return _build(Prompt, tokens=tokens, mask=mask)
+
+
+def _pad(
+    rows: Sequence[Sequence[int]], length: int, fill: int, *, left: bool, sources: Sequence[Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to (i32[B, length], bool[B, length]), padded on one side."""
+    values = np.full((len(rows), length), fill, np.int32)
+    mask = np.zeros((len(rows), length), bool)
+    for i, row in enumerate(rows):
+        n = len(row)
+        if n > length:
+            raise InputError(
+                f"{sources[i].source}: {n} tokens do not fit a shape of {length}; "
+                "lengthen the shape, or lower the limits it was encoded with"
+            )
+        span = slice(length - n, length) if left else slice(0, n)
+        values[i, span] = row
+        mask[i, span] = True
+    return values, mask
+
+
+def _build(kind: Any, **fields: Any) -> Any:
+    """A batch of NumPy arrays (the nouns are annotated with jax arrays)."""
+    return kind(**fields)

@@ -116,3 +116,8 @@ def test_says_what_is_wrong(call, message):
 
 def test_reads_as_text():
     assert str(Interval(0.1234, -0.5, 2.0)) == "0.123 [-0.500, 2.000]"
+
+
+def test_a_resample_is_as_large_as_the_sample(rng):
+    assert bootstrap(rng.normal(size=7), len) == (7, 7, 7)
+    assert bootstrap(rng.normal(size=6), len, clusters=[0, 0, 1, 1, 2, 2]) == (6, 6, 6)

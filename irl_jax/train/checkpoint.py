@@ -107,8 +107,7 @@ class Checkpointer:
 
         Args:
             template: a state of the same shapes that lies where the result shall
-                lie (`irl_jax.train.shard.place`); or its `jax.ShapeDtypeStruct`s with
-                shardings.
+                lie (`irl_jax.train.shard.place`).
 
         Returns:
             The state and this process's data state; None if there is no checkpoint.
@@ -127,7 +126,9 @@ class Checkpointer:
             args=ocp.args.Composite(data=ocp.args.JsonRestore(), config=ocp.args.JsonRestore()),
         )
         check_same_config(place, plain["config"]["config"], self._config)
-        target = _abstract(template)
+        target = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), _plain(template)
+        )
         _check_arrays(place, self._manager.item_metadata(step)["state"].tree, target)
         saved = self._manager.restore(
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
@@ -176,21 +177,6 @@ def _plain(state: TrainState) -> dict[str, PyTree]:
         "opt_state": state.opt_state,
         "key": jax.random.key_data(state.key),
     }
-
-
-def _abstract(state: TrainState) -> dict[str, PyTree]:
-    """Shapes, dtypes and shardings of `_plain(state)`; the state may be abstract, too."""
-    shapes = jax.eval_shape(_plain, state)
-    places = jax.tree.map(lambda x: x.sharding, dict(_fields(state)))
-    return jax.tree.map(
-        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        shapes,
-        places,
-    )
-
-
-def _fields(state: TrainState) -> list[tuple[str, PyTree]]:
-    return [(name, getattr(state, name)) for name in ("step", "params", "opt_state", "key")]
 
 
 def _check_arrays(place: Path, saved: PyTree, target: PyTree) -> None:

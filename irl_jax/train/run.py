@@ -1,8 +1,8 @@
 """A run directory: what was asked, what happened, and where to go on.
 
     config.json     the resolved configuration; the same for the life of the run
-    metrics.jsonl   one line a step: {"step": 12, "time": 1.7e9, "loss": ...}
-    samples.jsonl   what the model wrote, with the step
+    metrics.jsonl   one line an update: {"stage": "policy", "step": 12, "time": 1.7e9, "loss": ...}
+    samples.jsonl   what the model wrote, with the stage and the step
     checkpoints/    see `irl_jax.train.checkpoint`
     summary.json    written last: the run is complete, and these are its results
     report.html     written by `irl_jax.report`
@@ -29,7 +29,6 @@ from typing import IO, Any
 import jax
 
 from irl_jax.types import InputError
-
 
 _ABSENT = object()
 
@@ -201,7 +200,7 @@ class RunDirectory:
         else:
             write_atomic(file, _pretty(self.config))
         for name in ("metrics", "samples"):
-            self._rewrite(self.path / f"{name}.jsonl", math.inf)
+            self._rewrite(self.path / f"{name}.jsonl", "", 0)
 
     def __enter__(self) -> RunDirectory:
         return self
@@ -219,21 +218,23 @@ class RunDirectory:
         """File of the report."""
         return self.path / "report.html"
 
-    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Appends a row to metrics.jsonl.
+    def log(self, step: int, metrics: Mapping[str, Any], stage: str = "train") -> None:
+        """Appends a row to metrics.jsonl, with the time in seconds since 1970.
 
         Args:
-            step: number of updates done.
+            step: number of updates of the stage done.
             metrics: name -> scalar; what is not finite is written as null.
+            stage: a run may train several things, one after the other.
 
         Raises:
             InputError: if the row cannot be written.
         """
-        self._append("metrics", {"step": step, "time": round(time.time(), 3), **metrics})
+        now = round(time.time(), 3)
+        self._append("metrics", {"stage": stage, "step": step, "time": now, **metrics})
 
-    def sample(self, step: int, row: Mapping[str, Any]) -> None:
+    def sample(self, step: int, row: Mapping[str, Any], stage: str = "train") -> None:
         """Appends a row to samples.jsonl, as `log` does."""
-        self._append("samples", {"step": step, **row})
+        self._append("samples", {"stage": stage, "step": step, **row})
 
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl."""
@@ -243,14 +244,14 @@ class RunDirectory:
         """The rows of samples.jsonl."""
         return read_rows(self.path / "samples.jsonl")
 
-    def rewind(self, step: int) -> None:
-        """Drops the rows of metrics and samples after `step`: the run goes on from there.
+    def rewind(self, step: int, stage: str = "train") -> None:
+        """Drops a stage's rows of metrics and samples after `step`: it goes on from there.
 
         Raises:
             InputError: if the files cannot be written.
         """
         for name in ("metrics", "samples"):
-            self._rewrite(self.path / f"{name}.jsonl", step)
+            self._rewrite(self.path / f"{name}.jsonl", stage, step)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Writes summary.json, the mark of a complete run.
@@ -291,11 +292,13 @@ class RunDirectory:
             while line:
                 line = line[self._files[name].write(line) :]
 
-    def _rewrite(self, path: Path, last: float) -> None:
-        """Drops rows after step `last` and a torn last line; leaves a clean file alone."""
+    def _rewrite(self, path: Path, stage: str, last: int) -> None:
+        """Drops a stage's rows after step `last` and a torn last line, if there are any."""
         if not self._primary or not path.exists():
             return
-        kept = b"".join(line for row, line in _lines(path) if row["step"] <= last)
+        kept = b"".join(
+            line for row, line in _lines(path) if row["stage"] != stage or row["step"] <= last
+        )
         if len(kept) != path.stat().st_size:
             file = self._files.pop(path.stem, None)
             if file is not None:

@@ -1,0 +1,229 @@
+"""What both loops do between updates: resume, record, save, stop when asked."""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+
+from irl_jax.train.checkpoint import Checkpointer
+from irl_jax.train.progress import Advance, Progress
+from irl_jax.train.run import RunDirectory
+from irl_jax.train.state import TrainState
+from irl_jax.types import InputError, PyTree
+
+
+class Interruption:
+    """A request to stop, by SIGTERM (a scheduler) or SIGINT (Ctrl-C).
+
+    Attributes:
+        signum: the signal, or None while there was none.
+    """
+
+    signum: int | None = None
+
+    def requested(self, step: int) -> bool:
+        """Whether to stop after this update; several processes agree on it.
+
+        Args:
+            step: number of updates done; every process asks after every update.
+        """
+        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
+            self.signum = signal.SIGTERM
+        return self.signum is not None
+
+
+@contextmanager
+def interruptible() -> Iterator[Interruption]:
+    """Notes SIGTERM and the first Ctrl-C instead of dying; earlier handlers come back.
+
+    A second Ctrl-C stops at once. With several processes, JAX's own service notes a
+    SIGTERM that any of them gets. Outside the main thread nothing is noted, since
+    Python handles signals only there.
+    """
+    interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread() or jax.process_count() > 1:
+        yield interruption
+        return
+
+    def note(signum: int, _: Any) -> None:
+        interruption.signum = signum
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print("\nstopping after this update (Ctrl-C: at once)", file=sys.stderr, flush=True)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Books:
+    """The record of a loop: its data's position, its metrics and its checkpoints.
+
+    Attributes:
+        state: the state to start from.
+        start: number of updates it has seen.
+    """
+
+    def __init__(
+        self,
+        state: TrainState,
+        batches: Iterator[PyTree],
+        *,
+        steps: int,
+        run: RunDirectory | None,
+        checkpoints: Checkpointer | None,
+        save_every: int,
+        stage: str,
+        interruption: Interruption,
+    ):
+        """Restores the latest checkpoint, if any, and rewinds the data and the run to it."""
+        if save_every < 1:
+            raise InputError(f"save_every: expected at least 1 update, got {save_every}")
+        if checkpoints is not None and not hasattr(batches, "get_state"):
+            raise InputError(
+                "batches: checkpoints need an iterator with get_state and set_state;"
+                " pass one (iterators of grain datasets have them) or no checkpoints"
+            )
+        self._batches: Any = batches
+        self._steps, self._save_every, self._stage = steps, save_every, stage
+        self._run, self._checkpoints, self._interruption = run, checkpoints, interruption
+        self._pending: tuple[int, Mapping[str, Any]] | None = None
+        self._position: Any = None
+        self._advance: Advance = lambda step, metrics: None
+        restored = None if checkpoints is None else checkpoints.restore(state)
+        if restored is not None:
+            state, position = restored
+            self._batches.set_state(position)
+        self.state, self.start = state, int(state.step)
+        if run is not None:
+            run.rewind(self.start, self._stage)
+
+    def show(self, progress: Progress) -> None:
+        """Reports progress there from now on."""
+        if jax.process_index() == 0:
+            self._advance = progress.stage(self._stage, self._steps, self.start)
+
+    def next_batch(self, done: int) -> PyTree:
+        """The next batch; where it began is remembered.
+
+        Raises:
+            InputError: if the data ended.
+        """
+        if self._checkpoints is not None:
+            self._position = self._batches.get_state()
+        try:
+            return next(self._batches)
+        except StopIteration:
+            raise InputError(
+                f"batches: the data ended after {done} of {self._steps} updates;"
+                " repeat the data or ask for fewer steps"
+            ) from None
+
+    def updated(self, done: int, state: TrainState, metrics: Mapping[str, Any]) -> None:
+        """Records an update, saves if it is time to, stops if asked to.
+
+        Metrics are read one update late, so that the device works on an update while
+        the last one is written down.
+
+        Raises:
+            InputError: if the loss or the gradient was not finite.
+            SystemExit: 143 after SIGTERM, 130 after Ctrl-C; the state is saved.
+        """
+        self._write_down()
+        self._pending = (done, metrics)
+        stop = self._interruption.requested(done)
+        if stop or done % self._save_every == 0 or done == self._steps:
+            self._write_down()
+            if self._checkpoints is not None:
+                self._checkpoints.save(state, self._batches.get_state())
+        if stop:
+            self._exit(done)
+
+    def stop_before_update(self, done: int, state: TrainState) -> None:
+        """Stops, if asked to, with the state as it was before the batch in hand was drawn.
+
+        Raises:
+            SystemExit: as `updated`.
+        """
+        if self._interruption.signum is None:
+            return
+        self._write_down()
+        if self._checkpoints is not None:
+            self._checkpoints.save(state, self._position)
+        self._exit(done)
+
+    def _exit(self, done: int) -> None:
+        saved = ""
+        if self._checkpoints is not None:
+            self._checkpoints.wait()
+            saved = ", saved; the same command goes on from there"
+        print(f"{self._stage}: stopped after update {done}{saved}", file=sys.stderr, flush=True)
+        raise SystemExit(128 + (self._interruption.signum or 0))
+
+    def _write_down(self) -> None:
+        """Writes the metrics of the last update, having checked them."""
+        if self._pending is None:
+            return
+        done, metrics = self._pending
+        self._pending = None
+        values = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(values[name]):
+                cause = (
+                    "the data or the first parameters hold a number that is not finite"
+                    if done == 1
+                    else "the learning rate is too high, or gradients need clipping"
+                )
+                raise InputError(
+                    f"{self._stage}: {name} is {values[name]} in update {done}; probably {cause};"
+                    " earlier checkpoints are kept"
+                )
+        self._advance(done, values)
+        if self._run is not None:
+            self._run.log(done, values, self._stage)
+
+
+@contextmanager
+def keep_books(
+    state: TrainState,
+    batches: Iterator[PyTree],
+    *,
+    steps: int,
+    run: RunDirectory | None,
+    checkpoints: Checkpointer | None,
+    save_every: int,
+    progress: Progress | None,
+    stage: str,
+) -> Iterator[Books]:
+    """Opens the books of a loop; on leaving, the checkpoint being written is whole.
+
+    Raises:
+        InputError: if the checkpoint does not belong to this run, or the data cannot be
+            put back to a place.
+    """
+    with ExitStack() as stack:
+        interruption = stack.enter_context(interruptible())
+        books = Books(
+            state,
+            batches,
+            steps=steps,
+            run=run,
+            checkpoints=checkpoints,
+            save_every=save_every,
+            stage=stage,
+            interruption=interruption,
+        )
+        if checkpoints is not None:
+            stack.callback(checkpoints.wait)
+        books.show(stack.enter_context(Progress()) if progress is None else progress)
+        yield books

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import jax
 from jax.experimental import multihost_utils
@@ -94,7 +94,7 @@ class Books:
                 "batches: checkpoints need an iterator with get_state and set_state;"
                 " pass one (iterators of grain datasets have them) or no checkpoints"
             )
-        self._batches: Any = batches
+        self._batches = cast(Any, batches)  # has get_state, set_state if there are checkpoints
         self._steps, self._save_every, self._stage = steps, save_every, stage
         self._run, self._checkpoints, self._interruption = run, checkpoints, interruption
         self._pending: tuple[int, Mapping[str, Any]] | None = None
@@ -102,8 +102,8 @@ class Books:
         self._advance: Advance = lambda step, metrics: None
         restored = None if checkpoints is None else checkpoints.restore(state)
         if restored is not None:
-            state, position = restored
-            self._batches.set_state(position)
+            state = restored[0]
+            self._batches.set_state(restored[1])
         self.state, self.start = state, int(state.step)
         if run is not None:
             run.rewind(self.start, self._stage)

@@ -6,6 +6,7 @@ GRPO and its relatives differ in the objective of their step only.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -133,7 +134,7 @@ def improve(
             books.stop_before_update(done, state)
             group = judge(group, reward, done + 1, stage)
             books.stop_before_update(done, state)
-            extra = dict(group_metrics(group))
+            extra: dict[str, Any] = dict(group_metrics(group))
             if observe is not None:
                 extra.update(observe(done + 1, group))
             state, metrics = step(state, group if prepare is None else prepare(group), *frozen)

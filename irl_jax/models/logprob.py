@@ -51,6 +51,21 @@ def token_logp(
     return jax.lax.map(one, (states, targets)).reshape(-1)[:n].reshape(shape)
 
 
+def completion_hidden(
+    config: DecoderConfig, params: PyTree, context: Prompt, action: Array
+) -> Array:
+    """Hidden state at each token of K completions of each prompt, f[B, K, T, D].
+
+    Args:
+        config: the shape.
+        params: parameters of the decoder.
+        context: `Prompt` of B rows.
+        action: i32[B, K, T], right-padded.
+    """
+    _, prefix = forward(config, params, context.tokens, mask=context.mask)
+    return forward(config, params, action, prefix=prefix)[0]
+
+
 def completion_logp(
     config: DecoderConfig,
     params: PyTree,
@@ -58,7 +73,7 @@ def completion_logp(
     action: Array,
     *,
     temperature: float = 1.0,
-) -> tuple[Array, Array]:
+) -> Array:
     """log π(action[t] | context, action[<t]) of K completions of each prompt.
 
     Each prompt is encoded once; only completion tokens meet the vocabulary.
@@ -71,20 +86,17 @@ def completion_logp(
         temperature: divides the logits, as when the completions were sampled.
 
     Returns:
-        f32[B, K, T] log-probs (nats; arbitrary on padding) and f[B, K, T, D], the
-        hidden state at each completion token.
+        f32[B, K, T] log-probs (nats; arbitrary on padding).
     """
     b, k, _ = action.shape
     before, prefix = forward(config, params, context.tokens, mask=context.mask)
-    hidden, _ = forward(config, params, action, prefix=prefix)
     first = jnp.broadcast_to(before[:, None, -1:], (b, k, 1, before.shape[-1]))
-    predicting = jnp.concatenate([first, hidden[:, :, :-1]], axis=2)
-    return token_logp(config, params, predicting, action, temperature=temperature), hidden
+    hidden, _ = forward(config, params, action[..., :-1], prefix=prefix)
+    predicting = jnp.concatenate([first, hidden], axis=2)
+    return token_logp(config, params, predicting, action, temperature=temperature)
 
 
-def sequence_logp(
-    config: DecoderConfig, params: PyTree, tokens: Array, segment: Array
-) -> tuple[Array, Array]:
+def sequence_logp(config: DecoderConfig, params: PyTree, tokens: Array, segment: Array) -> Array:
     """log π(tokens[t] | earlier tokens of its segment).
 
     Args:
@@ -95,9 +107,9 @@ def sequence_logp(
 
     Returns:
         f32[B, T] log-probs (nats), 0 on padding and on the first token of a segment,
-        which nothing predicts; and the hidden states f[B, T, D].
+        which nothing predicts.
     """
     hidden, _ = forward(config, params, tokens, segment=segment)
     logp = token_logp(config, params, hidden[:, :-1], tokens[:, 1:])
     continues = (segment[:, 1:] == segment[:, :-1]) & (segment[:, 1:] != 0)
-    return jnp.pad(jnp.where(continues, logp, 0.0), ((0, 0), (1, 0))), hidden
+    return jnp.pad(jnp.where(continues, logp, 0.0), ((0, 0), (1, 0)))

@@ -63,12 +63,12 @@ def test_flatten_under_jit_and_with_other_contexts():
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(
-    weight=st.lists(st.floats(0, 8, width=32), min_size=1, max_size=8),
+    weight=st.lists(st.integers(0, 64), min_size=1, max_size=8),  # eighths
     cut=st.integers(0, 8),
     seed=st.integers(0, 99),
 )
 def test_mean_of_added_parts_is_the_mean_of_the_whole(weight, cut, seed):
-    weight = np.float32(weight)
+    weight = np.float32(weight) / 8
     x = np.random.default_rng(seed).standard_normal(len(weight)).astype(np.float32)
 
     def loss(part):

@@ -1,0 +1,132 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from irl_jax.train.state import init_state
+from irl_jax.train.step import make_train_step
+from irl_jax.types import InputError, Loss
+from tests.train.cases import TX, assert_close, demonstrations, new_state, objective
+
+
+def weighted_square(params, batch, key):
+    """Σ w (x·θ - y)² over Σ w."""
+    del key
+    error = batch["x"] @ params - batch["y"]
+    total = jnp.sum(batch["w"] * error**2)
+    return Loss(total, jnp.sum(batch["w"]), {"error": (jnp.sum(error), jnp.float32(error.size))})
+
+
+def regression(rows=12, seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "x": rng.normal(size=(rows, 3)).astype(np.float32),
+        "y": rng.normal(size=rows).astype(np.float32),
+        "w": rng.integers(0, 4, rows).astype(np.float32),
+    }
+
+
+def test_update_is_the_gradient_of_the_weighted_mean():
+    batch, theta = regression(), np.array([0.3, -0.2, 0.5], np.float32)
+    x, y, w = (batch[k].astype(np.float64) for k in "xyw")
+    error = x @ theta - y
+    gradient = 2 * (w * error) @ x / w.sum()
+    tx = optax.chain(optax.clip_by_global_norm(1e-3), optax.sgd(1.0))
+    state = init_state(jnp.asarray(theta), tx, jax.random.key(0))
+    state, metrics = jax.jit(make_train_step(weighted_square, tx))(state, batch)
+    norm = np.linalg.norm(gradient)
+    np.testing.assert_allclose(metrics["grad_norm"], norm, rtol=1e-5)  # before clipping
+    np.testing.assert_allclose(metrics["loss"], (w * error**2).sum() / w.sum(), rtol=1e-5)
+    np.testing.assert_allclose(metrics["error"], error.mean(), rtol=1e-4)
+    np.testing.assert_allclose(theta - state.params, gradient * 1e-3 / norm, rtol=1e-3)
+    assert int(state.step) == 1
+
+
+@pytest.mark.parametrize("accumulate", [2, 3, 12])
+def test_accumulated_is_the_full_batch_with_unequal_weights(accumulate):
+    batch, tx = regression(), optax.sgd(0.1)
+    state = init_state(jnp.array([0.3, -0.2, 0.5]), tx, jax.random.key(0))
+    full, full_metrics = jax.jit(make_train_step(weighted_square, tx))(state, batch)
+    step = jax.jit(make_train_step(weighted_square, tx, accumulate=accumulate))
+    parts, metrics = step(state, batch)
+    np.testing.assert_allclose(parts.params, full.params, rtol=2e-6)
+    for name in full_metrics:
+        np.testing.assert_allclose(metrics[name], full_metrics[name], rtol=2e-5)
+
+
+def test_accumulated_decoder_is_the_full_batch():
+    batch, state = demonstrations(8), new_state()
+    full, full_metrics = jax.jit(make_train_step(objective, TX))(state, batch)
+    parts, metrics = jax.jit(make_train_step(objective, TX, accumulate=4))(state, batch)
+    assert_close(parts.params, full.params)
+    assert_close(metrics, full_metrics)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_nothing_to_learn_from_leaves_the_parameters(accumulate):
+    batch = regression() | {"w": np.zeros(12, np.float32)}
+    batch["y"][2] = np.inf  # 0 · ∞ is NaN in the sum
+    tx = optax.sgd(0.1)
+    state = init_state(jnp.array([0.3, -0.2, 0.5]), tx, jax.random.key(0))
+    after, metrics = make_train_step(weighted_square, tx, accumulate=accumulate)(state, batch)
+    np.testing.assert_array_equal(after.params, state.params)
+    assert metrics["loss"] == 0 and metrics["grad_norm"] == 0
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_every_update_and_micro_batch_has_its_own_key(accumulate):
+    drawn = []
+
+    def noisy(params, batch, key):
+        jax.debug.callback(
+            lambda data: drawn.append(tuple(np.asarray(data))), jax.random.key_data(key)
+        )
+        return Loss(jnp.sum(params * batch), jnp.float32(1), {})
+
+    tx = optax.sgd(0.1)
+    state = init_state(jnp.ones(()), tx, jax.random.key(0))
+    step = make_train_step(noisy, tx, accumulate=accumulate)
+    for _ in range(3):
+        state, _ = step(state, jnp.ones(2))
+    jax.effects_barrier()
+    assert len(set(drawn)) == 3 * accumulate
+    assert (jax.random.key_data(state.key) == jax.random.key_data(jax.random.key(0))).all()
+
+
+def test_frozen_arrays_reach_the_objective_and_are_not_trained():
+    def shifted(params, batch, key, shift):
+        del key
+        return Loss(jnp.sum((params - batch - shift) ** 2), jnp.float32(batch.size), {})
+
+    tx = optax.sgd(0.5)
+    state = init_state(jnp.zeros(()), tx, jax.random.key(0))
+    for accumulate in (1, 2):
+        step = make_train_step(shifted, tx, accumulate=accumulate)
+        after, _ = step(state, jnp.zeros(4), jnp.float32(3.0))
+        np.testing.assert_allclose(after.params, 3.0)
+
+
+def test_the_state_owns_its_parameters():
+    params = {"w": jnp.ones(3)}
+    state = init_state(params, optax.sgd(0.1), jax.random.key(0))
+    step = jax.jit(
+        lambda s: s.replace(params=jax.tree.map(lambda x: x + 1, s.params)), donate_argnums=0
+    )
+    step(state)
+    np.testing.assert_array_equal(params["w"], np.ones(3))
+
+
+def test_bad_splits_and_names_are_refused():
+    tx = optax.sgd(0.1)
+    state = init_state(jnp.zeros(3), tx, jax.random.key(0))
+    with pytest.raises(InputError, match="accumulate: expected at least 1"):
+        make_train_step(weighted_square, tx, accumulate=0)
+    with pytest.raises(InputError, match=r"batch: w of shape \[12\] does not split into 5"):
+        make_train_step(weighted_square, tx, accumulate=5)(state, regression())
+
+    def named(params, batch, key):
+        return Loss(jnp.sum(params), jnp.float32(1), {"grad_norm": (jnp.float32(1),) * 2})
+
+    with pytest.raises(InputError, match="grad_norm"):
+        make_train_step(named, tx)(state, regression())

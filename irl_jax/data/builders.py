@@ -1,0 +1,302 @@
+"""TFDS builders: JSON Lines to ArrayRecord, read at random, without TensorFlow.
+
+A file is prepared once: its dataset lies in the given cache under a hash of its
+content and of the split, and is found there the next time. TFDS writes into a
+temporary directory and renames it at the end.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import hashlib
+import io
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from irl_jax.data.chat import Text
+from irl_jax.data.jsonl import (
+    DemonstrationRecord,
+    PreferenceRecord,
+    PromptRecord,
+    read_preferences,
+    read_prompts,
+)
+from irl_jax.types import InputError
+
+R = TypeVar("R", bound=PreferenceRecord | PromptRecord | DemonstrationRecord)
+
+TRAIN, HELD_OUT = "train", "held_out"
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Which prompts are held out: a hash of the prompt decides.
+
+    Attributes:
+        fraction: of the prompts that are held out, 0 to 1.
+        seed: other prompts for other seeds.
+    """
+
+    fraction: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fraction <= 1:
+            raise InputError(f"held-out fraction: expected 0 to 1, got {self.fraction}")
+
+    def name(self, prompt: Text) -> str:
+        """The split of a prompt: "train" or "held_out"."""
+        key = json.dumps([self.seed, prompt], sort_keys=True).encode()
+        number = int.from_bytes(hashlib.sha256(key).digest()[:8], "big")
+        return HELD_OUT if number < self.fraction * 2**64 else TRAIN
+
+
+def split_by_prompt(records: Iterable[R], *, fraction: float, seed: int) -> tuple[list[R], list[R]]:
+    """Splits records so that all records of a prompt fall on one side.
+
+    Args:
+        records: preferences, prompts or demonstrations.
+        fraction: of the prompts that are held out, 0 to 1.
+        seed: of the split.
+
+    Returns:
+        (train, held out), each in the order of the records.
+
+    Raises:
+        InputError: a fraction outside [0, 1].
+    """
+    split = HeldOut(fraction, seed)
+    sides: dict[str, list[R]] = {TRAIN: [], HELD_OUT: []}
+    for record in records:
+        sides[split.name(record.prompt)].append(record)
+    return sides[TRAIN], sides[HELD_OUT]
+
+
+class _RecordBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
+    """Records that a reader yields, in their order, split by prompt."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    code_path = None  # nothing is downloaded: no checksums to look for beside the code
+
+    def __init__(self, *, read: Callable[[], Iterator[Any]], split: HeldOut, **options: Any):
+        self._read, self._split = read, split
+        super().__init__(file_format="array_record", **options)
+
+    @staticmethod
+    @abc.abstractmethod
+    def columns() -> dict[str, Any]:
+        """TFDS features of a row."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def encode(record: Any) -> dict[str, Any]:
+        """A record as a row."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def decode(row: dict[str, Any], source: str) -> Any:
+        """A row as the record it was."""
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Records of a JSON Lines file, split by prompt.",
+            features=tfds.features.FeaturesDict(
+                self.columns()
+                | {
+                    "line": tfds.features.Scalar(np.int64),
+                    "messages": tfds.features.Scalar(np.bool_),
+                }
+            ),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        found = {self._split.name(record.prompt) for record in self._read()}
+        return {name: self._generate_examples(name) for name in sorted(found)}
+
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        for i, record in enumerate(self._read()):
+            if self._split.name(record.prompt) == split:
+                line = int(record.source.rpartition(":")[2])
+                messages = not isinstance(record.prompt, str)
+                yield i, self.encode(record) | {"line": line, "messages": messages}
+
+
+class JsonlPreferences(_RecordBuilder):
+    """Preferences: prompt, chosen, rejected, margin, weight, line.
+
+    The three texts are JSON where `messages` is true: lists of messages.
+    """
+
+    @staticmethod
+    def columns() -> dict[str, Any]:
+        """TFDS features of a row."""
+        texts = {name: tfds.features.Text() for name in ("prompt", "chosen", "rejected")}
+        return texts | {n: tfds.features.Scalar(np.float32) for n in ("margin", "weight")}
+
+    @staticmethod
+    def encode(record: PreferenceRecord) -> dict[str, Any]:
+        """A record as a row."""
+        return {
+            "prompt": _dump(record.prompt),
+            "chosen": _dump(record.chosen),
+            "rejected": _dump(record.rejected),
+            "margin": record.margin,
+            "weight": record.weight,
+        }
+
+    @staticmethod
+    def decode(row: dict[str, Any], source: str) -> PreferenceRecord:
+        """A row as the record it was."""
+        return PreferenceRecord(
+            prompt=_load(row, "prompt"),
+            chosen=_load(row, "chosen"),
+            rejected=_load(row, "rejected"),
+            margin=float(row["margin"]),
+            weight=float(row["weight"]),
+            source=source,
+        )
+
+
+class JsonlPrompts(_RecordBuilder):
+    """Prompts: prompt (JSON where `messages` is true), fields (JSON), line."""
+
+    @staticmethod
+    def columns() -> dict[str, Any]:
+        """TFDS features of a row."""
+        return {name: tfds.features.Text() for name in ("prompt", "fields")}
+
+    @staticmethod
+    def encode(record: PromptRecord) -> dict[str, Any]:
+        """A record as a row."""
+        return {"prompt": _dump(record.prompt), "fields": json.dumps(record.fields)}
+
+    @staticmethod
+    def decode(row: dict[str, Any], source: str) -> PromptRecord:
+        """A row as the record it was."""
+        return PromptRecord(_load(row, "prompt"), json.loads(row["fields"].decode()), source)
+
+
+class Records(Sequence[R]):
+    """Records on disk, each read when it is asked for."""
+
+    def __init__(self, rows: Sequence[dict[str, Any]], decode: Callable[..., R], path: Path):
+        self._rows, self._decode, self._path = rows, decode, path
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        row = self._rows[index % len(self)]
+        return self._decode(row, f"{self._path}:{row['line']}")
+
+
+def prepare_preferences(
+    path: str | Path,
+    cache: str | Path,
+    *,
+    fraction: float,
+    seed: int,
+    ties: Literal["error", "drop"] = "error",
+) -> tuple[Records[PreferenceRecord], Records[PreferenceRecord]]:
+    """The preferences of a JSON Lines file, prepared once, as (train, held out).
+
+    Args:
+        path: file that `read_preferences` reads.
+        cache: directory for prepared datasets.
+        fraction: of the prompts that are held out.
+        seed: of the split.
+        ties: as in `read_preferences`.
+
+    Raises:
+        InputError: as `read_preferences`; the cache is left as it was.
+    """
+    read = partial(read_preferences, path, ties=ties)
+    return _prepare(JsonlPreferences, read, Path(path), Path(cache), HeldOut(fraction, seed), ties)
+
+
+def prepare_prompts(
+    path: str | Path,
+    cache: str | Path,
+    *,
+    fraction: float,
+    seed: int,
+    prompt_field: str = "prompt",
+) -> tuple[Records[PromptRecord], Records[PromptRecord]]:
+    """The prompts of a JSON Lines file, prepared once, as (train, held out).
+
+    Args:
+        path: file that `read_prompts` reads.
+        cache: directory for prepared datasets.
+        fraction: of the prompts that are held out.
+        seed: of the split.
+        prompt_field: as in `read_prompts`.
+
+    Raises:
+        InputError: as `read_prompts`; the cache is left as it was.
+    """
+    read = partial(read_prompts, path, prompt_field=prompt_field)
+    split = HeldOut(fraction, seed)
+    return _prepare(JsonlPrompts, read, Path(path), Path(cache), split, prompt_field)
+
+
+def _prepare(
+    kind: type[_RecordBuilder],
+    read: Callable[[], Iterator[Any]],
+    path: Path,
+    cache: Path,
+    split: HeldOut,
+    option: str,
+) -> tuple[Records[Any], Records[Any]]:
+    directory = cache / _content_hash(path, f"{split} {option}")
+    make = lambda: kind(read=read, split=split, data_dir=str(directory))
+    if not directory.exists():
+        for _ in read():  # every error is found before anything is written
+            pass
+    builder = make()
+    if not Path(builder.data_dir).exists():
+        with tempfile.TemporaryDirectory() as downloads, contextlib.redirect_stdout(io.StringIO()):
+            try:
+                builder.download_and_prepare(download_dir=downloads)
+            except OSError:  # unless another process has put the same dataset there first
+                if not Path(builder.data_dir).exists():
+                    raise
+                builder = make()
+    rows = [
+        builder.as_data_source(name) if name in builder.info.splits else ()
+        for name in (TRAIN, HELD_OUT)
+    ]
+    return Records(rows[0], kind.decode, path), Records(rows[1], kind.decode, path)
+
+
+def _content_hash(path: Path, options: str) -> str:
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    digest.update(options.encode())
+    return digest.hexdigest()[:32]
+
+
+def _dump(text: Text) -> str:
+    return text if isinstance(text, str) else json.dumps(text)
+
+
+def _load(row: dict[str, Any], name: str) -> Any:
+    text = row[name].decode()
+    return json.loads(text) if row["messages"] else text

@@ -2,7 +2,8 @@
 
 Eight virtual CPU devices, so that sharded code meets real meshes; compiled
 programs kept in `.cache/jax` between runs; property tests without a deadline
-(the first example compiles). What the caller has set already is kept, and
+(the first example compiles). `--require-extras` fails a run in which a test was
+skipped for want of an optional dependency. What the caller has set already is kept, and
 processes that tests start inherit the same environment.
 """
 
@@ -10,6 +11,7 @@ import os
 from pathlib import Path
 
 import hypothesis
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -34,3 +36,34 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("irl_jax")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--require-extras",
+        action="store_true",
+        help="fail if a test is skipped because an extra of irl_jax is not installed",
+    )
+
+
+def _require_extra(report: pytest.TestReport | pytest.CollectReport, config: pytest.Config) -> None:
+    """Turns a skip whose reason names an extra (`irl_jax[...]`) into a failure, if asked."""
+    if config.getoption("--require-extras") and report.skipped:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+        if "irl_jax[" in reason:
+            report.outcome = "failed"
+            report.longrepr = reason
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    report = yield
+    _require_extra(report, item.config)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    report = yield
+    _require_extra(report, collector.config)
+    return report

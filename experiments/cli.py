@@ -12,13 +12,11 @@ import contextlib
 import difflib
 import errno
 import io
-import json
 import os
 import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
@@ -94,11 +92,6 @@ def parse(config: Config, args: Sequence[str], *, description: str | None = None
     with contextlib.redirect_stdout(usage), contextlib.suppress(SystemExit):
         parser(["--help"])
     raise InputError(_unknown_flag(args, usage.getvalue()) or _complaint(errors.getvalue(), args))
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """A dataclass as `json.load` reads it back: tuples as lists, paths as strings."""
-    return json.loads(json.dumps(asdict(config), default=os.fspath))
 
 
 def _unknown_flag(args: Sequence[str], usage: str) -> str | None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import signal
@@ -14,7 +13,7 @@ from typing import Literal
 
 import pytest
 
-from experiments.cli import parse, run, to_dict
+from experiments.cli import parse, run
 from irl_jax.types import InputError
 
 
@@ -240,21 +239,6 @@ def test_as_a_module_whatever_the_terminal_can_show(tmp_path, encoding):
 
 def test_usage_names_the_module(tmp_path):
     assert program(tmp_path, "--help").stdout.startswith("usage: python -m program ")
-
-
-def test_to_dict_is_what_json_reads_back():
-    plain = to_dict(CONFIG)
-    assert json.loads(json.dumps(plain)) == plain
-    assert plain["widths"] == [64, 32]
-    assert plain["out"] == "runs/other"
-    assert plain["optim"] == {
-        "lr": 3e-4,
-        "warmup_steps": 10,
-        "clip": 1.0,
-        "schedule": "constant",
-    }
-    with pytest.raises(TypeError):
-        to_dict(Config(out=object()))
 
 
 def test_parse_leaves_the_default_alone():

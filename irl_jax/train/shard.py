@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 from jax import Array
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -172,6 +173,13 @@ def global_batch(mesh: Mesh, batch: PyTree) -> PyTree:
         return jax.make_array_from_process_local_data(sharding, jax.device_get(x))
 
     return jax.tree_util.tree_map_with_path(put, batch)
+
+
+def fetch(tree: PyTree) -> PyTree:
+    """Arrays to NumPy, whole, on every process; all processes must call it."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)
 
 
 def jit_step(

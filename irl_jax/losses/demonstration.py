@@ -27,8 +27,9 @@ def nll(logp: Array, batch: Demonstration) -> Loss:
     Raises:
         InputError: an array has the wrong shape or dtype.
 
-    Reference: Sun & van der Schaar 2025, arXiv 2507.13158, section 4 (behaviour
-    cloning as matching the distribution of the demonstrations).
+    Reference: Pomerleau 1991, "Efficient training of artificial neural networks for
+    autonomous navigation" (behaviour cloning); Sun & van der Schaar 2025, arXiv
+    2507.13158.
 
     Example:
         >>> import jax.numpy as jnp

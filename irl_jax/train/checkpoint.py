@@ -61,7 +61,11 @@ class Checkpointer:
                     cleanup_tmp_directories=True,
                     enable_async_checkpointing=True,
                 ),
-                item_names=("state", "data", "config"),
+                item_handlers={
+                    "state": ocp.StandardCheckpointHandler(),
+                    "data": ocp.JsonCheckpointHandler(),
+                    "config": ocp.JsonCheckpointHandler(),
+                },
             )
 
     def __enter__(self) -> Checkpointer:
@@ -91,11 +95,13 @@ class Checkpointer:
         if step == self.latest_step():
             return
         data = [json.loads(text) for text in _gather(json.dumps(_encode(data_state)))]
+        plain = _plain(state)
         with self._writing():
+            self._check_room(plain)
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(_plain(state)),
+                    state=ocp.args.StandardSave(plain),
                     data=ocp.args.JsonSave({"processes": data}),
                     config=ocp.args.JsonSave({"config": self._config}),
                 ),
@@ -150,11 +156,24 @@ class Checkpointer:
         with self._writing():
             self._manager.close()
 
+    def _check_room(self, tree: PyTree) -> None:
+        """Refuses to begin a checkpoint that does not fit on the disk."""
+        shards = (shard for x in jax.tree.leaves(tree) for shard in x.addressable_shards)
+        needed = sum(shard.data.nbytes for shard in shards if shard.replica_id == 0)
+        free = shutil.disk_usage(self.directory).free
+        if free < needed:
+            raise InputError(
+                f"{self.directory}: a checkpoint needs {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB"
+                " are free; make room or choose another run directory"
+            )
+
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Turns a failed write into one line, and removes what it left."""
         try:
             yield
+        except InputError:
+            raise
         except (OSError, ValueError) as error:
             code = re.search(r"os_error_code='(\d+)'", str(error))
             if code is None and not isinstance(error, OSError):

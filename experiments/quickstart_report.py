@@ -1,0 +1,102 @@
+"""What the quickstart measures and shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.lab import Responses
+from irl_jax.eval.best_of_n import Curve, curve
+from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
+from irl_jax.eval.kl import sequence_kl
+from irl_jax.eval.ranking import pair_accuracy, spearman, within_prompt
+from irl_jax.rewards.embedding import EmbeddingReward
+from irl_jax.train.run import RunDirectory
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good the learned reward is on held-out prompts."""
+
+    accuracy: Interval  # share of pairs ordered as gold orders them
+    spearman: Interval  # with gold, mean within prompts
+    best_of_n: Curve  # gold reward of the best of n by the learned reward
+
+
+def measure_reward(reward: EmbeddingReward, responses: Responses) -> Quality:
+    """Pair accuracy, rank correlation and best-of-n of the ensemble's mean against gold."""
+    gold = responses.gold
+    learned = np.asarray(reward(jnp.asarray(responses.features)).mean(0), np.float64)
+    prompt, chosen, rejected = np.nonzero(gold[:, :, None] > gold[:, None, :])
+    rewards = np.stack([learned[prompt, chosen], learned[prompt, rejected]], axis=1)
+    clusters = np.repeat(np.arange(len(gold)), gold.shape[1])
+    return Quality(
+        pair_accuracy(rewards, clusters=prompt),
+        within_prompt(spearman, learned.ravel(), gold.ravel(), clusters),
+        curve(learned, gold),
+    )
+
+
+def summarise(
+    before: Responses,
+    after: Responses,
+    reward: EmbeddingReward,
+    quality: Quality,
+    **numbers: Any,
+) -> dict[str, Any]:
+    """The results of a run, as JSON values."""
+    mean = lambda responses: responses.gold.mean(1)
+    score = lambda responses: np.asarray(
+        reward(jnp.asarray(responses.features)).mean((0, 2)), np.float64
+    )
+    prompts, completions = after.gold.shape
+    flat = lambda x: x.reshape(prompts * completions, -1)
+    clusters = np.repeat(np.arange(prompts), completions)
+    return {
+        "gold_before": bootstrap(mean(before)),
+        "gold_after": bootstrap(mean(after)),
+        "gold_gain": paired_difference(mean(before), mean(after)),
+        "learned_gain": paired_difference(score(before), score(after)),
+        "kl": sequence_kl(flat(after.logp), flat(after.ref_logp), flat(after.mask), clusters),
+        "length_before": float(before.mask.sum(-1).mean()),
+        "length_after": float(after.mask.sum(-1).mean()),
+        "pair_accuracy": quality.accuracy,
+        "spearman": quality.spearman,
+        "best_of_n_gain": quality.best_of_n.gain[-1],
+        **numbers,
+    }
+
+
+def conclusion(summary: dict[str, Any], report: Path) -> str:
+    """The closing lines in the terminal."""
+    show = lambda name: "{:.3f} [{:.3f}, {:.3f}]".format(*summary[name])
+    return "\n".join(
+        [
+            "",
+            f"gold reward on held-out prompts   {summary['gold_before'][0]:.3f} -> "
+            f"{summary['gold_after'][0]:.3f}",
+            f"  paired difference (95 %)        {show('gold_gain')}",
+            f"  KL to the untuned model         {summary['kl'][0]:.2f} nats a response",
+            f"reward model: pair accuracy       {show('pair_accuracy')}",
+            f"  Spearman with gold              {show('spearman')}",
+            f"  comparisons, mislabelled        {summary['pairs']}, {summary['flipped']:.1%}",
+            f"time                              {sum(summary['seconds'].values()):.0f} s",
+            f"report                            {report}",
+        ]
+    )
+
+
+def write_report(
+    run: RunDirectory,
+    summary: dict[str, Any],
+    quality: Quality,
+    topics: Sequence[str],
+    before: Responses,
+    after: Responses,
+) -> None:
+    """report.html: the curves, samples before and after, the config, timings."""

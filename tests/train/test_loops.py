@@ -1,0 +1,303 @@
+import signal
+import threading
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from irl_jax.train.checkpoint import Checkpointer
+from irl_jax.train.offline import fit
+from irl_jax.train.online import improve
+from irl_jax.train.run import RunDirectory
+from irl_jax.types import InputError, Loss
+from tests.train import toy
+from tests.train.cases import assert_same_bits
+from tests.train.compilations import count_compilations
+
+KINDS = pytest.mark.parametrize("kind", ["fit", "improve"])
+
+
+@pytest.fixture(scope="module")
+def built():
+    """Each kind's step, compiled once for the module, and fresh states and data."""
+    steps = {kind: toy.build(kind)[0] for kind in ("fit", "improve")}
+    return lambda kind: (steps[kind], *toy.build(kind)[1:])
+
+
+def steps_of(run, stage):
+    return [row["step"] for row in run.metrics() if row["stage"] == stage]
+
+
+STAGE = {"fit": "train", "improve": "policy"}
+
+
+@KINDS
+def test_resumed_is_uninterrupted(kind, built, tmp_path):
+    straight = toy.train(kind, *built(kind), steps=12)
+    with RunDirectory(tmp_path, {}) as run, Checkpointer(run.checkpoints, {}) as checkpoints:
+        options = {"run": run, "checkpoints": checkpoints, "save_every": 5}
+        toy.train(kind, *built(kind), steps=7, **options)
+        assert steps_of(run, STAGE[kind]) == list(range(1, 8))
+        step, state, data = built(kind)
+        run.log(8, {"loss": 0.0}, STAGE[kind])  # as if killed after update 8, saved at 7
+        resumed = toy.train(kind, step, state, data, steps=12, **options)
+        assert steps_of(run, STAGE[kind]) == list(range(1, 13))
+        assert checkpoints.latest_step() == 12
+        again = toy.train(kind, *built(kind), steps=12, **options)
+        assert steps_of(run, STAGE[kind]) == list(range(1, 13))
+    assert_same_bits(resumed, straight)
+    assert_same_bits(again, straight)
+    assert not np.array_equal(*(jax.tree.leaves(s.params)[0] for s in (straight, built(kind)[1])))
+
+
+@KINDS
+@pytest.mark.parametrize("signum, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_stops(kind, signum, status, built, tmp_path, capsys):
+    step, state, data = built(kind)
+    calls = 0
+
+    def signalled(*arguments):
+        nonlocal calls
+        calls += 1
+        if calls == 6:
+            signal.raise_signal(signum)
+        return step(*arguments)
+
+    handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with RunDirectory(tmp_path, {}) as run, Checkpointer(run.checkpoints, {}) as checkpoints:
+        options = {"run": run, "checkpoints": checkpoints, "steps": 12}
+        with pytest.raises(SystemExit) as stopped:
+            toy.train(kind, signalled, state, data, **options)
+        assert stopped.value.code == status
+        assert calls == 6 and steps_of(run, STAGE[kind]) == list(range(1, 7))
+        assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
+        assert checkpoints.latest_step() == 6
+        assert "stopped after update 6, saved; the same command goes on" in capsys.readouterr().err
+        resumed = toy.train(kind, *built(kind), **options)
+    assert_same_bits(resumed, toy.train(kind, *built(kind), steps=12))
+
+
+def test_a_signal_during_a_rollout_drops_the_rollout(built, tmp_path):
+    step, state, data = built("improve")
+    calls = 0
+
+    def rollout(*arguments):
+        nonlocal calls
+        calls += 1
+        if calls == 6:
+            signal.raise_signal(signal.SIGTERM)
+        return toy.rollout(*arguments)
+
+    judged = []
+    reward = lambda group: judged.append(1) or toy.reward(group)
+    with RunDirectory(tmp_path, {}) as run, Checkpointer(run.checkpoints, {}) as checkpoints:
+        options = {"run": run, "checkpoints": checkpoints, "steps": 12}
+        with pytest.raises(SystemExit) as stopped:
+            improve(step, state, data, rollout=rollout, reward=reward, **options)
+        assert stopped.value.code == 143
+        assert len(judged) == 5 and checkpoints.latest_step() == 5
+        assert steps_of(run, "policy") == [1, 2, 3, 4, 5]
+        resumed = toy.train("improve", *built("improve"), **options)
+    assert_same_bits(resumed, toy.train("improve", *built("improve"), steps=12))
+
+
+def test_a_second_interrupt_stops_at_once(built):
+    step, state, data = built("fit")
+
+    def signalled(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        return step(*arguments)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(signalled, state, data, steps=3)
+
+
+def test_outside_the_main_thread_a_loop_just_runs(built):
+    result = []
+    thread = threading.Thread(target=lambda: result.append(fit(*built("fit"), steps=2)))
+    thread.start()
+    thread.join()
+    assert int(result[0].step) == 2
+
+
+@KINDS
+def test_one_compilation_a_run(kind, tmp_path):
+    parts = toy.build(kind)
+    with (
+        RunDirectory(tmp_path, {}) as run,
+        Checkpointer(run.checkpoints, {}) as checkpoints,
+        count_compilations() as counts,
+    ):
+        options = {"run": run, "checkpoints": checkpoints, "save_every": 2}
+        toy.train(kind, *parts, steps=5, **options)
+        step, (_, state, data) = parts[0], toy.build(kind)
+        toy.train(kind, step, state, data, steps=9, **options)  # restored arrays are alike
+    assert counts["jit(step)"] == 1, counts
+    assert counts["jit(rollout)"] <= 1, counts
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(built, tmp_path):
+    step, state, data = built("fit")
+
+    def poisoned(state, batch):
+        state, metrics = step(state, batch)
+        return state, metrics | {"loss": jnp.where(state.step == 6, jnp.nan, metrics["loss"])}
+
+    with RunDirectory(tmp_path, {}) as run, Checkpointer(run.checkpoints, {}) as checkpoints:
+        options = {"run": run, "checkpoints": checkpoints, "save_every": 3, "steps": 12}
+        with pytest.raises(InputError, match=r"train: loss is nan in update 6; .*learning rate"):
+            fit(poisoned, state, data, **options)
+        assert checkpoints.latest_step() == 3  # a checkpoint was due after update 6
+        assert steps_of(run, "train") == [1, 2, 3, 4, 5]
+        bad = lambda state, batch: (state, {"loss": jnp.inf, "grad_norm": 1.0})
+        with pytest.raises(InputError, match=r"in update 1; probably the data or the first param"):
+            fit(bad, built("fit")[1], data, steps=2)
+
+
+def test_a_reward_that_is_not_finite_names_the_completion(built):
+    def reward(group):
+        value = toy.reward(group)
+        value[3, 2] = np.nan
+        return value
+
+    step, state, data = built("improve")
+    with pytest.raises(InputError, match=r"1 of 32 .* update 1, first .* completion 2 of prompt 3"):
+        improve(step, state, data, rollout=toy.rollout, reward=reward, steps=2)
+    assert not jax.tree.leaves(state.params)[0].is_deleted()  # no update was made
+
+
+@pytest.mark.parametrize(
+    "reward, message",
+    [
+        (lambda group: np.zeros(8, np.float32), r"reward: expected shape \[8, 4\], got \[8\]"),
+        (lambda group: np.zeros((8, 4), int), "reward: expected a floating dtype"),
+    ],
+)
+def test_rewards_of_the_wrong_kind_are_refused(reward, message, built):
+    step, state, data = built("improve")
+    with pytest.raises(InputError, match=message):
+        improve(step, state, data, rollout=toy.rollout, reward=reward, steps=2)
+
+
+def test_improvement_observes_prepares_and_reports(built, tmp_path):
+    step, state, data = built("improve")
+    prepared = []
+
+    def prepare(group):
+        prepared.append(group)
+        return group
+
+    with RunDirectory(tmp_path, {}) as run:
+
+        def observe(update, group):
+            run.sample(update, {"action": group.action[0, 0]}, "policy")
+            return {"gold": update / 10}
+
+        improve(
+            step,
+            state,
+            data,
+            rollout=toy.rollout,
+            reward=toy.reward,
+            steps=40,
+            prepare=prepare,
+            observe=observe,
+            run=run,
+        )
+        rows = run.metrics()
+        assert [row["gold"] for row in rows[:2]] == [0.1, 0.2]
+        assert len(run.samples()) == 40 and len(prepared) == 40
+    for row, group in zip(rows, prepared, strict=True):
+        assert row["reward"] == pytest.approx(float(group.reward.mean()))
+        assert row["length"] == 1 and row["terminated"] == 1
+    mean = lambda rows: np.mean([row["reward"] for row in rows])
+    assert mean(rows[-10:]) > mean(rows[:10]) + 0.3  # from 1/5 towards 1
+
+
+def test_no_two_draws_share_bits(built):
+    """Rollouts and updates draw from different keys at every update."""
+    seen = []
+    step, state, data = built("improve")
+    key = jax.random.key(2)
+
+    def rollout(params, contexts, key):
+        seen.append(tuple(np.asarray(jax.random.key_data(key))))
+        return toy.rollout(params, contexts, key)
+
+    improve(step, state, data, rollout=rollout, reward=toy.reward, steps=5)
+    seen += [tuple(np.asarray(jax.random.key_data(jax.random.fold_in(key, i)))) for i in range(5)]
+    assert len(set(seen)) == 10
+
+
+def test_data_that_ends_or_cannot_be_resumed_is_refused(built, tmp_path):
+    step, state, data = built("fit")
+    few = iter([next(data), next(data)])
+    with pytest.raises(InputError, match="the data ended after 2 of 5 updates"):
+        fit(step, state, few, steps=5)
+    with (
+        Checkpointer(tmp_path, {}) as checkpoints,
+        pytest.raises(InputError, match="iterator with get_state and set_state"),
+    ):
+        fit(step, built("fit")[1], iter([]), steps=5, checkpoints=checkpoints)
+    with pytest.raises(InputError, match="save_every: expected at least 1"):
+        fit(step, built("fit")[1], data, steps=5, save_every=0)
+
+
+def test_grain_iterators_resume(built, tmp_path):
+    """What `irl_jax.data` feeds: shuffled, repeated, batched, prefetched."""
+    rows = [
+        {k: v[0] for k, v in toy.regression(np.random.default_rng(i)).items()} for i in range(20)
+    ]
+
+    def batches():
+        data = grain.MapDataset.source(rows).shuffle(seed=3).repeat().batch(8)
+        return iter(data.to_iter_dataset())
+
+    step, state, _ = built("fit")
+    straight = fit(step, state, batches(), steps=9)
+    with Checkpointer(tmp_path, {}) as checkpoints:
+        fit(step, built("fit")[1], batches(), steps=4, checkpoints=checkpoints)
+        resumed = fit(step, built("fit")[1], batches(), steps=9, checkpoints=checkpoints)
+    assert_same_bits(resumed, straight)
+
+
+def test_metrics_are_read_one_update_late(built):
+    """The loop hands over update n + 1 before it waits for update n."""
+    events = []
+
+    class Slow:
+        def __init__(self, n):
+            self.n = n
+
+        def __float__(self):
+            events.append(f"read {self.n}")
+            return 1.0
+
+    def step(state, batch):
+        n = int(state.step) + 1
+        events.append(f"begin {n}")
+        return state.replace(step=state.step + 1), {"loss": Slow(n), "grad_norm": 1.0}
+
+    fit(step, built("fit")[1], built("fit")[2], steps=3)
+    assert events == ["begin 1", "begin 2", "read 1", "begin 3", "read 2", "read 3"]
+
+
+def test_objective_of_ones_own():
+    """The README's promise: a loss is a function, and a loop takes it as it is."""
+    import optax
+
+    from irl_jax.train.shard import jit_step, make_mesh, place
+    from irl_jax.train.state import init_state
+    from irl_jax.train.step import make_train_step
+
+    def objective(params, batch, key):
+        return Loss(jnp.sum((params - batch) ** 2), jnp.float32(batch.size), {})
+
+    tx, mesh = optax.sgd(0.5), make_mesh(1)
+    state = place(mesh, init_state(jnp.float32(0.0), tx, jax.random.key(0)))
+    step = jit_step(make_train_step(objective, tx), mesh, state)
+    state = fit(step, state, iter([np.float32([1, 2, 3])]), steps=1)
+    assert float(state.params) == 2.0

@@ -107,7 +107,7 @@ class SentencePieceBackend:
 def train(
     texts: Iterable[str], vocab_size: int, *, control_symbols: Sequence[str]
 ) -> SentencePieceBackend:
-    """Trains a unigram model that keeps every text as it is.
+    """Trains a BPE model that keeps every text as it is.
 
     Text is not normalised, spaces are kept, and what the vocabulary lacks is
     spelt in bytes.
@@ -125,6 +125,7 @@ def train(
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=_lines(texts),
             model_writer=model,
+            model_type="bpe",
             vocab_size=vocab_size,
             hard_vocab_limit=False,
             control_symbols=list(control_symbols),
@@ -138,7 +139,8 @@ def train(
         )
     except RuntimeError as error:
         empty = "sentences_.empty()" in str(error)
-        reason = "the corpus holds no text" if empty else str(error).partition(". Increase")[0]
+        reason = "the corpus holds no text" if empty else str(error).rpartition("] ")[2]
+        reason = reason.partition(". Increase")[0]
         raise InputError(
             f"training SentencePiece with vocab_size {vocab_size}: {reason}; give more text, or "
             "a vocab_size of 300 or more plus the number of different characters"

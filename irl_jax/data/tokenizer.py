@@ -222,7 +222,7 @@ class Tokenizer:
     def train_sentencepiece(
         cls, texts: Iterable[str], vocab_size: int, directory: str | Path
     ) -> Tokenizer:
-        """Trains a SentencePiece unigram model with bytes as a fallback, and saves it.
+        """Trains a SentencePiece BPE model with bytes as a fallback, and saves it.
 
         Every text survives a round trip (except U+2581, which SentencePiece
         writes for a space). The chat template puts one role symbol before each

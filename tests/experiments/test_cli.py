@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -220,7 +221,7 @@ def program(tmp_path, shell, **more):
     root = str(Path(__file__).parents[2])
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), root])}
     env |= {"PYTHONUNBUFFERED": "", **more}
-    command = f"set -o pipefail; {sys.executable} -m program {shell}"
+    command = f"set -o pipefail; {shlex.quote(sys.executable)} -m program {shell}"
     return subprocess.run(["bash", "-c", command], env=env, capture_output=True, text=True)
 
 

@@ -1,0 +1,111 @@
+"""Runs that are killed, as processes: the toy of `tests.train.toy`."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from irl_jax.train.run import RunDirectory
+from tests.train.toy import SAVE_EVERY, STEPS
+
+
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
+
+
+def launch(kind, directory, *options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.train.toy", kind, str(directory), *options],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(kind, directory, *options):
+    process = launch(kind, directory, *options)
+    errors = process.communicate(timeout=240)[1]
+    assert process.returncode == 0, errors
+    with np.load(directory / "final.npz") as final:
+        return {name: final[name].tobytes() for name in final}
+
+
+def rows(directory):
+    """Whole lines of the metrics, as another process sees them while they are written."""
+    path = directory / "metrics.jsonl"
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.split("\n")[:-1]]
+
+
+def wait_for_row(process, directory, step, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not (found := rows(directory)) or found[-1]["step"] < step:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["fit", "improve"])
+def test_killed_five_times_is_never_killed(kind, tmp_path):
+    straight = finish(kind, tmp_path / "straight")
+    directory, rng = tmp_path / "killed", random.Random(kind)
+    moments = sorted(rng.sample(range(1, STEPS), 5))
+    resumed_from = []
+    for step in moments:
+        process = launch(kind, directory, "--pause", "0.01")
+        wait_for_row(process, directory, step)
+        time.sleep(rng.uniform(0, 0.03))  # anywhere in an update, or in a checkpoint's writing
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        resumed_from.append(max(map(int, whole_checkpoints(directory)), default=0))
+    assert finish(kind, directory) == straight
+    assert any(resumed_from), "no restart began at a checkpoint"
+    with RunDirectory(directory, json.loads((directory / "config.json").read_text())) as run:
+        assert [row["step"] for row in run.metrics()] == list(range(1, STEPS + 1))
+        assert run.summary() == {"steps": STEPS}
+    losses = lambda path: [row["loss"] for row in rows(path)]
+    assert losses(directory) == losses(tmp_path / "straight")
+
+
+def whole_checkpoints(directory):
+    names = os.listdir(directory / "checkpoints") if (directory / "checkpoints").exists() else []
+    return [name for name in names if name.isdigit()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_exits_within_ten_seconds(signum, status, tmp_path):
+    straight = finish("improve", tmp_path / "straight")
+    directory = tmp_path / "stopped"
+    process = launch("improve", directory, "--pause", "0.05")
+    wait_for_row(process, directory, SAVE_EVERY + 1)
+    begun = time.monotonic()
+    process.send_signal(signum)
+    errors = process.communicate(timeout=60)[1]
+    assert time.monotonic() - begun < 10
+    assert process.returncode == status
+    assert "Traceback" not in errors and "saved; the same command goes on" in errors
+    last = rows(directory)[-1]["step"]
+    assert str(last) in whole_checkpoints(directory)
+    assert finish("improve", directory) == straight
+
+
+@pytest.mark.slow
+def test_a_changed_flag_is_refused_with_status_2(tmp_path):
+    finish("fit", tmp_path / "run", "--steps", "4")
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    process = launch("fit", tmp_path / "run", "--steps", "4", "--rate", "0.1")
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode == 2
+    assert "rate was 0.05, is 0.1" in errors and errors.count("\n") == 1
+    after = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    assert {p: t for p, t in after.items() if p.name != ".lock"} == {
+        p: t for p, t in before.items() if p.name != ".lock"
+    }

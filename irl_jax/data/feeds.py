@@ -204,6 +204,12 @@ def make_feed(
     count = jax.process_count() if process_count is None else process_count
     if len(items) == 0:
         raise InputError("feed: no items; check the file and the length limits")
+    if not 0 <= index < count:
+        raise InputError(f"process_index: {index} of {count} processes; expected 0 to {count - 1}")
+    if not shapes:
+        raise InputError("shapes: expected one or more")
+    if remainder not in ("pad", "drop"):
+        raise InputError(f"remainder: expected pad or drop, got {remainder!r}")
     if batch_size < 1 or batch_size % count:
         raise InputError(
             f"batch_size: {batch_size} rows do not divide among {count} processes; "

@@ -278,7 +278,7 @@ def experiment(config: Config, run: RunDirectory, progress: Progress) -> None:
         before, after, reward, quality,
         pairs=len(pairs), flipped=flipped, seed=config.seed, seconds=clock.seconds,
     )  # fmt: skip
-    write_report(run, summary, quality, names[count:], before, after)
+    write_report(run, summary, quality, [prompt_of(name) for name in names[count:]], before, after)
     run.finish(summary)
 
 

@@ -15,6 +15,22 @@ from irl_jax.eval.best_of_n import Curve, curve
 from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
 from irl_jax.eval.kl import sequence_kl
 from irl_jax.eval.ranking import pair_accuracy, spearman, within_prompt
+from irl_jax.report.page import (
+    Sample,
+    Tone,
+    card,
+    cards,
+    figure,
+    figures,
+    key_values,
+    page,
+    samples,
+    section,
+    timings,
+    write,
+)
+from irl_jax.report.plots import against_kl, against_n, lines
+from irl_jax.report.series import from_intervals, from_rows
 from irl_jax.rewards.embedding import EmbeddingReward
 from irl_jax.train.run import RunDirectory
 
@@ -95,8 +111,107 @@ def write_report(
     run: RunDirectory,
     summary: dict[str, Any],
     quality: Quality,
-    topics: Sequence[str],
+    prompts: Sequence[str],
     before: Responses,
     after: Responses,
 ) -> None:
-    """report.html: the curves, samples before and after, the config, timings."""
+    """Writes report.html: headline numbers, curves, samples, configuration, timings."""
+    n, best = quality.best_of_n.n, quality.best_of_n
+    selection = against_n(
+        {
+            "Gold reward of the response selected": [
+                from_intervals("by gold itself (oracle)", n, best.oracle, reference=True),
+                from_intervals("by the learned reward", n, best.gold, colour="blue"),
+                from_intervals("at random", n, [best.random] * len(n), reference=True),
+            ]
+        }
+    )
+    rows = run.metrics()
+    curves = lambda x: {
+        "Learned reward (logits)": [
+            from_rows(rows, "reward", stage="policy", x=x, label="learned", colour="blue")
+        ],
+        "Gold reward (valence, −1 to 1)": [
+            from_rows(rows, "gold", stage="policy", x=x, label="gold", colour="orange")
+        ],
+    }
+    over_time = {
+        **curves("step"),
+        "KL to the reference (nats a response)": [
+            from_rows(rows, "kl", stage="policy", label="KL", colour="green")
+        ],
+    }
+    gain = summary["gold_gain"]
+    tone: Tone = "good" if gain.low > 0 else "bad" if gain.high < 0 else "plain"
+    html = page(
+        "Quickstart: from comparisons to a better policy",
+        [
+            section(
+                "Results",
+                cards(
+                    card(
+                        "Gold reward, held-out prompts",
+                        f"{summary['gold_before'].estimate:.2f} → "
+                        f"{summary['gold_after'].estimate:.2f}",
+                        f"gain {gain}, paired over {len(prompts)} prompts, 95 %",
+                        interval=gain,
+                        tone=tone,
+                    ),
+                    card(
+                        "Pair accuracy of the learned reward",
+                        quality.accuracy.estimate,
+                        "held-out pairs ordered as gold orders them; chance is 0.5",
+                        interval=quality.accuracy,
+                        baseline=0.5,
+                    ),
+                    card(
+                        "Spearman with gold, within prompts",
+                        quality.spearman.estimate,
+                        str(quality.spearman),
+                        interval=quality.spearman,
+                    ),
+                    card(
+                        "KL to the untuned model",
+                        summary["kl"].estimate,
+                        f"nats a response, {summary['kl']}",
+                    ),
+                ),
+                f"Learned from {summary['pairs']} comparisons, of which the annotator mislabelled "
+                f"{summary['flipped']:.0%}. A response had {summary['length_before']:.1f} tokens "
+                f"before and {summary['length_after']:.1f} after.",
+            ),
+            section(
+                "Curves",
+                figures(
+                    figure(lines(over_time, x="update"), "Training responses during GRPO."),
+                    figure(
+                        against_kl(curves("kl")),
+                        "Learned and gold reward against KL: over-optimisation would show as "
+                        "gold falling while the learned reward still rises.",
+                    ),
+                    figure(
+                        selection,
+                        "Best of n on held-out prompts, before any policy was trained, with "
+                        "95 % intervals over prompts.",
+                    ),
+                ),
+            ),
+            section(
+                "Responses to held-out prompts",
+                "The first response to each prompt, not chosen by hand.",
+                samples(
+                    [
+                        Sample(prompt, old[0], new[0], float(b[0]), float(a[0]))
+                        for prompt, old, new, b, a in zip(
+                            prompts, before.text, after.text, before.gold, after.gold, strict=True
+                        )
+                    ]
+                ),
+            ),
+            section("Timings", timings(summary["seconds"])),
+            section("Configuration", key_values(run.config)),
+        ],
+        subtitle="A language model answered, an annotator compared, an ensemble of reward "
+        "models learned what the annotator likes, GRPO improved the model against it.",
+    )
+    write(run.report, html)

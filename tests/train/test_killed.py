@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -109,3 +110,38 @@ def test_a_changed_flag_is_refused_with_status_2(tmp_path):
     assert {p: t for p, t in after.items() if p.name != ".lock"} == {
         p: t for p, t in before.items() if p.name != ".lock"
     }
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return str(s.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together_and_go_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+
+    def both(directory):
+        port = free_port()
+        return [
+            launch("fit", directory, "--pause", "0.02", "--process", str(i), "--port", port)
+            for i in range(2)
+        ]
+
+    def wait(processes):
+        ends = [process.communicate(timeout=120) for process in processes]
+        return [process.returncode for process in processes], [errors for _, errors in ends]
+
+    assert wait(both(tmp_path / "straight"))[0] == [0, 0]
+    processes = both(tmp_path / "stopped")
+    wait_for_row(processes[0], tmp_path / "stopped", SAVE_EVERY + 1)
+    processes[1].send_signal(signal.SIGTERM)  # one of them; the other learns of it
+    codes, errors = wait(processes)
+    assert codes == [143, 143], errors
+    last = rows(tmp_path / "stopped")[-1]["step"]
+    assert last < STEPS and str(last) in whole_checkpoints(tmp_path / "stopped")
+    assert wait(both(tmp_path / "stopped"))[0] == [0, 0]
+    finals = [(tmp_path / name / "final.npz").read_bytes() for name in ("straight", "stopped")]
+    assert finals[0] == finals[1]
+    assert [row["step"] for row in rows(tmp_path / "stopped")] == list(range(1, STEPS + 1))

@@ -1,8 +1,10 @@
 """A tiny run of either loop, as a program: what the tests kill and start again.
 
     python -m tests.train.toy fit|improve DIRECTORY [--pause SECONDS] [--steps N] [--rate X]
+        [--process I --port PORT]
 
-It writes the final parameters to DIRECTORY/final.npz.
+It writes the final parameters to DIRECTORY/final.npz. With `--process` it is one of two
+processes, each with its own data.
 """
 
 import argparse
@@ -88,7 +90,7 @@ def reinforce(params, group, key):
     return Loss(-jnp.sum(advantage * logp), jnp.float32(logp.size), {})
 
 
-def build(kind, rate=0.05):
+def build(kind, rate=0.05, devices=1):
     """The jitted step, the first state and the data of a loop."""
     objective = {"fit": squared_error, "improve": reinforce}[kind]
     if kind == "fit":
@@ -96,10 +98,10 @@ def build(kind, rate=0.05):
         params = {"a": jnp.asarray(a), "b": jnp.asarray(b[0])}
     else:
         params = {"logits": jnp.zeros((ARMS, ARMS))}
-    tx, mesh = optax.adam(rate), make_mesh(1, 1, 1)
+    tx, mesh = optax.adam(rate), make_mesh(devices)
     state = place(mesh, init_state(params, tx, jax.random.key(2)))
     step = jit_step(make_train_step(objective, tx), mesh, state)
-    return step, state, Stream(regression if kind == "fit" else contexts)
+    return step, state, Stream(regression if kind == "fit" else contexts, jax.process_index())
 
 
 def train(kind, step, state, data, **options):
@@ -116,8 +118,13 @@ def main():
     parser.add_argument("--pause", type=float, default=0.0)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--rate", type=float, default=0.05)
+    parser.add_argument("--process", type=int)
+    parser.add_argument("--port", type=int)
     options = parser.parse_args()
-    step, state, data = build(options.kind, options.rate)
+    if options.process is not None:
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize(f"127.0.0.1:{options.port}", 2, options.process)
+    step, state, data = build(options.kind, options.rate, devices=-1)
 
     def slow_step(*arguments):
         time.sleep(options.pause)
@@ -138,7 +145,8 @@ def main():
             checkpoints=checkpoints,
             save_every=SAVE_EVERY,
         )
-        np.savez(options.directory / "final.npz", **jax.device_get(state.params))
+        if jax.process_index() == 0:
+            np.savez(options.directory / "final.npz", **jax.device_get(state.params))
         run.finish({"steps": int(state.step)})
 
 

@@ -92,7 +92,7 @@ class Config:
     dtype: str = "float32"  # compute dtype: float32 or bfloat16
     completions: int = 8  # responses to each prompt, for comparisons and for measuring
     max_new_tokens: int = 24  # tokens of a response, at most
-    feature_layers: int = 8  # layers of the model that the reward model's features come from
+    feature_layers: int = 15  # layers of the model that the reward model's features come from
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
     sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.8))
     annotator: AnnotatorConfig = field(default_factory=AnnotatorConfig)

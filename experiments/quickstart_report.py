@@ -159,20 +159,20 @@ def write_report(
                     ),
                     card(
                         "Pair accuracy of the learned reward",
-                        quality.accuracy.estimate,
+                        f"{quality.accuracy.estimate:.1%}",
                         "held-out pairs ordered as gold orders them; chance is 0.5",
                         interval=quality.accuracy,
                         baseline=0.5,
                     ),
                     card(
                         "Spearman with gold, within prompts",
-                        quality.spearman.estimate,
+                        f"{quality.spearman.estimate:.2f}",
                         str(quality.spearman),
                         interval=quality.spearman,
                     ),
                     card(
                         "KL to the untuned model",
-                        summary["kl"].estimate,
+                        f"{summary['kl'].estimate:.2f}",
                         f"nats a response, {summary['kl']}",
                     ),
                 ),

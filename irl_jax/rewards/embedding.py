@@ -21,27 +21,23 @@ import optax
 from jax import Array
 
 from irl_jax.losses.preference import bradley_terry
-from irl_jax.masking import last_index, masked_sum
+from irl_jax.masking import masked_mean
 from irl_jax.models.heads import apply_mlp, init_mlp
 from irl_jax.types import Preference, PyTree
 
 
 def pool(hidden: Array, mask: Array) -> Array:
-    """Features of completions: the mean of their hidden states, and the last one.
+    """Features of completions: the mean of the hidden states of their tokens.
 
     Args:
         hidden: f[..., T, D], the hidden state at each token.
         mask: bool[..., T].
 
     Returns:
-        f32[..., 2 D]; 0 for an empty completion.
+        f32[..., D]; 0 for an empty completion.
     """
-    hidden = hidden.astype(jnp.float32)
-    count = jnp.maximum(mask.sum(-1, keepdims=True), 1)
-    mean = masked_sum(hidden, jnp.broadcast_to(mask[..., None], hidden.shape), axis=-2) / count
-    index = jnp.maximum(last_index(mask), 0)
-    last = jnp.take_along_axis(hidden, index[..., None, None], axis=-2)[..., 0, :]
-    return jnp.concatenate([mean, jnp.where(mask.any(-1, keepdims=True), last, 0.0)], -1)
+    inside = jnp.broadcast_to(mask[..., None], hidden.shape)
+    return masked_mean(hidden.astype(jnp.float32), inside, axis=-2)
 
 
 @flax.struct.dataclass
@@ -71,10 +67,10 @@ class EnsembleConfig:
 
     members: int = 5  # reward models, each with its own initialisation and data order
     widths: tuple[int, ...] = (64,)  # hidden layers of each perceptron
-    steps: int = 400  # optimizer steps
+    steps: int = 200  # optimizer steps
     batch_size: int = 256  # pairs a step
-    lr: float = 1e-3  # peak learning rate of AdamW, cosine decay to 0
-    weight_decay: float = 0.1  # of AdamW
+    lr: float = 3e-4  # peak learning rate of AdamW, cosine decay to 0
+    weight_decay: float = 1.0  # of AdamW
     label_smoothing: float = 0.0  # probability that a label is taken to be flipped
 
 

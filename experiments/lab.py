@@ -77,7 +77,7 @@ class Lab:
         *,
         mesh: MeshConfig,
         sampling: Sampling,
-        max_prompt: int,
+        prompt_width: int,
         max_new_tokens: int,
         feature_layers: int,
     ):
@@ -87,12 +87,12 @@ class Lab:
             model: the language model; it is the reference policy.
             mesh: devices along each axis.
             sampling: how responses are drawn.
-            max_prompt: tokens of a prompt, at most.
+            prompt_width: columns of a batch of prompts.
             max_new_tokens: tokens of a response, at most.
             feature_layers: layers that the features of responses come from.
         """
         self.model, self.sampling = model, sampling
-        self.max_prompt, self.max_new_tokens = max_prompt, max_new_tokens
+        self.prompt_width, self.max_new_tokens = prompt_width, max_new_tokens
         self.mesh = make_mesh(mesh.data, mesh.fsdp, mesh.tensor)
         self.reference: PyTree = place(self.mesh, model.params, RULES)
         self.gold = vader()
@@ -144,7 +144,7 @@ class Lab:
 
     def collate(self, items: Sequence[EncodedPrompt | None]) -> Prompt:
         """A batch of prompts, all of one width."""
-        shape = (self.max_prompt,)
+        shape = (self.prompt_width,)
         return collate_prompts(items, shape, pad_id=self.model.tokenizer.pad_id)
 
     def respond(
@@ -176,9 +176,11 @@ class Lab:
             batch = self.collate((chunk + [None] * (size - len(chunk)))[mine])
             group = self.rollout(params, batch, jax.random.fold_in(key, start), completions)
             with jax.set_mesh(self.mesh):
-                scored = self.features(self.reference, group), self.ref_logp(self.reference, group)
+                features = self.features(self.reference, group)
+                own = params is self.reference
+                ref_logp = group.logp if own else self.ref_logp(self.reference, group)
             text = self.texts(group)[: len(chunk)]
-            arrays = fetch((*scored, group.mask, group.logp))
+            arrays = fetch((features, ref_logp, group.mask, group.logp))
             parts.append((text, *(x[: len(chunk)] for x in arrays)))
             advance(start + len(chunk), {})
         text = [row for part in parts for row in part[0]]

@@ -179,7 +179,7 @@ def improve_policy(
         prompts,
         lambda items, shape: lab.collate(items),
         batch_size=config.prompts,
-        shapes=[(lab.max_prompt,)],
+        shapes=[(lab.prompt_width,)],
         seed=seed,
         remainder="drop",
     )
@@ -239,20 +239,20 @@ def experiment(config: Config, run: RunDirectory, progress: Progress) -> None:
         model = load_language_model(
             config.model, run.path, seed=config.seed, dtype=config.dtype, progress=progress
         )
-        lab = Lab(
-            model,
-            mesh=config.mesh,
-            sampling=config.sampling,
-            max_prompt=config.prompts.max_tokens,
-            max_new_tokens=config.max_new_tokens,
-            feature_layers=config.feature_layers,
-        )
         encoder = model.encoder(
             max_prompt=config.prompts.max_tokens, max_completion=config.max_new_tokens
         )
         names = topics(count + config.prompts.held_out, config.seed)
         prompts = encoder.prompts(
             PromptRecord(prompt_of(name), {}, f"topic {i}") for i, name in enumerate(names)
+        )
+        lab = Lab(
+            model,
+            mesh=config.mesh,
+            sampling=config.sampling,
+            prompt_width=-(-max(len(p.prompt) for p in prompts) // 8) * 8,
+            max_new_tokens=config.max_new_tokens,
+            feature_layers=config.feature_layers,
         )
         sizes = {"batch_size": config.policy.prompts, "completions": config.completions}
     with clock("sample responses"):

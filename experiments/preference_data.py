@@ -1,0 +1,201 @@
+"""Preferences from a file: token ids split by prompt, and the shapes of their batches."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from experiments.language_model import LanguageModel
+from irl_jax.data.builders import Records, prepare_preferences
+from irl_jax.data.chat import DIALOGUE_TEMPLATE, Text
+from irl_jax.data.encode import EncodedPreference, EncodedPrompt, Encoder
+from irl_jax.data.jsonl import PreferenceRecord, PromptRecord
+from irl_jax.train.run import writing
+from irl_jax.types import InputError
+
+MULTIPLE = 8  # tokens; lengths of batches are rounded up to it
+LONGEST = 512  # tokens of a prompt and of a completion, where no limit is given
+Shape = tuple[int, int]  # tokens of prompts, tokens of completions
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where preferences come from and how they become token ids."""
+
+    path: Path | None = None  # JSON Lines (.gz if gzipped): prompt, chosen, rejected
+    held_out: float = 0.1  # share of the prompts that is kept from training, to measure on
+    ties: Literal["error", "drop"] = "error"  # what becomes of a pair whose sides are equal
+    max_prompt: int | None = None  # tokens; None: half the model's context, at most 512
+    max_completion: int | None = None  # tokens, EOS included; None: as max_prompt
+    overlong: Literal["error", "drop", "truncate"] = "error"  # what becomes of a longer record
+    chat: Literal["model", "dialogue"] = "model"  # the model's template, or Human: / Assistant:
+    add_bos: bool = False  # begin prompts with BOS, for a model without a chat template
+    buckets: int = 2  # shapes of batches; each compiles once, more of them pad less
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out < 1:
+            raise InputError(f"data.held_out: expected a share between 0 and 1: {self.held_out}")
+        if self.buckets < 1:
+            raise InputError(f"data.buckets: expected 1 or more, got {self.buckets}")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Preferences as token ids; all pairs of a prompt are on one side.
+
+    Attributes:
+        train: pairs to learn from.
+        held_out: pairs to measure on.
+        train_prompts: the different prompts of `train`.
+        held_out_prompts: the different prompts of `held_out`, at least 2.
+        shapes: of the batches, the largest last; each pair fits one.
+    """
+
+    train: list[EncodedPreference]
+    held_out: list[EncodedPreference]
+    train_prompts: list[EncodedPrompt]
+    held_out_prompts: list[EncodedPrompt]
+    shapes: list[Shape]
+
+
+def fingerprint(path: Path | None) -> str:
+    """SHA-256 of a file, hexadecimal: a run goes on with the data it began with.
+
+    Raises:
+        InputError: no path, or no such file.
+    """
+    if path is None:
+        raise InputError("data.path: no file of preferences; give one, --data.path prefs.jsonl")
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"data.path: {path}: {reason}; check the path") from error
+
+
+def read_records(
+    config: DataConfig, cache: Path, *, seed: int
+) -> tuple[Records[PreferenceRecord], Records[PreferenceRecord]]:
+    """The preferences of a file, (train, held out), prepared once in a cache.
+
+    Raises:
+        InputError: a line that cannot be read, too few prompts on a side.
+    """
+    if config.path is None:
+        raise InputError("data.path: no file of preferences; give one, --data.path prefs.jsonl")
+    with writing(cache):
+        train, held_out = prepare_preferences(
+            config.path, cache, fraction=config.held_out, seed=seed, ties=config.ties
+        )
+    if not train:
+        raise InputError(f"{config.path}: no prompt is left to train on; lower data.held_out")
+    if not held_out:
+        raise InputError(
+            f"{config.path}: none of its prompts was drawn as held out; raise data.held_out, or "
+            "give more data"
+        )
+    return train, held_out
+
+
+def encode(
+    config: DataConfig,
+    model: LanguageModel,
+    train: Sequence[PreferenceRecord],
+    held_out: Sequence[PreferenceRecord],
+) -> Pairs:
+    """Records as token ids, as the model writes them.
+
+    Raises:
+        InputError: limits beyond the model's context, a record over a limit, messages
+            without a chat template, fewer than two held-out prompts.
+    """
+    template = DIALOGUE_TEMPLATE if config.chat == "dialogue" else model.tokenizer.chat_template
+    if template is None and not isinstance(train[0].prompt, str):
+        raise InputError(
+            f"{train[0].source}: holds messages, but the model has no chat template; "
+            "give one that has, or --data.chat dialogue"
+        )
+    max_prompt, max_completion = limits(config, model.config.max_positions)
+    encoder = Encoder(
+        model.tokenizer,
+        max_prompt,
+        max_completion,
+        template=template,
+        add_bos=config.add_bos,
+        overlong=config.overlong,
+    )
+    sides = [encoder.preferences(records) for records in (train, held_out)]
+    prompts = [
+        prompts_of(records, side) for records, side in zip((train, held_out), sides, strict=True)
+    ]
+    if not prompts[0] or len(prompts[1]) < 2:
+        raise InputError(
+            f"{config.path}: {len(prompts[0])} prompts to train on and {len(prompts[1])} held out "
+            "are too few (1 and 2 at least); give more data, or change data.held_out"
+        )
+    lengths = np.array([pair.lengths for side in sides for pair in side])
+    shapes = bucket_shapes(lengths, config.buckets, (max_prompt, max_completion))
+    return Pairs(sides[0], sides[1], prompts[0], prompts[1], shapes)
+
+
+def limits(config: DataConfig, context: int) -> Shape:
+    """Tokens of a prompt and of a completion, at most.
+
+    Raises:
+        InputError: together they exceed the context of the model.
+    """
+    default = min(context // 2, LONGEST)
+    max_prompt = default if config.max_prompt is None else config.max_prompt
+    max_completion = default if config.max_completion is None else config.max_completion
+    if max_prompt + max_completion > context:
+        raise InputError(
+            f"data.max_prompt {max_prompt} + data.max_completion {max_completion} exceed the "
+            f"model's context of {context} tokens; lower one of them"
+        )
+    return max_prompt, max_completion
+
+
+def bucket_shapes(lengths: np.ndarray, count: int, most: Shape) -> list[Shape]:
+    """At most `count` shapes, the i-th at the quantile i / count of both lengths.
+
+    Args:
+        lengths: i64[N, 2], tokens of prompts and of completions.
+        count: number of shapes; fewer where they coincide.
+        most: limits, which no shape exceeds.
+
+    Example:
+        >>> bucket_shapes(np.array([[3, 5], [4, 9], [5, 9], [30, 60]]), 2, (64, 62))
+        [(8, 16), (32, 62)]
+    """
+    levels = np.quantile(lengths, np.arange(1, count + 1) / count, axis=0, method="higher")
+    rounded = np.minimum(-(-levels // MULTIPLE) * MULTIPLE, most).astype(int)
+    return sorted({(int(prompt), int(completion)) for prompt, completion in rounded})
+
+
+def prompts_of(
+    records: Iterable[PreferenceRecord], pairs: Iterable[EncodedPreference]
+) -> list[EncodedPrompt]:
+    """The different prompts of encoded pairs, in the order of their first pairs."""
+    encoded = {pair.source: pair.prompt for pair in pairs}
+    first: dict[tuple[int, ...], EncodedPrompt] = {}
+    for record in records:
+        prompt = encoded.get(record.source)
+        if prompt is not None and tuple(prompt) not in first:
+            record_of_prompt = PromptRecord(record.prompt, {}, record.source)
+            first[tuple(prompt)] = EncodedPrompt(prompt, record_of_prompt)
+    return list(first.values())
+
+
+def as_text(prompt: Text) -> str:
+    """A prompt to be read by people: a lone message as it is, else each after its role."""
+    if isinstance(prompt, str):
+        return prompt
+    if len(prompt) == 1:
+        return prompt[0]["content"]
+    return "\n".join(f"{message['role']}: {message['content']}" for message in prompt)

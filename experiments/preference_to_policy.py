@@ -1,0 +1,273 @@
+"""From your own comparisons to a better policy: reward model, DPO or GRPO, export.
+
+A file of comparisons (`prompt`, `chosen`, `rejected`, as strings or as message lists)
+becomes a reward model first: a LoRA and a scalar head on the language model, by
+Bradley-Terry likelihood, measured on held-out prompts beside two baselines. Then the
+language model itself is improved, by DPO on the same pairs or by GRPO against the
+learned reward, both held near the model that it started from by a KL penalty. What
+comes out is a directory that other libraries load.
+
+Claim: the learned reward ranks held-out pairs better than chance and than length, and
+    the policy's answers to held-out prompts score higher under it than the model's
+    own, at a KL that is reported.
+Command: python -m experiments.preference_to_policy --data.path prefs.jsonl --model DIR
+    (DIR: a Hugging Face directory or GGUF file of a Llama-family model; or smollm2, tiny)
+Runtime: PENDING
+Expected: PENDING
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+
+from experiments.cli import run as run_cli
+from experiments.lab import Clock
+from experiments.language_model import MeshConfig, load_language_model
+from experiments.preference_data import DataConfig, encode, fingerprint, read_records
+from experiments.preference_measures import (
+    EvaluationConfig,
+    accuracy_on,
+    answer,
+    compare,
+    conclusion,
+    held_out_accuracy,
+    implicit_rewards,
+    lengths,
+    write_report,
+    write_samples,
+)
+from experiments.preference_training import (
+    DpoConfig,
+    GrpoConfig,
+    LoraConfig,
+    RewardConfig,
+    Setup,
+    align_offline,
+    align_online,
+    fit_reward,
+)
+from irl_jax.masking import check_range
+from irl_jax.models.huggingface import save_huggingface
+from irl_jax.models.sharding import RULES
+from irl_jax.rollout.sampling import Sampling
+from irl_jax.train.progress import Progress
+from irl_jax.train.run import RunDirectory, as_json, writing
+from irl_jax.train.shard import fetch, make_mesh, place
+from irl_jax.types import InputError, PyTree
+
+ELSEWHERE = ("run_dir", "mesh")  # fields that may change between the launches of a run
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """How completions are sampled, in training (GRPO) and for measuring."""
+
+    temperature: float = 1.0  # divides the logits
+    max_new_tokens: int | None = None  # tokens; None: the longest completion of the data
+
+    def __post_init__(self) -> None:
+        check_range("sample.temperature", self.temperature, 0.0, exclusive=True)
+        if self.max_new_tokens is not None:
+            check_range("sample.max_new_tokens", self.max_new_tokens, 1)
+
+
+@dataclass(frozen=True)
+class Config:
+    """From preferences to a policy."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: str = "smollm2"  # smollm2, tiny, a GGUF file or a Hugging Face directory
+    method: Literal["dpo", "grpo"] = "dpo"  # how the policy is trained
+    run_dir: Path = Path("runs/preference_to_policy")  # what is written; a run goes on there
+    seed: int = 0  # of everything random
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation
+    remat: bool = False  # recompute activations in the backward pass: less memory, slower
+    accumulate: int = 1  # micro-batches of an update: less memory, slower
+    save_every: int = 50  # updates between checkpoints
+    export_dtype: Literal["float32", "bfloat16"] = "float32"  # of the exported weights
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    dpo: DpoConfig = field(default_factory=DpoConfig)
+    grpo: GrpoConfig = field(default_factory=GrpoConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+
+
+CONFIG = Config()
+
+
+def main(config: Config) -> None:
+    """Runs the experiment, goes on with it, or reports what is there.
+
+    Nothing is written before the data and the model have been read and checked.
+    """
+    digest = fingerprint(config.data.path)
+    settings = {k: v for k, v in as_json(config).items() if k not in ELSEWHERE}
+    settings["data"]["sha256"] = digest
+    if (config.run_dir / "config.json").exists():
+        with RunDirectory(config.run_dir, settings) as run:
+            summary = run.summary()
+        if summary is not None:
+            print(f"{config.run_dir}: this run is complete\n{conclusion(summary)}")
+            return
+    with Progress() as progress:
+        setup = prepare(config, progress)
+        with RunDirectory(config.run_dir, settings) as run:
+            summary = experiment(config, setup, run, progress)
+    if jax.process_index() == 0:
+        print(conclusion(summary))
+
+
+def prepare(config: Config, progress: Progress) -> Setup:
+    """Reads data and model, checks that they fit, and places the model on the devices.
+
+    Raises:
+        InputError: whatever there is to mend in the data, the model or the flags.
+    """
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    check_batches(config, mesh.shape["data"] * mesh.shape["fsdp"])
+    records = read_records(config.data, config.run_dir / "data", seed=config.seed)
+    with writing(config.run_dir):
+        model = load_language_model(
+            config.model, config.run_dir, seed=config.seed, dtype=config.dtype, progress=progress
+        )
+    pairs = encode(config.data, model, *records)
+    if config.method == "grpo" and len(pairs.train_prompts) < config.grpo.prompts:
+        raise InputError(
+            f"grpo.prompts: {config.grpo.prompts} prompts an update, but there are only "
+            f"{len(pairs.train_prompts)} to train on; lower it"
+        )
+    width, longest = pairs.shapes[-1]
+    new_tokens = config.sample.max_new_tokens or longest
+    if width + new_tokens > model.config.max_positions:
+        raise InputError(
+            f"sample.max_new_tokens: prompts of {width} tokens + {new_tokens} exceed the model's "
+            f"context of {model.config.max_positions}; lower it"
+        )
+    decoder = replace(model.config, remat=config.remat)
+    return Setup(
+        replace(model, config=decoder, params=place(mesh, model.params, RULES)),
+        mesh,
+        pairs,
+        lora=config.lora,
+        sampling=Sampling(temperature=config.sample.temperature),
+        max_new_tokens=new_tokens,
+        seed=config.seed,
+        accumulate=config.accumulate,
+        save_every=config.save_every,
+    )
+
+
+def check_batches(config: Config, ways: int) -> None:
+    """Raises `InputError` unless the batches divide over `ways` devices and micro-batches."""
+    sizes = {"reward.batch_size": config.reward.batch_size}
+    if config.method == "dpo":
+        sizes["dpo.batch_size"] = config.dpo.batch_size
+    else:
+        sizes["grpo.prompts"] = config.grpo.prompts
+    check_range("accumulate", config.accumulate, 1)
+    for name, size in sizes.items():
+        if size % config.accumulate:
+            raise InputError(
+                f"accumulate: {config.accumulate} does not divide {name} {size}; change one of them"
+            )
+    for name, size in (sizes | {"evaluation.batch_size": config.evaluation.batch_size}).items():
+        if size % ways:
+            raise InputError(
+                f"{name}: {size} does not divide over {ways} devices (mesh.data x mesh.fsdp); "
+                f"choose a multiple of {ways}, or fewer devices"
+            )
+
+
+def experiment(
+    config: Config, setup: Setup, run: RunDirectory, progress: Progress
+) -> dict[str, Any]:
+    """The stages, from the reward model to the report; returns the summary."""
+    clock = Clock(run.path / "seconds.json")
+    pairs, evaluation = setup.pairs, config.evaluation
+    held_out = pairs.held_out_prompts[: evaluation.prompts]
+    with clock("reward model"):
+        learned = partial(setup.rewards, fit_reward(setup, config.reward, run, progress).params)
+    with clock("measure the reward model"):
+        advance = progress.stage("held-out pairs", len(pairs.held_out))
+        accuracy = held_out_accuracy(setup, learned, evaluation, advance)
+    with clock("policy"):
+        if config.method == "dpo":
+            state = align_offline(setup, config.dpo, run, progress)
+        else:
+            state = align_online(setup, config.grpo, learned, run, progress)
+        policy = setup.merged(state.params)
+    with clock("measure the policy"):
+        answers = [
+            answer(
+                setup, params, held_out, learned, evaluation, progress.stage(name, len(held_out))
+            )
+            for name, params in (("answers before", setup.model.params), ("answers after", policy))
+        ]
+        implicit = None
+        if config.method == "dpo":
+            advance = progress.stage("held-out pairs, DPO", len(pairs.held_out))
+            score = partial(implicit_rewards, setup, policy, config.dpo.beta)
+            implicit = held_out_accuracy(setup, score, evaluation, advance)
+        write_samples(run, int(state.step), held_out, *answers)
+    with clock("export"):
+        export(config, setup, policy)
+    summary = as_json(
+        {
+            "method": config.method,
+            "pairs": len(pairs.train),
+            "held_out_pairs": len(pairs.held_out),
+            "held_out_prompts": len(held_out),
+            "reward_accuracy": accuracy,
+            "longer_accuracy": accuracy_on(pairs.held_out, lengths(pairs.held_out)),
+            "chance": 0.5,
+            "implicit_accuracy": implicit,
+            **compare(*answers),
+            "seconds": clock.seconds,
+            "export": config.run_dir / "export",
+            "report": run.report,
+        }
+    )
+    if jax.process_index() == 0:
+        write_report(run, summary)
+    run.finish(summary)
+    return summary
+
+
+def export(config: Config, setup: Setup, policy: PyTree) -> None:
+    """Writes export/: the policy as safetensors, with its tokenizer; whole or not at all.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    params = fetch(policy)
+    if jax.process_index() > 0:
+        return
+    model = setup.model
+    place, partial_place = config.run_dir / "export", config.run_dir / ".export.partial"
+    with writing(place):
+        shutil.rmtree(partial_place, ignore_errors=True)
+        try:
+            save_huggingface(
+                partial_place,
+                replace(model.config, remat=False),
+                params,
+                dtype=config.export_dtype,
+                eos_token_id=model.tokenizer.eos_id,
+            )
+            model.tokenizer.save(partial_place)
+            shutil.rmtree(place, ignore_errors=True)
+            partial_place.rename(place)
+        finally:
+            shutil.rmtree(partial_place, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    run_cli(main, CONFIG, description=__doc__)

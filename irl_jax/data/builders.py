@@ -269,6 +269,7 @@ def _prepare(
             pass
     builder = make()
     if not Path(builder.data_dir).exists():
+        tfds.disable_progress_bar()
         with tempfile.TemporaryDirectory() as downloads, contextlib.redirect_stdout(io.StringIO()):
             try:
                 builder.download_and_prepare(download_dir=downloads)

@@ -147,8 +147,8 @@ def save_huggingface(
         eos_token_id: where `generate` of transformers stops by itself; never if None.
 
     Raises:
-        InputError: if the directory is not empty, `dtype` is unknown, or the parameters
-            are not those of `config`.
+        InputError: if the directory is not empty or cannot be written, `dtype` is unknown,
+            or the parameters are not those of `config`.
     """
     directory = Path(directory)
     if dtype not in DTYPES:
@@ -164,7 +164,13 @@ def save_huggingface(
         text = json.dumps(write_config(config, dtype, eos_token_id), indent=2, sort_keys=True)
         (temporary / "config.json").write_text(text + "\n", encoding="utf-8")
         write_tensors(temporary, shards(slots(config, NAMES), dtype), flat, dtype)
+        for file in temporary.glob("*.safetensors"):  # for its writer alone, as safetensors has it
+            shutil.copymode(temporary / "config.json", file)
         temporary.replace(directory)
+    except SafetensorError as error:  # what the operating system refused
+        raise InputError(
+            f"{directory}: cannot be written ({error}); make room or choose another directory"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -70,16 +70,16 @@ class AnnotatorConfig:
 class PolicyConfig:
     """GRPO with a LoRA."""
 
-    steps: int = 20  # updates
+    steps: int = 12  # updates
     prompts: int = 8  # prompts of an update
     completions: int = 8  # responses to each prompt
-    lr: float = 1e-3  # learning rate of Adam, constant after two warm-up updates
+    lr: float = 5e-4  # learning rate of Adam, constant after two warm-up updates
     kl_beta: float = 0.04  # weight of the KL penalty to the reference, reward a nat
     clip: float = 0.2  # clip range of the importance ratio
     lora_rank: int = 8  # rank of the LoRA
     lora_alpha: float = 16.0  # scale of the LoRA times its rank
     lora_targets: str = "attn|mlp"  # regular expression of the kernels that get a LoRA
-    save_every: int = 5  # updates between checkpoints
+    save_every: int = 4  # updates between checkpoints
 
 
 @dataclass(frozen=True)

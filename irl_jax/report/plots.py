@@ -110,8 +110,9 @@ def against_n(panels: Panels, *, x: str = "completions to choose from, n") -> st
 def against_kl(panels: Panels, *, x: str = "KL to the reference, nats (√ scale)") -> str:
     """Trajectories of policies over KL, on the square-root axis on which they bend.
 
-    A trajectory is drawn in the order of its points, hollow where it starts.
-    Estimates of KL below 0 are drawn at 0.
+    A trajectory is drawn in the order of its points, hollow where it starts. One of
+    more than 24 points, as noisy as every update of a run, is drawn as dots and as
+    the line of its means over 12 to 16 blocks. Estimates of KL below 0 are drawn at 0.
 
     Args:
         panels: label of the y axis -> curves over KL in nats.
@@ -137,7 +138,6 @@ def _draw(panels: Panels, x: str, *, marked: bool, scale: Callable | None = None
     heights = [_PANEL + _HEADING + _ROW * rows for rows, _ in legends]
     height = sum(heights) + _FOOT
     tips: dict[str, str] = {}
-    hollow = scale is _sqrt_axis
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH / 72, height / 72), dpi=72)
         top, shared = height, None
@@ -146,7 +146,7 @@ def _draw(panels: Panels, x: str, *, marked: bool, scale: Callable | None = None
             box = (_LEFT / _WIDTH, top / height, 1 - (_LEFT + _RIGHT) / _WIDTH, _PANEL / height)
             axes = figure.add_axes(box, sharex=shared)
             shared = shared or axes
-            _curves(axes, curves, tips if marked else None, hollow=hollow)
+            _curves(axes, curves, tips if marked else None, path=scale is _sqrt_axis)
             _head(axes, label, *legend)
             axes.yaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
             axes.yaxis.set_major_formatter(FuncFormatter(_number))
@@ -162,34 +162,37 @@ def _draw(panels: Panels, x: str, *, marked: bool, scale: Callable | None = None
 
 
 def _curves(
-    axes: Axes, curves: Sequence[Series], tips: dict[str, str] | None, *, hollow: bool
+    axes: Axes, curves: Sequence[Series], tips: dict[str, str] | None, *, path: bool
 ) -> None:
     """Draws curves; with tips, each point as an element of its own, named in tips."""
     own = iter(list(COLOURS) * len(curves))
     dash = iter(_DASHES * len(curves))
     marker = iter(_MARKERS * len(curves))
     for order, curve in enumerate(curves):
-        c = curve if tips is not None else thin(curve)
-        if c.colour is not None and c.colour not in COLOURS:
-            raise InputError(f"series {c.label!r}: no colour {c.colour!r} in {list(COLOURS)}")
-        colour = INK["muted"] if c.reference else COLOURS[c.colour or next(own)]
-        style: dict[str, Any] = {"color": colour, "linestyle": next(dash) if c.reference else "-"}
-        sign = "" if tips is None or c.reference else next(marker)
+        if curve.colour is not None and curve.colour not in COLOURS:
+            raise InputError(
+                f"series {curve.label!r}: no colour {curve.colour!r} in {list(COLOURS)}"
+            )
+        colour = INK["muted"] if curve.reference else COLOURS[curve.colour or next(own)]
+        style: dict[str, Any] = {"color": colour, "zorder": 3 + order}
+        style["linestyle"] = next(dash) if curve.reference else "-"
+        c = thin(curve) if tips is None else curve
+        if path and len(c.x) > 24:
+            axes.plot(c.x, c.y, "o", ms=3, mew=0, color=colour, alpha=0.3, zorder=2)
+            c = thin(c, most=16)
         if c.low is not None and c.high is not None:
             axes.fill_between(c.x, c.low, c.high, color=colour, alpha=0.16, lw=0, zorder=2)
-        axes.plot(c.x, c.y, label=c.label, marker=sign, ms=4.5, zorder=3 + order, **style)
-        axes.lines[-1].set_markevery([])  # the legend shows the marker, the points follow
         if tips is None or c.reference:
+            axes.plot(c.x, c.y, label=c.label, **style)
             continue
-        for i, (x, y) in enumerate(zip(c.x, c.y, strict=True)):
-            if not np.isfinite([x, y]).all():
-                continue
-            face = "none" if hollow and i == 0 else colour
-            (point,) = axes.plot([x], [y], sign, ms=5, mec=colour, mfc=face, zorder=20 + order)
-            point.set_clip_on(False)
-            point.set_gid(f"tip{len(tips)}")
+        sign = next(marker)
+        axes.plot(c.x, c.y, label=c.label, marker=sign, ms=4.5, markevery=[], **style)
+        for i in np.flatnonzero(np.isfinite(c.x) & np.isfinite(c.y)):
+            face = "none" if path and i == 0 else colour
+            (point,) = axes.plot(c.x[i], c.y[i], sign, ms=5, mec=colour, mfc=face)
+            point.set(clip_on=False, zorder=20 + order, gid=f"tip{len(tips)}")
             band = "" if c.low is None or c.high is None else f" [{c.low[i]:.3g}, {c.high[i]:.3g}]"
-            tips[f"tip{len(tips)}"] = f"{c.label} at {x:.4g}: {y:.3g}{band}"
+            tips[f"tip{len(tips)}"] = f"{c.label} at {c.x[i]:.4g}: {c.y[i]:.3g}{band}"
     axes.margins(x=0.02, y=0.08)
 
 

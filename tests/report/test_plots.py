@@ -62,7 +62,7 @@ def test_kl_is_on_a_square_root_axis_and_never_below_0():
     right = xy[:, 0] - xy[0, 0]
     texts = ET.fromstring(svg).iter(f"{SVG}text")
     ticks = [e.text for e in texts if "text-anchor: middle" in e.get("style")]
-    assert ticks == ["0", "0.2", "1", "2", "5"]
+    assert ticks == ["0", "0.2", "0.5", "1", "2", "5"]
     assert right / right[2] == pytest.approx([0, 0, 1, 2, 3], abs=1e-3)
 
 

@@ -134,3 +134,20 @@ def thin(series: Series, most: int = 400) -> Series:
     mean = lambda v: np.add.reduceat(v, starts) / counts
     band = (None, None) if series.low is None else (mean(series.low), mean(series.high))
     return replace(series, x=mean(series.x), y=mean(series.y), low=band[0], high=band[1])
+
+
+def smooth(series: Series, window: int) -> Series:
+    """Centred moving mean over `window` points, fewer at the ends; gaps are skipped.
+
+    Args:
+        series: of any length; its band is dropped, it is not one of the mean.
+        window: number of points, odd or even.
+    """
+    known = np.isfinite(series.y)
+    box = np.ones(window)
+    total = np.convolve(np.where(known, series.y, 0.0), box)
+    count = np.convolve(known.astype(np.float64), box)
+    middle = slice((window - 1) // 2, (window - 1) // 2 + len(series.y))
+    with np.errstate(invalid="ignore"):
+        y = total[middle] / count[middle]
+    return replace(series, y=y, low=None, high=None)

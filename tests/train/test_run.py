@@ -39,6 +39,7 @@ def test_config_is_written_and_opened_again(tmp_path):
     assert written["optim"] == {"lr": 1e-3, "betas": [0.9, 0.99]}
     with RunDirectory(path, Config()) as run:
         assert run.config == written
+    assert sorted(p.name for p in path.iterdir()) == [".lock", "config.json"]
 
 
 def test_changed_config_is_refused_and_named(tmp_path):

@@ -8,9 +8,6 @@
   encoded once, every completion attends to its keys and values, nothing is repeated;
 - decoding, through `decode_step`, which writes one token into a cache in place.
 
-Inside, attention is laid out as [B, KV heads, K, query heads per KV head, S, H], so
-that a completion's own keys and its prompt's keys are both plain batched matmuls.
-
 Reference: Touvron et al. 2023, "LLaMA", arXiv 2302.13971; Ainslie et al. 2023,
 "GQA", arXiv 2305.13245; Su et al. 2021, "RoFormer" (RoPE), arXiv 2104.09864;
 Shazeer 2020, "GLU Variants", arXiv 2002.05202; Zhang & Sennrich 2019 (RMSNorm),
@@ -31,10 +28,11 @@ from jax import Array
 from jax.sharding import PartitionSpec as P
 
 from irl_jax.masking import segment_positions
+from irl_jax.models.attention import attend
 from irl_jax.models.sharding import constrain
 from irl_jax.types import InputError, PyTree
 
-NEGATIVE = -1e30  # added to masked scores; finite, so that an empty row stays finite
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -86,11 +84,14 @@ class DecoderConfig:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        """Checks that the heads fit.
+        """Checks that the heads fit and the dtype is known.
 
         Raises:
-            InputError: if `n_kv_heads` does not divide `n_heads` or `head_dim` is odd.
+            InputError: if `n_kv_heads` does not divide `n_heads`, `head_dim` is odd, or
+                `dtype` is not one of `DTYPES`.
         """
+        if self.dtype not in DTYPES:
+            raise InputError(f"dtype: expected one of {', '.join(DTYPES)}, got {self.dtype!r}")
         if self.n_heads % self.n_kv_heads:
             raise InputError(
                 f"n_kv_heads: {self.n_kv_heads} does not divide n_heads {self.n_heads}"
@@ -104,7 +105,7 @@ class KV:
     """Keys and values of B prompts.
 
     Attributes:
-        k: f[L, B, KV, P, H], rotated.
+        k: f[L, B, KV, H, P], rotated.
         v: f[L, B, KV, P, H].
         mask: bool[B, P], which columns hold tokens.
     """
@@ -138,33 +139,6 @@ def rotate(x: Array, cos: Array, sin: Array) -> Array:
     x1, x2 = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     cos, sin = cos[..., None, :], sin[..., None, :]
     return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], -1).astype(x.dtype)
-
-
-def attend(q: Array, keys: list[Array], values: list[Array], masks: list[Array]) -> Array:
-    """softmax(q·kᵀ / √H)·v over the union of several sets of keys.
-
-    Args:
-        q: f[B, G, K, R, S, H]: G key heads, R query heads for each.
-        keys: each f[B, G, K, T, H], or f[B, G, T, H] if shared by the K.
-        values: like `keys`.
-        masks: bool, broadcastable to [B, 1, K, 1, S, T]; true where attended.
-
-    Returns:
-        f[B, G, K, R, S, H].
-    """
-    scores = []
-    for k, mask in zip(keys, masks, strict=True):
-        shape = "bgth" if k.ndim == 4 else "bgkth"
-        score = jnp.einsum(f"bgkrsh,{shape}->bgkrst", q, k, preferred_element_type=jnp.float32)
-        scores.append(jnp.where(mask, score / math.sqrt(q.shape[-1]), NEGATIVE))
-    prob = jax.nn.softmax(jnp.concatenate(scores, -1), axis=-1).astype(q.dtype)
-    out, start = jnp.zeros_like(q), 0
-    for v in values:
-        part = jax.lax.slice_in_dim(prob, start, start + v.shape[-2], axis=-1)
-        shape = "bgth" if v.ndim == 4 else "bgkth"
-        out += jnp.einsum(f"bgkrst,{shape}->bgkrsh", part, v)
-        start += v.shape[-2]
-    return out
 
 
 class Linear(nn.Module):
@@ -217,7 +191,7 @@ class Attention(nn.Module):
         prefix: tuple[Array, Array] | None,
         cache: tuple[Array, Array, Array] | None,
     ) -> tuple[Array, tuple[Array, Array]]:
-        """f[B, K, S, D] -> f[B, K, S, D] and the own keys and values f[B, G, K, T, H]."""
+        """f[B, K, S, D] -> f[B, K, S, D] and its own keys and values."""
         c = self.config
         b, k, s, _ = x.shape
         groups, per_group = c.n_kv_heads, c.n_heads // c.n_kv_heads
@@ -226,11 +200,11 @@ class Attention(nn.Module):
         ).reshape(b, k, s, heads, c.head_dim)
         query = rotate(project("q", c.n_heads), *rope)
         query = query.reshape(b, k, s, groups, per_group, c.head_dim).transpose(0, 3, 1, 4, 2, 5)
-        key = rotate(project("k", groups), *rope).transpose(0, 3, 1, 2, 4)
+        key = rotate(project("k", groups), *rope).transpose(0, 3, 1, 4, 2)
         value = project("v", groups).transpose(0, 3, 1, 2, 4)
         if cache is not None:
             cached_key, cached_value, index = cache
-            key = jax.lax.dynamic_update_slice_in_dim(cached_key, key, index, axis=3)
+            key = jax.lax.dynamic_update_slice_in_dim(cached_key, key, index, axis=4)
             value = jax.lax.dynamic_update_slice_in_dim(cached_value, value, index, axis=3)
         keys, values = [key], [value]
         if prefix is not None:
@@ -290,7 +264,7 @@ class Layers(nn.Module):
         rope: tuple[Array, Array],
         masks: list[Array],
     ) -> tuple[Array, tuple[Array, Array]]:
-        """f[B, K, S, D] -> f[B, K, S, D] and keys and values f[L, B, G, K, S, H]."""
+        """f[B, K, S, D] -> f[B, K, S, D] and the keys and values of all layers."""
         block = nn.remat(Block, prevent_cse=False) if self.config.remat else Block
         scanned = nn.scan(
             block,
@@ -335,6 +309,20 @@ def final_norm(config: DecoderConfig, params: PyTree, x: Array) -> Array:
     return y
 
 
+def unembedding(config: DecoderConfig, params: PyTree) -> Array:
+    """The matrix from hidden states to logits, f32[D, V]."""
+    if config.tie_embeddings:
+        kernel: Array = params["embed"]["embedding"].T
+    else:
+        kernel = params["unembed"]["kernel"]
+    return kernel
+
+
+def project(hidden: Array, kernel: Array) -> Array:
+    """f[..., D] in the compute dtype times f32[D, V], accumulated in f32[..., V]."""
+    return jnp.matmul(hidden, kernel.astype(hidden.dtype), preferred_element_type=jnp.float32)
+
+
 def logits(config: DecoderConfig, params: PyTree, hidden: Array) -> Array:
     """Next-token logits, f32[..., V].
 
@@ -343,11 +331,7 @@ def logits(config: DecoderConfig, params: PyTree, hidden: Array) -> Array:
         params: parameters of the decoder.
         hidden: f[..., D], as `forward` returns it.
     """
-    if config.tie_embeddings:
-        kernel = params["embed"]["embedding"].T
-    else:
-        kernel = params["unembed"]["kernel"]
-    return jnp.matmul(hidden, kernel.astype(hidden.dtype), preferred_element_type=jnp.float32)
+    return project(hidden, unembedding(config, params))
 
 
 def forward(
@@ -375,13 +359,18 @@ def forward(
         without `prefix`; with it, of the first continuation).
 
     Raises:
-        InputError: if S exceeds the context of the model.
+        InputError: if S, and the columns of the prompts, exceed the context of the
+            model, or `segment` comes with `mask` or `prefix`.
     """
+    if segment is not None and (mask is not None or prefix is not None):
+        raise InputError("segment: packed rows take neither a mask nor a prefix; leave them out")
     tokens_3d = tokens if prefix is not None else tokens[:, None]
     b, k, s = tokens_3d.shape
-    if s > config.max_positions:
+    columns = s if prefix is None else s + prefix.mask.shape[-1]
+    if columns > config.max_positions:
         raise InputError(
-            f"tokens: {s} columns exceed the model's context of {config.max_positions}; truncate"
+            f"tokens: {columns} columns exceed the model's context of {config.max_positions};"
+            " truncate them"
         )
     if segment is not None:
         valid = segment != 0

@@ -23,7 +23,7 @@ class Cache:
     """Keys and values of K continuations of each of B prompts, a tuple entry a layer.
 
     Attributes:
-        k: L of f[B, KV, K, T, H], rotated; filled up to the current column.
+        k: L of f[B, KV, K, H, T], rotated; filled up to the current column.
         v: L of f[B, KV, K, T, H].
     """
 
@@ -33,9 +33,11 @@ class Cache:
 
 def init_cache(config: DecoderConfig, batch: int, k: int, length: int) -> Cache:
     """An empty cache for `length` new tokens of `batch` * `k` continuations."""
-    shape = (batch, config.n_kv_heads, k, length, config.head_dim)
-    zeros = lambda: tuple(jnp.zeros(shape, config.dtype) for _ in range(config.n_layers))
-    return Cache(zeros(), zeros())
+    heads = (batch, config.n_kv_heads, k)
+    zeros = lambda *shape: tuple(
+        jnp.zeros(heads + shape, config.dtype) for _ in range(config.n_layers)
+    )
+    return Cache(zeros(config.head_dim, length), zeros(length, config.head_dim))
 
 
 def unstack(tree: PyTree, n_layers: int) -> list[PyTree]:
@@ -67,7 +69,7 @@ def decode_step(
         f[B, K, D] after the final norm, and the cache with column `index` filled.
     """
     prompt_mask = prefix[0].mask
-    length = cache.k[0].shape[3]
+    length = cache.v[0].shape[3]
     masks = [
         prompt_mask[:, None, None, None, None, :],
         (jnp.arange(length) <= index)[None, None, None, None, None, :],

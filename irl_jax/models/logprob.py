@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.sharding import PartitionSpec as P
 
-from irl_jax.masking import gather_logp
-from irl_jax.models.decoder import DecoderConfig, forward, logits
+from irl_jax.masking import check_range, gather_logp
+from irl_jax.models.decoder import DecoderConfig, forward, project, unembedding
+from irl_jax.models.sharding import constrain, parts
 from irl_jax.types import Prompt, PyTree
 
-CHUNK = 512  # tokens whose logits exist at a time: 100 MB at V = 49,152
+CHUNK = 512  # tokens of a device whose logits exist at a time: 100 MB at V = 49,152
 
 
 def token_logp(
@@ -23,32 +27,44 @@ def token_logp(
 ) -> Array:
     """log softmax(logits(hidden) / temperature)[tokens].
 
-    The vocabulary projection runs over `CHUNK` tokens at a time and is recomputed
-    in the backward pass.
+    The vocabulary projection runs over a few columns of all rows at a time, about
+    `CHUNK` tokens a device, and is recomputed in the backward pass. Rows stay where
+    they are: on a mesh, every device projects its own.
 
     Args:
         config: the shape.
         params: parameters of the decoder.
-        hidden: f[..., D], the states that predict `tokens`.
-        tokens: i32[...].
-        temperature: divides the logits.
+        hidden: f[..., T, D], the states that predict `tokens`.
+        tokens: i32[..., T].
+        temperature: > 0, divides the logits.
 
     Returns:
-        f32[...], nats.
+        f32[..., T], nats.
+
+    Raises:
+        InputError: if the temperature is not positive.
     """
-    shape, d = tokens.shape, hidden.shape[-1]
-    n = tokens.size
-    chunk = min(CHUNK, n)
-    pad = -n % chunk
+    check_range("temperature", temperature, 0.0, exclusive=True)
+    *rows, t = tokens.shape
+    n, d = math.prod(rows), hidden.shape[-1]
+    devices = parts(("data", "fsdp"), jax.sharding.get_abstract_mesh().shape)
+    width = max(1, min(t, CHUNK * devices // max(1, n)))
+    pad = -t % width
+    # gathered over fsdp, and its gradient reduced, once instead of for every chunk
+    kernel = constrain(unembedding(config, params), P(None, "tensor"))
 
     @jax.checkpoint
     def one(args: tuple[Array, Array]) -> Array:
         states, targets = args
-        return gather_logp(logits(config, params, states) / temperature, targets)
+        return gather_logp(project(states, kernel) / temperature, targets)
 
-    states = jnp.pad(hidden.reshape(n, d), ((0, pad), (0, 0))).reshape(-1, chunk, d)
-    targets = jnp.pad(tokens.reshape(n), (0, pad)).reshape(-1, chunk)
-    return jax.lax.map(one, (states, targets)).reshape(-1)[:n].reshape(shape)
+    states = jnp.pad(hidden.reshape(n, t, d), ((0, 0), (0, pad), (0, 0)))
+    targets = jnp.pad(tokens.reshape(n, t), ((0, 0), (0, pad)))
+    chunks = (t + pad) // width
+    states = jnp.moveaxis(states.reshape(n, chunks, width, d), 1, 0)
+    targets = jnp.moveaxis(targets.reshape(n, chunks, width), 1, 0)
+    logp = jnp.moveaxis(jax.lax.map(one, (states, targets)), 0, 1)
+    return logp.reshape(n, t + pad)[:, :t].reshape(tokens.shape)
 
 
 def completion_hidden(

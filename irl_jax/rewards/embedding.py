@@ -21,9 +21,9 @@ import optax
 from jax import Array
 
 from irl_jax.losses.preference import bradley_terry
-from irl_jax.masking import masked_mean
+from irl_jax.masking import check_shape, masked_mean
 from irl_jax.models.heads import apply_mlp, init_mlp
-from irl_jax.types import Preference, PyTree
+from irl_jax.types import Preference, PyTree, safe_divide
 
 
 def pool(hidden: Array, mask: Array) -> Array:
@@ -47,7 +47,7 @@ class EmbeddingReward:
     Attributes:
         members: parameters of the perceptrons, every leaf with a leading axis M.
         mean: f32[F], of the training features.
-        scale: f32[F], standard deviation of the training features.
+        scale: f32[F], standard deviation of the training features; 1 where constant.
     """
 
     members: PyTree
@@ -74,6 +74,23 @@ class EnsembleConfig:
     label_smoothing: float = 0.0  # probability that a label is taken to be flipped
 
 
+def moments(pairs: Array, weight: Array) -> tuple[Array, Array]:
+    """Weighted mean and standard deviation of features, f32[F] each.
+
+    Args:
+        pairs: f32[N, 2, F].
+        weight: f32[N], weight of each pair.
+
+    Returns:
+        The mean, and the standard deviation; 1 for a feature that is constant up to
+        rounding, which would otherwise blow up on new data.
+    """
+    share = safe_divide(weight, 2 * weight.sum())[:, None, None]
+    mean = (share * pairs).sum((0, 1))
+    std = jnp.sqrt((share * (pairs - mean) ** 2).sum((0, 1)))
+    return mean, jnp.where(std > 1e-5 * jnp.abs(mean), std, 1.0)
+
+
 @partial(jax.jit, static_argnames=("config",))
 def fit_ensemble(
     pairs: Array, weight: Array, key: Array, *, config: EnsembleConfig
@@ -82,16 +99,24 @@ def fit_ensemble(
 
     Args:
         pairs: f32[N, 2, F], features of chosen (0) and rejected (1).
-        weight: f32[N], weight of each pair.
+        weight: f32[N], weight of each pair, at least 0; features of weight 0 are not
+            read and may be NaN.
         key: typed PRNG key.
         config: sizes and optimizer.
 
     Returns:
         The ensemble, and the loss of each step f32[M, steps] (nats).
+
+    Raises:
+        InputError: if an array has the wrong shape.
     """
+    check_shape("pairs", pairs, (None, 2, None))
+    check_shape("weight", weight, pairs.shape[:1])
     n, _, f = pairs.shape
-    mean, scale = pairs.mean((0, 1)), pairs.std((0, 1)) + 1e-6
-    x = (pairs - mean) / scale
+    counts = (weight > 0)[:, None, None]
+    pairs = jnp.where(counts, pairs, 0.0)
+    mean, scale = moments(pairs, weight)
+    x = jnp.where(counts, (pairs - mean) / scale, 0.0)
     tx = optax.adamw(
         optax.cosine_decay_schedule(config.lr, config.steps), weight_decay=config.weight_decay
     )

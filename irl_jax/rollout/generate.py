@@ -50,8 +50,14 @@ def generate(
         drawn from, temperature and truncation included. `reward` is zero.
 
     Raises:
-        InputError: if prompt and completion exceed the context of the model.
+        InputError: if prompt and completion exceed the context of the model, a number
+            is below 1, or there is no EOS.
     """
+    for name, value in (("completions", completions), ("max_new_tokens", max_new_tokens)):
+        if value < 1:
+            raise InputError(f"{name}: must be at least 1, got {value}")
+    if not eos_ids:
+        raise InputError("eos_ids: name at least one token that ends a completion")
     b, p = context.tokens.shape
     if p + max_new_tokens > config.max_positions:
         raise InputError(

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from irl_jax.masking import last_index
 from irl_jax.types import InputError
 
 BLOCK = 256  # tokens in a block of the two-level CDF
@@ -113,12 +114,13 @@ def draw(key: Array, logits: Array, sampling: Sampling) -> tuple[Array, Array]:
     v = weight.shape[-1]
     weight = jnp.pad(weight, [(0, 0)] * (weight.ndim - 1) + [(0, -v % BLOCK)])
     blocks = weight.reshape(*weight.shape[:-1], -1, BLOCK)
-    cdf = jnp.cumsum(blocks.sum(-1), -1)
+    mass = blocks.sum(-1)
+    cdf = jnp.cumsum(mass, -1)
     target = jax.random.uniform(key, cdf.shape[:-1]) * cdf[..., -1]
-    block = _invert(cdf, target)
+    block = _invert(mass, cdf, target)
     before = jnp.where(block > 0, _take(cdf, jnp.maximum(block - 1, 0)), 0.0)
     inside = jnp.take_along_axis(blocks, block[..., None, None], axis=-2)[..., 0, :]
-    token = block * BLOCK + _invert(jnp.cumsum(inside, -1), target - before)
+    token = block * BLOCK + _invert(inside, jnp.cumsum(inside, -1), target - before)
     logp = _take(x, token) - shift[..., 0] - jnp.log(cdf[..., -1])
     return token.astype(jnp.int32), logp
 
@@ -127,7 +129,13 @@ def _take(x: Array, index: Array) -> Array:
     return jnp.take_along_axis(x, index[..., None], axis=-1)[..., 0]
 
 
-def _invert(cdf: Array, target: Array) -> Array:
-    """First index whose cdf exceeds target; the last one with any mass if none does."""
-    last = (cdf < cdf[..., -1:]).sum(-1)
-    return jnp.minimum((cdf <= target[..., None]).sum(-1), last)
+def _invert(mass: Array, cdf: Array, target: Array) -> Array:
+    """First index that has mass and whose cdf exceeds target; the last with mass if none does.
+
+    A parallel sum is not monotone in floating point: it may rise by a rounding error
+    where there is no mass, so that the mass itself is asked for.
+    """
+    has_mass = mass > 0
+    exceeds = has_mass & (cdf > target[..., None])
+    first = jnp.argmax(exceeds, -1)
+    return jnp.where(exceeds.any(-1), first, last_index(has_mass))

@@ -51,7 +51,9 @@ $(VENV)/.stamp-venv:
 	@$(RUN) -m pip --version >/dev/null 2>&1 || { \
 		python="$(PYTHON)"; \
 		test -n "$$python" || python=$$(.ci/find-python) || exit 1; \
-		"$$python" -m venv --clear $(VENV) && echo "Created $(VENV) with $$($(RUN) --version)"; }
+		"$$python" -m venv --clear $(VENV) || { \
+			echo "error: $$python cannot create a virtual environment" >&2; exit 1; }; \
+		echo "Created $(VENV) with $$($(RUN) --version)"; }
 	@touch $@
 
 $(VENV)/.stamp-install: $(VENV)/.stamp-venv pyproject.toml constraints.txt

@@ -128,7 +128,7 @@ def test_write_is_whole_or_not_at_all(tmp_path):
 
 
 def test_whisker_draws_the_interval_to_scale():
-    html = p.card("a", 1, interval=Interval(2.0, 1.0, 4.0), baseline=0.0)
+    html = p.card("a", 1, interval=Interval(2.5, 1.5, 4.5), baseline=0.5)
     at = lambda name: float(re.search(rf'{name}="([\d.]+)%"', html.split('class="bar"')[1])[1])
     zero = float(re.search(r'class="zero" x1="([\d.]+)%', html)[1])
     low, high, mean = at("x1"), at("x2"), at("cx")
@@ -158,9 +158,9 @@ def test_table_puts_numbers_right_and_keeps_markup():
 
 
 def test_key_values_flatten_to_flags():
-    html = p.key_values({"seed": 0, "optim": {"lr": 1e-4, "clip": None}, "on": True})
+    html = p.key_values({"seed": 0, "optim": {"lr": 1e-4, "clip": {"norm": None}}, "on": True})
     assert re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", html) == [
-        ("seed", "0"), ("optim.lr", "0.0001"), ("optim.clip", "–"), ("on", "yes"),
+        ("seed", "0"), ("optim.lr", "0.0001"), ("optim.clip.norm", "–"), ("on", "yes"),
     ]  # fmt: skip
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import errno
 import hashlib
 import io
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -273,15 +275,26 @@ def _prepare(
         with tempfile.TemporaryDirectory() as downloads, contextlib.redirect_stdout(io.StringIO()):
             try:
                 builder.download_and_prepare(download_dir=downloads)
-            except OSError:  # unless another process has put the same dataset there first
+            except (OSError, RuntimeError) as error:
                 if not Path(builder.data_dir).exists():
+                    _check_space(directory, error)
                     raise
-                builder = make()
+                builder = make()  # another process has put the same dataset there first
     rows = [
         builder.as_data_source(name) if name in builder.info.splits else ()
         for name in (TRAIN, HELD_OUT)
     ]
     return Records(rows[0], kind.decode, path), Records(rows[1], kind.decode, path)
+
+
+def _check_space(directory: Path, error: Exception) -> None:
+    """Raises `InputError` if an error is a full disk's, of which ArrayRecord has no type."""
+    for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if os.strerror(code) in str(error):
+            raise InputError(
+                f"{directory}: cannot write: {os.strerror(code)}; make room or choose "
+                "another directory"
+            ) from error
 
 
 def _content_hash(path: Path, options: str) -> str:

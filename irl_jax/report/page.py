@@ -102,12 +102,15 @@ def card(
 
     Args:
         label: what it is.
-        value: the number.
+        value: the number; of an `Interval` the ends stand smaller beside the estimate.
         detail: unit, sample size, or what it is to be held against.
         interval: drawn below, against the baseline.
         baseline: value that would mean nothing happened.
         tone: "good" and "bad" also colour it.
     """
+    if isinstance(value, Interval):
+        ends = Markup("<small>{} to {}</small>").format(show(value.low), show(value.high))
+        value = Markup("{} {}").format(show(value.estimate), ends)
     return Markup(
         '<div class="card {}"><div class="label">{}</div><div class="value">{}</div>'
         '{}<div class="detail">{}</div></div>'

@@ -49,6 +49,8 @@ h2 { margin: 0 0 14px; font-size: 19px; letter-spacing: -0.01em; }
 .card .label { color: var(--muted); font-size: 13px; }
 .card .value { font-size: 27px; font-weight: 650; line-height: 1.3; letter-spacing: -0.02em;
   font-variant-numeric: tabular-nums; }
+.card small { margin-left: 3px; color: var(--soft); font-size: 14px; font-weight: 400;
+  letter-spacing: 0; white-space: nowrap; }
 .card .detail { color: var(--soft); font-size: 13px; line-height: 1.4; }
 .card.good .value { color: var(--good); }
 .card.bad .value { color: var(--bad); }
@@ -62,7 +64,7 @@ h2 { margin: 0 0 14px; font-size: 19px; letter-spacing: -0.01em; }
 
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 430px), 1fr));
   gap: 26px 36px; align-items: start; margin-bottom: 14px; }
-figure { margin: 0; max-width: 640px; }
+figure { margin: 0 0 14px; max-width: 540px; }
 .plot { display: block; width: 100%; height: auto; font-family: inherit;
   font-variant-numeric: tabular-nums; }
 figcaption { margin-top: 6px; color: var(--soft); font-size: 13.5px; line-height: 1.45; }

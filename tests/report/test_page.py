@@ -138,6 +138,11 @@ def test_whisker_draws_the_interval_to_scale():
     Reader(p.card("a", 1, interval=Interval(0.0, 0.0, 0.0)))
 
 
+def test_card_of_an_interval_shows_the_estimate_first():
+    html = p.card("a", Interval(38.9581, -1.0, 40.0))
+    assert '<div class="value">38.96 <small>−1 to 40</small></div>' in html
+
+
 def test_samples_mark_what_got_better():
     chips = lambda a, b: re.findall(
         r'class="chip (\w+)"', p.samples([p.Sample("p", "b", "a", a, b)])

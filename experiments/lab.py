@@ -122,7 +122,7 @@ class Lab:
                 self.model.config,
                 params,
                 global_batch(self.mesh, prompts),
-                key,
+                place(self.mesh, key),
                 completions=completions,
                 max_new_tokens=self.max_new_tokens,
                 sampling=self.sampling,

@@ -43,7 +43,7 @@ from irl_jax.train.objectives import ScoredGroup, grpo_objective, lora
 from irl_jax.train.online import improve
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory, as_json
-from irl_jax.train.shard import jit_step, place
+from irl_jax.train.shard import jit_step, place, shardings
 from irl_jax.train.state import init_state
 from irl_jax.train.step import make_train_step
 from irl_jax.types import Group, PyTree
@@ -159,7 +159,10 @@ def improve_policy(
     """GRPO against the learned reward; returns the parameters of the improved decoder."""
     init_key, key = jax.random.split(jax.random.fold_in(jax.random.key(seed), 2))
     scale = config.lora_alpha / config.lora_rank
-    merged = jax.jit(lambda adapter, reference: merge(reference, adapter, scale))
+    merged = jax.jit(
+        lambda adapter, reference: merge(reference, adapter, scale),
+        out_shardings=shardings(lab.mesh, lab.reference, RULES),
+    )
     tx = optax.chain(
         optax.clip_by_global_norm(1.0),
         optax.adam(optax.warmup_constant_schedule(0.0, config.lr, 2)),

@@ -25,6 +25,8 @@ from irl_jax.masking import check_shape, masked_mean
 from irl_jax.models.heads import apply_mlp, init_mlp
 from irl_jax.types import Preference, PyTree, safe_divide
 
+REACH = 4.0  # standard deviations of the training features
+
 
 def pool(hidden: Array, mask: Array) -> Array:
     """Features of completions: the mean of the hidden states of their tokens.
@@ -56,9 +58,23 @@ class EmbeddingReward:
 
     def __call__(self, features: Array) -> Array:
         """f32[..., F] -> f32[M, ...], the reward each member gives."""
-        x = ((features - self.mean) / self.scale).reshape(-1, features.shape[-1])
+        x = standardise(features, self.mean, self.scale).reshape(-1, features.shape[-1])
         reward = jax.vmap(apply_mlp, in_axes=(0, None))(self.members, x)
         return reward.reshape(-1, *features.shape[:-1])
+
+
+def standardise(features: Array, mean: Array, scale: Array) -> Array:
+    """(features − mean) / scale, clipped to `REACH` standard deviations.
+
+    A policy soon writes what no comparison has covered; the clip keeps perceptrons
+    from extrapolating there without bound.
+
+    Args:
+        features: f32[..., F].
+        mean: f32[F].
+        scale: f32[F].
+    """
+    return jnp.clip((features - mean) / scale, -REACH, REACH)
 
 
 @dataclass(frozen=True)
@@ -116,7 +132,7 @@ def fit_ensemble(
     counts = (weight > 0)[:, None, None]
     pairs = jnp.where(counts, pairs, 0.0)
     mean, scale = moments(pairs, weight)
-    x = jnp.where(counts, (pairs - mean) / scale, 0.0)
+    x = jnp.where(counts, standardise(pairs, mean, scale), 0.0)
     tx = optax.adamw(
         optax.cosine_decay_schedule(config.lr, config.steps), weight_decay=config.weight_decay
     )

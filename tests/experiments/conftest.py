@@ -1,0 +1,89 @@
+"""Fixtures of the experiments' tests: one tiny model, files of preferences."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.language_model import PLAIN, PLEASANT, UNPLEASANT, MeshConfig, make_tiny
+from experiments.preference_data import DataConfig
+from experiments.preference_measures import EvaluationConfig
+from experiments.preference_to_policy import Config, main
+from experiments.preference_training import DpoConfig, GrpoConfig, LoraConfig, RewardConfig
+from experiments.topics import prompt_of, topics
+from irl_jax.train.progress import Progress
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(tmp_path_factory) -> Path:
+    """The tiny model and its tokenizer, trained once; not to be written to."""
+    path = tmp_path_factory.mktemp("model") / "tiny"
+    with Progress(io.StringIO()) as progress:
+        make_tiny(path, seed=0, progress=progress)
+    return path
+
+
+def preference_rows(prompts: int, pairs: int) -> list[dict[str, str]]:
+    """Pairs of which the chosen side is the pleasant one, `pairs` to a prompt."""
+    rng = np.random.default_rng(0)
+    draw = lambda words: "It is {} and {}.".format(*rng.choice(words.split(), 2, replace=False))
+    return [
+        {
+            "prompt": prompt_of(topic),
+            "chosen": draw(PLEASANT),
+            "rejected": draw(f"{PLAIN} {UNPLEASANT}"),
+        }
+        for topic in topics(prompts, 0)
+        for _ in range(pairs)
+    ]
+
+
+def as_messages(row: dict[str, str]) -> dict[str, list[dict[str, str]]]:
+    """The same pair as lists of messages."""
+    role = lambda name: "user" if name == "prompt" else "assistant"
+    return {name: [{"role": role(name), "content": text}] for name, text in row.items()}
+
+
+def write_jsonl(path: Path, rows: list) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+ROWS = preference_rows(prompts=24, pairs=2)
+
+
+def configure(path: Path, model: Path, run_dir: Path, **changes) -> Config:
+    """A run of a few updates on one device, in which every step has one shape."""
+    config = Config(
+        data=DataConfig(path=path, held_out=0.25, buckets=1),
+        model=str(model),
+        run_dir=run_dir,
+        save_every=1,
+        lora=LoraConfig(rank=4, alpha=8.0),
+        reward=RewardConfig(lr=2e-2, epochs=2, batch_size=8),
+        dpo=DpoConfig(lr=2e-3, batch_size=8),
+        grpo=GrpoConfig(steps=3, prompts=8, completions=2, lr=2e-3),
+        evaluation=EvaluationConfig(prompts=8, completions=2, batch_size=8),
+        mesh=MeshConfig(data=1),
+    )
+    return replace(config, **changes)
+
+
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory) -> Path:
+    """Pairs as strings, but for every other prompt as lists of messages."""
+    rows = [as_messages(row) if i // 2 % 2 else row for i, row in enumerate(ROWS)]
+    return write_jsonl(tmp_path_factory.mktemp("data") / "mixed.jsonl", rows)
+
+
+@pytest.fixture(scope="session")
+def dpo(mixed, tiny_model_dir, tmp_path_factory) -> Config:
+    """A finished run with DPO."""
+    config = configure(mixed, tiny_model_dir, tmp_path_factory.mktemp("runs") / "dpo")
+    main(config)
+    return config

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.language_model import MeshConfig
+from experiments.quickstart import (
+    CONFIG,
+    AnnotatorConfig,
+    Config,
+    PolicyConfig,
+    PromptsConfig,
+    annotate,
+    main,
+)
+from experiments.topics import TOPICS, topics
+from irl_jax.rewards.embedding import EnsembleConfig
+from irl_jax.train.run import read_rows
+from irl_jax.types import InputError
+from tests.train.compilations import count_compilations
+
+
+def configure(run_dir: Path, model: Path) -> Config:
+    """Sixteen updates of the tiny model on one device."""
+    return replace(
+        CONFIG,
+        model=str(model),
+        run_dir=str(run_dir),
+        completions=8,
+        max_new_tokens=10,
+        prompts=PromptsConfig(train=16, held_out=16),
+        reward=EnsembleConfig(members=2, steps=60, lr=3e-3),
+        policy=PolicyConfig(steps=16, prompts=8, completions=8, lr=3e-3, save_every=2),
+        mesh=MeshConfig(data=1),
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_model_dir, tmp_path_factory):
+    """A finished run, and how often each function was compiled in it."""
+    config = configure(tmp_path_factory.mktemp("quickstart") / "run", tiny_model_dir)
+    with count_compilations() as counts:
+        main(config)
+    return config, dict(counts)
+
+
+def test_results(finished):
+    config, _ = finished
+    summary = json.loads((Path(config.run_dir) / "summary.json").read_text())
+    for name in ("gold_before", "gold_after", "gold_gain", "pair_accuracy", "spearman", "kl"):
+        estimate, low, high = summary[name]
+        assert low <= estimate <= high, name
+    difference = summary["gold_after"][0] - summary["gold_before"][0]
+    assert summary["gold_gain"][0] == pytest.approx(difference)
+    assert summary["gold_gain"][1] > 0  # the interval excludes 0
+    assert summary["pair_accuracy"][1] > 0.6
+    rows = read_rows(Path(config.run_dir) / "metrics.jsonl")
+    assert [row["step"] for row in rows if row["stage"] == "policy"] == list(range(1, 17))
+    assert rows[0]["kl_behaviour"] == pytest.approx(0.0, abs=1e-6)  # sampler and trainer agree
+
+
+def test_one_compilation_a_step(finished):
+    _, counts = finished
+    assert counts["jit(step)"] == 1
+    assert counts["jit(generate)"] == 1
+
+
+def test_report_is_self_contained(finished):
+    html = (Path(finished[0].run_dir) / "report.html").read_text()
+    assert html.count("<svg") >= 3
+    assert 'src="http' not in html
+    assert 'href="http' not in html
+    assert html.count('class="sample"') == finished[0].prompts.held_out
+
+
+def test_again_reports_what_is_there(finished, capsys):
+    config, _ = finished
+    before = sorted((p, p.stat().st_mtime_ns) for p in Path(config.run_dir).rglob("*.json*"))
+    main(config)
+    assert "this run is complete" in capsys.readouterr().out
+    assert before == sorted(
+        (p, p.stat().st_mtime_ns) for p in Path(config.run_dir).rglob("*.json*")
+    )
+
+
+def test_another_configuration_is_refused(finished):
+    config, _ = finished
+    with pytest.raises(InputError, match=r"policy\.lr was 0\.003, is 0\.5"):
+        main(replace(config, policy=replace(config.policy, lr=0.5)))
+
+
+def test_resumed_run_is_the_same(finished, tmp_path, monkeypatch):
+    """Killed in the fourth update, it goes on to the same numbers."""
+    config = replace(finished[0], run_dir=str(tmp_path / "run"))
+    judged = 0
+    import experiments.lab as lab
+
+    original = lab.Lab.judge
+
+    def judge(self, text):
+        nonlocal judged
+        judged += 1
+        if judged == 5:  # once for the responses, then once an update
+            raise RuntimeError("killed")
+        return original(self, text)
+
+    monkeypatch.setattr(lab.Lab, "judge", judge)
+    with pytest.raises(RuntimeError, match="killed"):
+        main(config)
+    monkeypatch.undo()
+    main(config)
+    whole, resumed = (
+        json.loads((Path(c.run_dir) / "summary.json").read_text()) for c in (finished[0], config)
+    )
+    for name in whole.keys() - {"seconds"}:
+        assert whole[name] == resumed[name], name
+
+
+def test_annotator_follows_bradley_terry():
+    gold = np.tile([[0.0, 0.5]], (4000, 1))
+    pairs, flipped = annotate(gold, AnnotatorConfig(beta=2.0), seed=0)
+    wrong = 1 / (1 + np.exp(2.0 * 0.5))
+    assert len(pairs) == 4000
+    assert flipped == pytest.approx(wrong, abs=4 * np.sqrt(wrong * (1 - wrong) / 4000))
+    assert np.mean(pairs[:, 1] == 0) == flipped  # the worse response was chosen
+
+
+def test_annotator_without_noise_and_without_ties():
+    gold = np.array([[0.1, 0.1, -0.3], [0.0, 0.0, 0.0]])
+    pairs, flipped = annotate(gold, AnnotatorConfig(beta=np.inf), seed=0)
+    assert flipped == 0.0
+    assert sorted(map(tuple, pairs)) == [(0, 0, 2), (0, 1, 2)]
+
+
+def test_topics_are_distinct_and_seeded():
+    count = len(TOPICS.split(";"))
+    assert len(set(topics(count, 0))) == count
+    assert topics(5, 0) == topics(count, 0)[:5] != topics(5, 1)
+    with pytest.raises(InputError, match=f"only {count} topics"):
+        topics(count + 1, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 from jax import Array
 
 from irl_jax.losses.reduction import sequence_sum, token_mean
@@ -32,7 +33,6 @@ def nll(logp: Array, batch: Demonstration) -> Loss:
     2507.13158.
 
     Example:
-        >>> import jax.numpy as jnp
         >>> ones = jnp.ones([1, 3], jnp.int32)
         >>> mask = jnp.array([[False, True, True]])
         >>> logp = jnp.log(jnp.array([[1.0, 0.5, 0.5]]))
@@ -42,6 +42,6 @@ def nll(logp: Array, batch: Demonstration) -> Loss:
     """
     logp = as_float("logp", logp, (None, None))
     check_mask("batch.mask", batch.mask, logp.shape)
-    total, weight = token_mean(-logp, batch.mask)
+    total, weight = token_mean(-jnp.where(batch.mask, logp, 0.0), batch.mask)
     tokens = sequence_sum(batch.mask.astype(logp.dtype), batch.mask)
     return Loss(total, weight, {"nll": (total, weight), "tokens": tokens})

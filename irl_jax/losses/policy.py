@@ -126,7 +126,7 @@ def clipped_surrogate(
 
     Args:
         ratio: f32[...], ρ.
-        advantage: f32[...], A; same shape.
+        advantage: f32[...], A; same shape, or one of all tokens, f32[..., 1].
         bounds: low and high.
 
     Returns:
@@ -197,7 +197,7 @@ def grpo(
 
     mask = batch.mask
     logp, behaviour = (jnp.where(mask, x, 0.0) for x in (logp, behaviour))
-    gain = jnp.where(mask, jax.lax.stop_gradient(advantage)[..., None], 0.0)
+    gain = jnp.where(mask.any(-1), jax.lax.stop_gradient(advantage), 0.0)[..., None]
     ratio = probability_ratio(logp, behaviour)
     surrogate, clipped = clipped_surrogate(ratio, gain, bounds)
     loss = -surrogate

@@ -79,6 +79,15 @@ def test_padding_and_what_it_holds_change_nothing(case, seed, sizes, fill):
 
 
 @every_loss
+def test_padding_is_masked_before_arithmetic(case):
+    """So that a user may look for the source of a NaN with `jax_debug_nans`."""
+    inputs = spoil(case, pad(case, single(draw(case)), rows=1, columns=1), np.nan)
+    inputs = jax.tree.map(jnp.asarray, inputs)
+    with jax.debug_nans(True):
+        case(inputs)
+
+
+@every_loss
 def test_an_empty_batch_is_zero(case):
     inputs = single(draw(case))
     inputs["batch.mask"] = np.zeros_like(inputs["batch.mask"])

@@ -43,6 +43,9 @@ def last_index(mask: Array) -> Array:
 def gather_logp(logits: Array, tokens: Array) -> Array:
     """log softmax(logits)[tokens], in f32.
 
+    The token is picked by comparing, not by indexing: the gradient is then one
+    elementwise pass instead of a scatter into [..., V], and V may be cut over devices.
+
     Args:
         logits: f[..., V].
         tokens: i32[...].
@@ -51,7 +54,8 @@ def gather_logp(logits: Array, tokens: Array) -> Array:
         f32[...], nats.
     """
     logits = logits.astype(jnp.float32)
-    picked = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
+    hit = jnp.arange(logits.shape[-1]) == tokens[..., None]
+    picked = jnp.where(hit, logits, 0.0).sum(-1)
     return picked - jax.nn.logsumexp(logits, axis=-1)
 
 

@@ -63,7 +63,9 @@ class DecoderConfig:
         norm_eps: epsilon of RMSNorm.
         tie_embeddings: whether the unembedding is the embedding.
         attention_bias: whether q, k and v have a bias (Qwen2).
-        remat: recompute each block in the backward pass.
+        remat: keep only the input of each block for the backward pass and recompute
+            the rest; otherwise the results of matmuls are kept and only what lies
+            between them is recomputed, which is as fast as keeping everything.
         dtype: compute dtype of the blocks; parameters and log-probs stay f32.
     """
 
@@ -265,7 +267,8 @@ class Layers(nn.Module):
         masks: list[Array],
     ) -> tuple[Array, tuple[Array, Array]]:
         """f[B, K, S, D] -> f[B, K, S, D] and the keys and values of all layers."""
-        block = nn.remat(Block, prevent_cse=False) if self.config.remat else Block
+        policy = None if self.config.remat else jax.checkpoint_policies.dots_saveable
+        block = nn.remat(Block, prevent_cse=False, policy=policy)
         scanned = nn.scan(
             block,
             variable_axes={"params": 0},

@@ -47,10 +47,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _require_extra(report: pytest.TestReport | pytest.CollectReport, config: pytest.Config) -> None:
-    """Turns a skip whose reason names an extra (`irl_jax[...]`) into a failure, if asked."""
+    """Turns a skip whose reason says what to `pip install` into a failure, if asked."""
     if config.getoption("--require-extras") and report.skipped:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
-        if "irl_jax[" in reason:
+        if "pip install" in reason:
             report.outcome = "failed"
             report.longrepr = reason
 

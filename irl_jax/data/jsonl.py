@@ -118,7 +118,7 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _parse(source: str, line: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(line.decode("utf-8-sig"))
+        value = json.loads(line.decode("utf-8-sig").rstrip("\r\n"))
     except UnicodeDecodeError as error:
         raise InputError(f"{source}: not UTF-8 ({error.reason}); convert the file") from error
     except json.JSONDecodeError as error:

@@ -1,0 +1,305 @@
+from __future__ import annotations
+
+import json
+import re
+import signal
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.cli import run as run_cli
+from experiments.language_model import LanguageModel, MeshConfig
+from experiments.preference_data import (
+    DataConfig,
+    as_text,
+    bucket_shapes,
+    encode,
+    limits,
+    read_records,
+)
+from experiments.preference_measures import chunks
+from experiments.preference_to_policy import CONFIG, Config, main, prepare
+from experiments.preference_training import (
+    align_offline,
+)
+from irl_jax.data.tokenizer import Tokenizer
+from irl_jax.models.decoder import forward, logits
+from irl_jax.models.lora import attach
+from irl_jax.models.pretrained import load_pretrained
+from irl_jax.train.progress import Progress
+from irl_jax.train.run import RunDirectory
+from irl_jax.types import InputError
+from tests.experiments.conftest import ROWS, as_messages, configure, write_jsonl
+
+
+@pytest.fixture(scope="module")
+def grpo(tiny_model_dir, tmp_path_factory) -> Config:
+    """A finished run with GRPO, on messages."""
+    folder = tmp_path_factory.mktemp("runs")
+    path = write_jsonl(folder / "messages.jsonl", [as_messages(row) for row in ROWS])
+    config = configure(path, tiny_model_dir, folder / "grpo", method="grpo")
+    main(config)
+    return config
+
+
+def summary_of(config: Config) -> dict:
+    return json.loads((config.run_dir / "summary.json").read_text())
+
+
+def metrics_of(config: Config, stage: str) -> list[dict]:
+    lines = (config.run_dir / "metrics.jsonl").read_text().splitlines()
+    return [row for row in map(json.loads, lines) if row["stage"] == stage]
+
+
+def untimed(rows: list[dict]) -> list[dict]:
+    return [{k: v for k, v in row.items() if k != "time"} for row in rows]
+
+
+METHODS = ["dpo", pytest.param("grpo", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_summary(name, request):
+    config = request.getfixturevalue(name)
+    summary = summary_of(config)
+    assert summary["method"] == name
+    assert summary["pairs"] + summary["held_out_pairs"] == len(ROWS)
+    assert summary["held_out_pairs"] == 2 * summary["held_out_prompts"] > 0
+    assert summary["chance"] == 0.5
+    for key in ("reward_accuracy", "longer_accuracy", "reward_before", "reward_after",
+                "reward_gain", "kl"):  # fmt: skip
+        estimate, low, high = summary[key]
+        assert low <= estimate <= high, key
+    assert summary["reward_accuracy"][0] >= 0.9
+    gain = summary["reward_after"][0] - summary["reward_before"][0]
+    assert summary["reward_gain"][0] == pytest.approx(gain)
+    assert (summary["implicit_accuracy"] is None) == (name == "grpo")
+    assert summary["length_before"] > 0 and 0 <= summary["terminated_after"] <= 1
+    assert set(summary["seconds"]) == {
+        "reward model", "measure the reward model", "policy", "measure the policy", "export",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_run_directory(name, request):
+    config = request.getfixturevalue(name)
+    rewards, policy = (metrics_of(config, stage) for stage in ("reward", "policy"))
+    train = summary_of(config)["pairs"]
+    assert [row["step"] for row in rewards] == list(range(1, 2 * -(-train // 8) + 1))
+    assert len(policy) == (3 if name == "grpo" else -(-train // 8))
+    # at the reference: log 2 for DPO, nothing to be gained or penalised for GRPO
+    assert policy[0]["loss"] == pytest.approx(np.log(2) if name == "dpo" else 0, abs=1e-4)
+    assert {"reward", "kl", "length"} <= set(policy[0]) or name == "dpo"
+    samples = [json.loads(x) for x in (config.run_dir / "samples.jsonl").read_text().splitlines()]
+    assert len(samples) == summary_of(config)["held_out_prompts"]
+    assert all(sample["prompt"].startswith("Describe ") for sample in samples)
+    page = (config.run_dir / "report.html").read_text()
+    assert samples[0]["prompt"] in page and "learned reward" in page
+    assert not list(config.run_dir.glob(".*.tmp")) + list(config.run_dir.glob("*.partial"))
+
+
+def test_export_is_the_trained_policy(dpo, tiny_model_dir):
+    base_config, base = load_pretrained(tiny_model_dir)
+    config, exported = load_pretrained(dpo.run_dir / "export")
+    assert config == base_config
+    with Progress() as progress:
+        setup = prepare(dpo, progress)
+        settings = json.loads((dpo.run_dir / "config.json").read_text())
+        with RunDirectory(dpo.run_dir, settings) as run:
+            adapter = align_offline(setup, dpo.dpo, run, progress).params  # from its checkpoint
+    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(adapter))
+    tokens = jnp.arange(40).reshape(2, 20) % config.vocab_size
+    scores = lambda params: logits(config, params, forward(config, params, tokens)[0])
+    trained = scores(attach(base, jax.device_get(adapter), dpo.lora.scale))
+    np.testing.assert_allclose(scores(exported), trained, rtol=1e-4, atol=1e-4)
+    assert np.abs(scores(exported) - scores(base)).max() > 1e-2
+    text = "It is lovely and great."
+    kept, own = (Tokenizer.from_directory(d) for d in (dpo.run_dir / "export", tiny_model_dir))
+    assert kept.encode(text) == own.encode(text)
+    assert kept.chat_template == own.chat_template
+
+
+@pytest.mark.slow
+def test_export_loads_elsewhere(dpo):
+    missing = 'torch or transformers is not installed: pip install "irl_jax[parity]"'
+    torch = pytest.importorskip("torch", reason=missing)
+    transformers = pytest.importorskip("transformers", reason=missing)
+    directory = dpo.run_dir / "export"
+    config, params = load_pretrained(directory)
+    tokens = np.arange(20)[None] % config.vocab_size
+    ours = logits(config, params, forward(config, params, jnp.asarray(tokens))[0])
+    model = transformers.AutoModelForCausalLM.from_pretrained(directory)
+    theirs = model(torch.tensor(tokens)).logits.detach().numpy()
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_again_reports_what_is_there(dpo, capsys):
+    files = lambda: {p: p.stat().st_mtime_ns for p in dpo.run_dir.rglob("*") if p.name != ".lock"}
+    before = files()
+    main(dpo)
+    out = capsys.readouterr().out
+    assert out.startswith(f"{dpo.run_dir}: this run is complete\n")
+    assert "paired difference (95 %)" in out and str(dpo.run_dir / "report.html") in out
+    assert files() == before
+
+
+def test_another_configuration_is_refused(dpo):
+    with pytest.raises(InputError, match=r"dpo\.beta was 0\.1, is 0\.2"):
+        main(replace(dpo, dpo=replace(dpo.dpo, beta=0.2)))
+
+
+def test_other_data_is_refused(dpo, tmp_path):
+    content = dpo.data.path.read_text()
+    try:
+        write_jsonl(dpo.data.path, ROWS)
+        with pytest.raises(InputError, match=r"data\.sha256 was"):
+            main(dpo)
+    finally:
+        dpo.data.path.write_text(content)
+
+
+class Killed(BaseException):
+    """What nothing catches."""
+
+
+@pytest.mark.parametrize(
+    ("method", "stage", "how"),
+    [
+        ("dpo", "policy", "kill"),
+        pytest.param("dpo", "reward", "sigterm", marks=pytest.mark.slow),
+        pytest.param("grpo", "policy", "kill", marks=pytest.mark.slow),
+        pytest.param("grpo", "policy", "sigterm", marks=pytest.mark.slow),
+    ],
+)
+def test_resumed_is_the_same_to_the_bit(method, stage, how, request, tmp_path, monkeypatch):
+    whole = request.getfixturevalue(method)
+    config = replace(whole, run_dir=tmp_path / "run")
+    log = RunDirectory.log
+
+    def interrupted(self, step, metrics, at="train"):
+        log(self, step, metrics, at)
+        if (at, step) == (stage, 2):
+            if how == "kill":
+                raise Killed
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "log", interrupted)
+        with pytest.raises(Killed if how == "kill" else SystemExit):
+            main(config)
+    assert not (config.run_dir / "export").exists()
+    assert not (config.run_dir / "summary.json").exists()
+    main(config)
+    for name in ("reward", "policy"):
+        assert untimed(metrics_of(config, name)) == untimed(metrics_of(whole, name))
+    weights = lambda c: (c.run_dir / "export" / "model.safetensors").read_bytes()
+    assert weights(config) == weights(whole)
+    timeless = lambda c: {
+        k: v for k, v in summary_of(c).items() if k not in ("seconds", "export", "report")
+    }
+    assert timeless(config) == timeless(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dpo", "grpo"])
+def test_eight_devices_do_what_one_does(name, request, tmp_path):
+    one = request.getfixturevalue(name)
+    many = replace(one, run_dir=tmp_path / "run", mesh=MeshConfig(data=2, fsdp=2, tensor=2))
+    main(many)
+    for stage in ("reward", "policy"):
+        for a, b in zip(metrics_of(one, stage), metrics_of(many, stage), strict=True):
+            assert a["loss"] == pytest.approx(b["loss"], rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_without_a_model_of_ones_own(mixed, tmp_path):
+    config = configure(mixed, Path("tiny"), tmp_path / "run")
+    main(replace(config, data=replace(config.data, buckets=2), export_dtype="bfloat16"))
+    assert (config.run_dir / "export" / "config.json").exists()
+    assert summary_of(config)["reward_accuracy"][0] > 0.9
+
+
+def flags(config, prefix=""):
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value):
+            yield from flags(value, f"{prefix}{field.name}.")
+        else:
+            yield f"--{prefix}{field.name}".replace("_", "-")
+
+
+def test_help_explains_every_field(capsys):
+    with pytest.raises(SystemExit) as stop:
+        run_cli(pytest.fail, CONFIG, description="", args=["--help"])
+    assert not stop.value.code
+    text = " ".join(re.sub("[│|]", " ", capsys.readouterr().out).split())
+    for name in flags(CONFIG):
+        found = re.search(rf" {name}(?:, --\S+)? (.*?)\(default: ", text)
+        assert found and len(found[1].split()) >= 3, name
+
+
+def test_buckets_hold_every_pair():
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 100, (500, 2))
+    for count in (1, 2, 4):
+        shapes = bucket_shapes(lengths, count, (99, 120))
+        assert len(shapes) <= count
+        assert shapes[-1] == (min(-(-lengths[:, 0].max() // 8) * 8, 99),
+                              -(-lengths[:, 1].max() // 8) * 8)  # fmt: skip
+        assert (lengths <= shapes[-1]).all()
+    assert bucket_shapes(np.full((5, 2), 16), 3, (64, 64)) == [(16, 16)]
+
+
+def test_limits_come_from_the_context():
+    assert limits(DataConfig(), 128) == (64, 64)
+    assert limits(DataConfig(), 8192) == (512, 512)
+    assert limits(DataConfig(max_prompt=100, max_completion=28), 128) == (100, 28)
+    with pytest.raises(InputError, match=r"data\.max_prompt 100 .* context of 128"):
+        limits(DataConfig(max_prompt=100), 128)
+
+
+def test_rows_of_an_evaluation():
+    assert chunks([1, 2, 3], 2) == [(2, [1, 2]), (1, [3, None])]
+    assert chunks([], 2) == []
+
+
+def test_prompts_are_split_and_counted_once(mixed, tiny_model_dir, tmp_path):
+    config, params = load_pretrained(tiny_model_dir)
+    model = LanguageModel(config, params, Tokenizer.from_directory(tiny_model_dir))
+    data = DataConfig(path=mixed, held_out=0.25)
+    pairs = encode(data, model, *read_records(data, tmp_path, seed=0))
+    text = lambda prompts: [as_text(prompt.record.prompt) for prompt in prompts]
+    train, held_out = text(pairs.train_prompts), text(pairs.held_out_prompts)
+    assert sorted(train + held_out) == sorted({row["prompt"] for row in ROWS})
+    assert {repr(p.prompt) for p in pairs.train}.isdisjoint(repr(p.prompt) for p in pairs.held_out)
+
+
+def test_a_model_without_a_template_takes_dialogues_only_if_told(tiny_model_dir, tmp_path):
+    path = write_jsonl(tmp_path / "messages.jsonl", [as_messages(row) for row in ROWS])
+    config, params = load_pretrained(tiny_model_dir)
+    tokenizer = replace(Tokenizer.from_directory(tiny_model_dir), chat_template=None)
+    model = LanguageModel(config, params, tokenizer)
+    data = DataConfig(path=path, held_out=0.25)
+    records = read_records(data, tmp_path, seed=0)
+    with pytest.raises(InputError, match=r"messages\.jsonl:\d+: .*--data\.chat dialogue"):
+        encode(data, model, *records)
+    pairs = encode(replace(data, chat="dialogue"), model, *records)
+    assert tokenizer.decode(pairs.train[0].prompt).startswith("\n\nHuman: Describe ")
+    assert tokenizer.decode(pairs.train[0].prompt).endswith("\n\nAssistant:")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text"),
+    [
+        ("Hi", "Hi"),
+        ([{"role": "user", "content": "Hi"}], "Hi"),
+        ([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}],
+         "system: Be brief.\nuser: Hi"),
+    ],
+)  # fmt: skip
+def test_prompts_to_be_read_by_people(prompt, text):
+    assert as_text(prompt) == text

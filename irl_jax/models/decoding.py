@@ -62,7 +62,7 @@ def decode_step(
         layers: the L blocks, from `unstack(params["layers"], L)`.
         tokens: i32[B, K], the tokens at column `index`.
         index: i32[], how many tokens of each continuation are in the cache.
-        prefix: the L layers of the prompts' keys and values, each f[B, KV, P, H].
+        prefix: the L layers of the prompts' `KV`, each without its leading axis.
         cache: the continuations' keys and values; donated by the caller's loop.
 
     Returns:

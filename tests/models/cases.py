@@ -64,9 +64,9 @@ def completions(config=CONFIG, seed=1):
 
 def joined(prompt, action, mask):
     """(row, k, tokens of the prompt, tokens of the completion), without the padding."""
+    tokens, inside, action, mask = map(np.asarray, (prompt.tokens, prompt.mask, action, mask))
     for b, k in np.ndindex(*mask.shape[:2]):
-        start = np.asarray(prompt.tokens[b])[np.asarray(prompt.mask[b])]
-        yield b, k, start, np.asarray(action[b, k])[np.asarray(mask[b, k])]
+        yield b, k, tokens[b][inside[b]], action[b, k][mask[b, k]]
 
 
 def assert_near(actual, expected, tolerance=1e-5):

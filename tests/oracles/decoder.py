@@ -109,5 +109,5 @@ def log_softmax(x):
 
 def sequence_logp(config, params, tokens, temperature=1.0):
     """log p(tokens[t] | tokens[<t]), f64[S - 1], from the second token on."""
-    table = log_softmax(logits(config, params, tokens[:-1]) / temperature)
+    table = log_softmax(logits(config, params, tokens)[:-1] / temperature)
     return table[np.arange(len(tokens) - 1), np.asarray(tokens[1:])]

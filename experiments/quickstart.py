@@ -10,8 +10,10 @@ Claim: a reward learned from noisy comparisons improves what the comparisons cam
     from: the gold reward on held-out prompts rises, and the report shows against KL
     whether the learned reward was over-optimised.
 Command: make quickstart (or: python -m experiments.quickstart --help)
-Runtime: PENDING
-Expected: PENDING
+Runtime: 658 s of CPU on 2 cores, of which about 90 % is sampling and training; peak memory
+    5.5 GiB.
+Expected: gold reward on held-out prompts, paired difference with 95 % interval: seed 0
+    0.098 -> 0.869, 0.770 [0.631, 0.915]; seed 1 0.117 -> 0.783, 0.666 [0.563, 0.774].
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ Claim: what a researcher waits for before training begins, with an empty and wit
     compilation cache.
 Command: python -m experiments.benchmarks.launch
 Runtime: 2 minutes on 2 cores.
-Expected: PENDING
+Expected: first step done 11.0 s after launch with an empty cache, 9.8 s with a full one (model
+    loaded at 4.5 s), two cores shared with other work.
 """
 
 from __future__ import annotations

@@ -43,6 +43,17 @@ class DataConfig:
         if self.buckets < 1:
             raise InputError(f"data.buckets: expected 1 or more, got {self.buckets}")
 
+    @property
+    def file(self) -> Path:
+        """The path, which there must be.
+
+        Raises:
+            InputError: there is none.
+        """
+        if self.path is None:
+            raise InputError("data.path: no file of preferences; give one, --data.path prefs.jsonl")
+        return self.path
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -63,14 +74,12 @@ class Pairs:
     shapes: list[Shape]
 
 
-def fingerprint(path: Path | None) -> str:
+def fingerprint(path: Path) -> str:
     """SHA-256 of a file, hexadecimal: a run goes on with the data it began with.
 
     Raises:
-        InputError: no path, or no such file.
+        InputError: no such file.
     """
-    if path is None:
-        raise InputError("data.path: no file of preferences; give one, --data.path prefs.jsonl")
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -87,11 +96,9 @@ def read_records(
     Raises:
         InputError: a line that cannot be read, too few prompts on a side.
     """
-    if config.path is None:
-        raise InputError("data.path: no file of preferences; give one, --data.path prefs.jsonl")
     with writing(cache):
         train, held_out = prepare_preferences(
-            config.path, cache, fraction=config.held_out, seed=seed, ties=config.ties
+            config.file, cache, fraction=config.held_out, seed=seed, ties=config.ties
         )
     if not train:
         raise InputError(f"{config.path}: no prompt is left to train on; lower data.held_out")

@@ -108,7 +108,7 @@ def main(config: Config) -> None:
 
     Nothing is written before the data and the model have been read and checked.
     """
-    digest = fingerprint(config.data.path)
+    digest = fingerprint(config.data.file)
     settings = {k: v for k, v in as_json(config).items() if k not in ELSEWHERE}
     settings["data"]["sha256"] = digest
     if (config.run_dir / "config.json").exists():
@@ -151,6 +151,7 @@ def prepare(config: Config, progress: Progress) -> Setup:
             f"sample.max_new_tokens: prompts of {width} tokens + {new_tokens} exceed the model's "
             f"context of {model.config.max_positions}; lower it"
         )
+    config.lora.check(model.params)
     decoder = replace(model.config, remat=config.remat)
     return Setup(
         replace(model, config=decoder, params=place(mesh, model.params, RULES)),
@@ -257,7 +258,7 @@ def export(config: Config, setup: Setup, policy: PyTree) -> None:
         try:
             save_huggingface(
                 partial_place,
-                replace(model.config, remat=False),
+                model.config,
                 params,
                 dtype=config.export_dtype,
                 eos_token_id=model.tokenizer.eos_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -57,10 +57,21 @@ class LoraConfig:
     alpha: float = 32.0  # scale of A·B times the rank
     targets: str = "attn|mlp"  # regular expression of the kernels; these are all of a layer's
 
+    def __post_init__(self) -> None:
+        check_range("lora.alpha", self.alpha, 0.0, exclusive=True)
+
     @property
     def scale(self) -> float:
         """Factor of A·B."""
         return self.alpha / self.rank
+
+    def init(self, key: Array, params: PyTree) -> PyTree:
+        """A LoRA on a decoder's parameters that changes nothing yet."""
+        return init_lora(key, params, self.rank, self.targets)
+
+    def check(self, params: PyTree) -> None:
+        """Raises `InputError` unless the LoRA fits a decoder's parameters."""
+        jax.eval_shape(self.init, jax.random.key(0), params)
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,7 @@ class RewardConfig:
     batch_size: int = 16  # pairs of an update
     label_smoothing: float = 0.0  # probability that a label is taken to be flipped
     centering: float = 0.01  # weight of (r_chosen + r_rejected)², which keeps rewards near 0
+    margin: float = 0.0  # factor of the data's margins (score differences); 0 leaves them out
 
     def __post_init__(self) -> None:
         check_range("reward.lr", self.lr, 0.0, exclusive=True)
@@ -79,6 +91,7 @@ class RewardConfig:
         check_range("reward.batch_size", self.batch_size, 1)
         check_range("reward.label_smoothing", self.label_smoothing, 0.0, 0.5)
         check_range("reward.centering", self.centering, 0.0)
+        check_range("reward.margin", self.margin, 0.0)
 
 
 @dataclass(frozen=True)
@@ -90,6 +103,7 @@ class DpoConfig:
     epochs: float = 1.0  # passes over the pairs
     batch_size: int = 16  # pairs of an update
     label_smoothing: float = 0.0  # probability that a label is taken to be flipped
+    margin: float = 0.0  # factor of the data's margins (score differences); 0 leaves them out
 
     def __post_init__(self) -> None:
         check_range("dpo.beta", self.beta, 0.0, exclusive=True)
@@ -97,13 +111,14 @@ class DpoConfig:
         check_range("dpo.epochs", self.epochs, 0.0, exclusive=True)
         check_range("dpo.batch_size", self.batch_size, 1)
         check_range("dpo.label_smoothing", self.label_smoothing, 0.0, 0.5)
+        check_range("dpo.margin", self.margin, 0.0)
 
 
 @dataclass(frozen=True)
 class GrpoConfig:
     """Group relative policy optimisation against the learned reward."""
 
-    steps: int = 200  # updates
+    steps: int = 200  # updates of the policy
     prompts: int = 8  # prompts of an update
     completions: int = 8  # completions of each prompt
     lr: float = 1e-4  # peak learning rate of Adam; 10 % warm-up, cosine decay to 0
@@ -154,10 +169,6 @@ class Setup:
     def key(self, stage: int) -> Array:
         """The typed PRNG key of a stage."""
         return jax.random.fold_in(jax.random.key(self.seed), stage)
-
-    def init_lora(self, key: Array) -> PyTree:
-        """A LoRA that changes nothing yet."""
-        return init_lora(key, self.model.params, self.lora.rank, self.lora.targets)
 
     def prompts(self, items: Sequence[EncodedPrompt | None]) -> Prompt:
         """A batch of prompts, all batches of one width."""
@@ -221,7 +232,7 @@ def fit_reward(
     """A reward model: {"decoder": LoRA, "head": scalar head} by Bradley-Terry likelihood."""
     lora_key, head_key, key = jax.random.split(setup.key(1), 3)
     head = init_scalar_head(head_key, setup.model.config.d_model)
-    params = {"decoder": setup.init_lora(lora_key), "head": head}
+    params = {"decoder": setup.lora.init(lora_key, setup.model.params), "head": head}
     objective = reward_objective(
         setup.model.config,
         setup.adapt,
@@ -239,7 +250,7 @@ def align_offline(
     objective = dpo_objective(
         setup.model.config, setup.adapt, beta=config.beta, label_smoothing=config.label_smoothing
     )
-    adapter = setup.init_lora(lora_key)
+    adapter = setup.lora.init(lora_key, setup.model.params)
     return _fit_pairs(setup, config, objective, adapter, key, run, progress, POLICY)
 
 
@@ -265,7 +276,12 @@ def align_online(
         setup.model.config, setup.adapt, beta=config.beta, clip=config.clip, temperature=temperature
     )
     step, state = _begin(
-        setup, objective, setup.init_lora(lora_key), key, lr=config.lr, steps=config.steps
+        setup,
+        objective,
+        setup.lora.init(lora_key, setup.model.params),
+        key,
+        lr=config.lr,
+        steps=config.steps,
     )
     feed = make_feed(
         setup.pairs.train_prompts,
@@ -311,9 +327,11 @@ def _fit_pairs(
     stage: str,
 ) -> TrainState:
     """Trains on batches of the training pairs."""
+    pad_id = setup.model.tokenizer.pad_id
+    pairs = [replace(pair, margin=config.margin * pair.margin) for pair in setup.pairs.train]
     feed = make_feed(
-        setup.pairs.train,
-        partial(collate_preferences, pad_id=setup.model.tokenizer.pad_id),
+        pairs,
+        partial(collate_preferences, pad_id=pad_id),
         batch_size=config.batch_size,
         shapes=setup.pairs.shapes,
         seed=setup.seed,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from experiments.preference_to_policy import Config, main
 from experiments.preference_training import DpoConfig, GrpoConfig, LoraConfig, RewardConfig
 from experiments.topics import prompt_of, topics
 from irl_jax.train.progress import Progress
+from tests.train.compilations import count_compilations
 
 
 @pytest.fixture(scope="session")
@@ -82,8 +84,15 @@ def mixed(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def dpo(mixed, tiny_model_dir, tmp_path_factory) -> Config:
-    """A finished run with DPO."""
+def dpo_counted(mixed, tiny_model_dir, tmp_path_factory) -> tuple[Config, Counter]:
+    """A finished run with DPO, and how often each function was compiled in it."""
     config = configure(mixed, tiny_model_dir, tmp_path_factory.mktemp("runs") / "dpo")
-    main(config)
-    return config
+    with count_compilations() as counts:
+        main(config)
+    return config, counts.copy()
+
+
+@pytest.fixture(scope="session")
+def dpo(dpo_counted) -> Config:
+    """The finished run with DPO; not to be written to."""
+    return dpo_counted[0]

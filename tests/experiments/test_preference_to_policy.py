@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import re
 import signal
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 
 import jax
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import preference_training
 from experiments.cli import run as run_cli
 from experiments.language_model import LanguageModel, MeshConfig
 from experiments.preference_data import (
@@ -21,18 +22,18 @@ from experiments.preference_data import (
     limits,
     read_records,
 )
-from experiments.preference_measures import chunks
+from experiments.preference_measures import accuracy_on, chunks, implicit_rewards, lengths
 from experiments.preference_to_policy import CONFIG, Config, main, prepare
-from experiments.preference_training import (
-    align_offline,
-)
+from experiments.preference_training import Setup, align_offline, fit_reward
+from irl_jax.data.batches import collate_preferences
+from irl_jax.data.encode import EncodedPreference
 from irl_jax.data.tokenizer import Tokenizer
 from irl_jax.models.decoder import forward, logits
 from irl_jax.models.lora import attach
 from irl_jax.models.pretrained import load_pretrained
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
-from irl_jax.types import InputError
+from irl_jax.types import InputError, PyTree
 from tests.experiments.conftest import ROWS, as_messages, configure, write_jsonl
 
 
@@ -57,6 +58,10 @@ def metrics_of(config: Config, stage: str) -> list[dict]:
 
 def untimed(rows: list[dict]) -> list[dict]:
     return [{k: v for k, v in row.items() if k != "time"} for row in rows]
+
+
+class Killed(BaseException):
+    """What nothing catches."""
 
 
 METHODS = ["dpo", pytest.param("grpo", marks=pytest.mark.slow)]
@@ -102,21 +107,107 @@ def test_run_directory(name, request):
     assert not list(config.run_dir.glob(".*.tmp")) + list(config.run_dir.glob("*.partial"))
 
 
-def test_export_is_the_trained_policy(dpo, tiny_model_dir):
-    base_config, base = load_pretrained(tiny_model_dir)
-    config, exported = load_pretrained(dpo.run_dir / "export")
-    assert config == base_config
-    with Progress() as progress:
+def test_every_function_compiles_once(dpo_counted):
+    _, counts = dpo_counted
+    own = {name: counts[f"jit({name})"] for name in ("step", "generate", "_rewards", "_logp")}
+    assert own == {"step": 2, "generate": 1, "_rewards": 1, "_logp": 1}  # reward and policy step
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run's setup and parameters, restored from its checkpoints."""
+
+    setup: Setup
+    reward: PyTree
+    adapter: PyTree
+    base: PyTree  # on the host
+    pair: EncodedPreference  # held out
+
+    def hidden(self, adapter, completion):
+        """Last hidden states f32[1, S, D] and tokens of prompt + completion, one sequence."""
+        tokens = jnp.array([self.pair.prompt + completion])
+        params = attach(self.base, adapter, self.setup.lora.scale)
+        return forward(self.setup.model.config, params, tokens)[0], tokens[0]
+
+
+@pytest.fixture(scope="module")
+def trained(dpo, tiny_model_dir) -> Trained:
+    settings = json.loads((dpo.run_dir / "config.json").read_text())
+    with Progress() as progress, RunDirectory(dpo.run_dir, settings) as run:
         setup = prepare(dpo, progress)
-        settings = json.loads((dpo.run_dir / "config.json").read_text())
-        with RunDirectory(dpo.run_dir, settings) as run:
-            adapter = align_offline(setup, dpo.dpo, run, progress).params  # from its checkpoint
-    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(adapter))
+        reward = fit_reward(setup, dpo.reward, run, progress).params
+        adapter = align_offline(setup, dpo.dpo, run, progress).params
+    base = load_pretrained(tiny_model_dir)[1]
+    host = jax.device_get((reward, adapter))
+    return Trained(setup, *host, base, setup.pairs.held_out[0])
+
+
+def batch_of(trained):
+    """Eight rows of the pair."""
+    pad_id = trained.setup.model.tokenizer.pad_id
+    shape = trained.setup.pairs.shapes[-1]
+    return collate_preferences([trained.pair] * 8, shape, pad_id=pad_id)
+
+
+def test_learned_reward_is_the_head_on_the_last_token(trained):
+    expected = []
+    for side in (trained.pair.chosen, trained.pair.rejected):
+        hidden, _ = trained.hidden(trained.reward["decoder"], side)
+        head = trained.reward["head"]
+        expected.append(float(hidden[0, -1] @ head["kernel"] + head["bias"]))
+    found = trained.setup.rewards(trained.reward, batch_of(trained))
+    np.testing.assert_allclose(found, [expected] * 8, rtol=1e-4, atol=1e-4)
+
+
+def test_implicit_reward_is_beta_times_the_log_ratio(trained):
+    setup, expected = trained.setup, []
+    for side in (trained.pair.chosen, trained.pair.rejected):
+        total = []
+        for adapter in (trained.adapter, jax.tree.map(jnp.zeros_like, trained.adapter)):
+            hidden, tokens = trained.hidden(adapter, side)
+            scores = logits(setup.model.config, trained.base, hidden)[0, :-1]
+            logp = jax.nn.log_softmax(scores)[np.arange(len(tokens) - 1), tokens[1:]]
+            total.append(float(logp[-len(side) :].sum()))
+        expected.append(0.3 * (total[0] - total[1]))
+    found = implicit_rewards(setup, setup.merged(trained.adapter), 0.3, batch_of(trained))
+    np.testing.assert_allclose(found, [expected] * 8, rtol=1e-3, atol=1e-4)
+
+
+def test_margins_count_only_if_told(dpo, trained, monkeypatch):
+    margins = []
+
+    def make_feed(pairs, *args, **kwargs):
+        margins.append({pair.margin for pair in pairs})
+        raise Killed
+
+    monkeypatch.setattr(preference_training, "make_feed", make_feed)
+    pairs = replace(trained.setup.pairs, train=[replace(trained.pair, margin=4.0)])
+    setup = replace(trained.setup, pairs=pairs)
+    for config in (dpo.dpo, replace(dpo.dpo, margin=0.5)):
+        with pytest.raises(Killed):
+            align_offline(setup, config, None, None)
+    assert margins == [{0.0}, {2.0}]
+
+
+def test_accuracy_weighs_pairs_and_resamples_prompts():
+    pair = lambda prompt, weight: EncodedPreference([prompt], [1, 2], [3], 0.0, weight, "x:1")
+    pairs = [pair(1, 1.0), pair(1, 1.0), pair(2, 2.0), pair(3, 0.0)]
+    rewards = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    accuracy = accuracy_on(pairs, rewards)
+    assert accuracy.estimate == 0.5
+    assert (accuracy.low, accuracy.high) == (0.0, 1.0)  # two prompts, one of them all right
+    np.testing.assert_array_equal(lengths(pairs), [[2.0, 1.0]] * 4)
+
+
+def test_export_is_the_trained_policy(dpo, tiny_model_dir, trained):
+    config, exported = load_pretrained(dpo.run_dir / "export")
+    assert config == load_pretrained(tiny_model_dir)[0]
+    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(trained.adapter))
     tokens = jnp.arange(40).reshape(2, 20) % config.vocab_size
     scores = lambda params: logits(config, params, forward(config, params, tokens)[0])
-    trained = scores(attach(base, jax.device_get(adapter), dpo.lora.scale))
-    np.testing.assert_allclose(scores(exported), trained, rtol=1e-4, atol=1e-4)
-    assert np.abs(scores(exported) - scores(base)).max() > 1e-2
+    expected = scores(attach(trained.base, trained.adapter, dpo.lora.scale))
+    np.testing.assert_allclose(scores(exported), expected, rtol=1e-4, atol=1e-4)
+    assert np.abs(scores(exported) - scores(trained.base)).max() > 1e-2
     text = "It is lovely and great."
     kept, own = (Tokenizer.from_directory(d) for d in (dpo.run_dir / "export", tiny_model_dir))
     assert kept.encode(text) == own.encode(text)
@@ -160,10 +251,6 @@ def test_other_data_is_refused(dpo, tmp_path):
             main(dpo)
     finally:
         dpo.data.path.write_text(content)
-
-
-class Killed(BaseException):
-    """What nothing catches."""
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,18 @@
 """A tiny run of either loop, as a program: what the tests kill and start again.
 
     python -m tests.train.toy fit|improve DIRECTORY [--pause SECONDS] [--steps N] [--rate X]
-        [--process I --port PORT]
+        [--kill STEP SECONDS] [--process I --port PORT]
 
-It writes the final parameters to DIRECTORY/final.npz. With `--process` it is one of two
-processes, each with its own data.
+`--kill` ends the process with SIGKILL that long after it begins the update. It writes
+the final parameters to DIRECTORY/final.npz. With `--process` it is one of two processes,
+each with its own data.
 """
 
 import argparse
+import os
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -118,6 +122,7 @@ def main():
     parser.add_argument("--pause", type=float, default=0.0)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--rate", type=float, default=0.05)
+    parser.add_argument("--kill", type=float, nargs=2)
     parser.add_argument("--process", type=int)
     parser.add_argument("--port", type=int)
     options = parser.parse_args()
@@ -126,9 +131,11 @@ def main():
         jax.distributed.initialize(f"127.0.0.1:{options.port}", 2, options.process)
     step, state, data = build(options.kind, options.rate, devices=-1)
 
-    def slow_step(*arguments):
+    def slow_step(state, batch):
+        if options.kill and int(state.step) + 1 == options.kill[0]:
+            threading.Timer(options.kill[1], os.kill, (os.getpid(), signal.SIGKILL)).start()
         time.sleep(options.pause)
-        return step(*arguments)
+        return step(state, batch)
 
     config = {"kind": options.kind, "rate": options.rate, "steps": options.steps}
     with (

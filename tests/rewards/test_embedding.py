@@ -135,11 +135,8 @@ def test_a_constant_feature_does_not_blow_up():
     pairs = labelled(0, 200)
     pairs[..., 3] = 1000.1
     model, _ = fit_ensemble(pairs, np.ones(200, np.float32), jax.random.key(0), config=SHORT)
-    x, _ = features(np.random.default_rng(0), 20)
-    x[:, 3] = 1000.1
-    moved = x.copy()
-    moved[:, 3] += 0.5
-    assert np.abs(model(moved) - model(x)).max() < 5
+    assert model.scale[3] == 1
+    np.testing.assert_allclose(model.scale[:3], pairs.std((0, 1))[:3], rtol=1e-2)
 
 
 def test_label_smoothing_reaches_the_loss():
@@ -157,6 +154,15 @@ def test_shape_of_rewards(fitted):
     reward = fitted[0](x)
     assert reward.shape == (3, 2, 3)
     np.testing.assert_allclose(reward[:, 1, 2], fitted[0](x[1, 2]), rtol=1e-5, atol=1e-5)
+
+
+def test_rewards_do_not_extrapolate(fitted):
+    """Beyond 4 standard deviations of the training features, nothing changes any more."""
+    model, _ = fitted
+    at = lambda deviations: model(model.mean + deviations * model.scale)
+    np.testing.assert_allclose(at(1e6), at(4.0), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(at(-1e6), at(-4.0), rtol=1e-3, atol=1e-3)
+    assert (np.abs(at(4.0) - at(3.5)) > 1e-2).any()
 
 
 def test_wrong_shapes():

@@ -12,8 +12,12 @@ Claim: the learned reward ranks held-out pairs better than chance and than lengt
     own, at a KL that is reported.
 Command: python -m experiments.preference_to_policy --data.path prefs.jsonl --model DIR
     (DIR: a Hugging Face directory or GGUF file of a Llama-family model; or smollm2, tiny)
-Runtime: PENDING
-Expected: PENDING
+Runtime: 38 s for the tiny model and 256 pairs on 2 shared cores.
+Expected: tiny model, 64 prompts with 4 pairs each whose chosen side has pleasant adjectives,
+    --data.held-out 0.25 --dpo.lr 2e-3 --reward.lr 1e-2, seed 0: pair accuracy 1.000 on 60
+    held-out pairs (longer is better 0.500); learned reward of answers to 15 held-out prompts
+    -0.139 -> 0.273, paired difference 0.412 [0.233, 0.584], KL 21.7 nats. With the default
+    learning rates 16 updates barely move the tiny model.
 """
 
 from __future__ import annotations

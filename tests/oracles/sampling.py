@@ -17,7 +17,7 @@ def kept(logits, temperature=1.0, top_k=0, top_p=1.0):
     if top_p < 1:
         p = np.where(keep, np.exp(x - x.max()), 0.0)
         p /= p.sum()
-        order = np.argsort(-p, kind="stable")
+        order = np.argsort(-np.where(keep, x, -np.inf), kind="stable")  # p may tie where x does not
         reached = np.flatnonzero(np.cumsum(p[order]) >= top_p)
         last = order[reached[0]] if len(reached) else order[-1]
         keep &= x >= x[last]

@@ -10,6 +10,7 @@ import pytest
 from irl_jax.models.decoder import (
     Block,
     DecoderConfig,
+    RMSNorm,
     RopeScaling,
     embed,
     final_norm,
@@ -201,6 +202,13 @@ def test_half_precision(params, dtype, error):
     loss = lambda p: jnp.sum(forward(config, p, tokens)[0].astype(jnp.float32) ** 2)
     grads = jax.eval_shape(jax.grad(loss), params)
     assert {x.dtype for x in jax.tree.leaves(grads)} == {jnp.dtype("float32")}
+
+
+def test_norms_do_not_overflow_in_half_precision():
+    x = jnp.array([[300.0, -300.0, 300.0]], jnp.float16)  # 300² is beyond float16
+    y = RMSNorm(1e-5).apply({"params": {"scale": jnp.array([1.0, 2.0, 0.5])}}, x)
+    assert y.dtype == jnp.float16
+    np.testing.assert_allclose(y, [[1.0, -2.0, 0.5]], rtol=1e-3)
 
 
 def test_initial_parameters():

@@ -149,10 +149,10 @@ def test_later_tokens_change_nothing_before(params):
 
 def test_remat_changes_nothing(params):
     prompt, (action, mask) = context(), completions()
+    _, prefix = run(CONFIG, params, prompt.tokens, mask=prompt.mask)
 
     def loss(config):
         def value(p):
-            _, prefix = forward(config, p, prompt.tokens, mask=prompt.mask)
             hidden, _ = forward(config, p, action, prefix=prefix)
             return jnp.sum(jnp.where(mask[..., None], jnp.sin(3 * hidden), 0.0))
 

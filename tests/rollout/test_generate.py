@@ -1,5 +1,7 @@
 """Completions follow the model: greedy is argmax, log-probs are the teacher-forced ones."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +9,11 @@ import pytest
 
 from irl_jax.models.logprob import completion_logp
 from irl_jax.models.lora import attach, init_lora, merge
+from irl_jax.models.sharding import RULES
 from irl_jax.rollout import generate as module
 from irl_jax.rollout.generate import generate
 from irl_jax.rollout.sampling import Sampling
+from irl_jax.train.shard import global_batch, make_mesh, place
 from irl_jax.types import InputError, Prompt
 from tests.models.cases import CONFIG, context, joined, random_params
 from tests.oracles import decoder as oracle
@@ -139,6 +143,25 @@ def test_lora_beside_the_kernels_is_lora_merged(params):
     )
     np.testing.assert_array_equal(beside.action, merged.action)
     assert (beside.action != sample(params, context(), SETTINGS["greedy"]).action).any()
+
+
+def test_a_mesh_changes_nothing():
+    """Data, fsdp and tensor parallel: the same tokens, log-probs up to rounding."""
+    config = dataclasses.replace(CONFIG, vocab_size=20)  # divides over `tensor`
+    params, prompt = random_params(config), context(config)
+    prompt = jax.tree.map(lambda x: np.tile(x, (4, 1)), prompt)
+    options = {"completions": 2, "max_new_tokens": 6, "eos_ids": EOS}
+
+    def run(params, prompt):
+        key, sampling = jax.random.key(0), SETTINGS["truncated"]
+        return jax.device_get(generate(config, params, prompt, key, sampling=sampling, **options))
+
+    alone, mesh = run(params, prompt), make_mesh(2, 2, 2)
+    with jax.set_mesh(mesh):
+        spread = run(place(mesh, params, RULES), global_batch(mesh, prompt))
+    np.testing.assert_array_equal(spread.action, alone.action)
+    np.testing.assert_array_equal(spread.mask, alone.mask)
+    np.testing.assert_allclose(spread.logp, alone.logp, atol=1e-4)
 
 
 @pytest.fixture

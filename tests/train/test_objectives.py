@@ -27,7 +27,6 @@ from irl_jax.train.objectives import (
     full,
     grpo_objective,
     lora,
-    preference_rewards,
     reward_objective,
     sft_objective,
 )
@@ -177,9 +176,7 @@ CASES = {"sft": sft_case, "reward": reward_case, "dpo": dpo_case, "grpo": grpo_c
 HEAD = {"kernel": jnp.float32(np.cos(np.arange(CONFIG.d_model))), "bias": jnp.float32(0.3)}
 
 
-@pytest.mark.parametrize(
-    ("name", "adapt"), [*((name, "lora") for name in CASES), ("sft", "full"), ("dpo", "full")]
-)
+@pytest.mark.parametrize(("name", "adapt"), [*((name, "lora") for name in CASES), ("dpo", "full")])
 def test_a_step_is_the_plain_gradient(name, adapt, reference, adapter):
     case = CASES[name]()
     trained = random_params(CONFIG, 1) if adapt == "full" else adapter
@@ -248,15 +245,3 @@ def test_only_the_adapter_is_trained(reference, adapter):
     shapes = lambda tree: jax.tree.map(jnp.shape, tree)
     assert shapes(after.params) == shapes(adapter)
     assert shapes(after.opt_state[0].mu) == shapes(adapter)
-
-
-def test_reward_of_an_empty_completion(reference):
-    """It is 0, whatever stands in its padding."""
-    batch, _, _ = preference()
-    head = {"kernel": jnp.ones(CONFIG.d_model), "bias": jnp.float32(3.0)}
-    reward = preference_rewards(
-        CONFIG, {"decoder": reference, "head": head}, reference, batch.context, batch.action,
-        batch.mask, adapt=full,
-    )  # fmt: skip
-    assert reward.shape == (B, K)
-    np.testing.assert_array_equal(reward == 0, np.array(COMPLETIONS) == 0)

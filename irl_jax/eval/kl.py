@@ -7,49 +7,24 @@ another quantity.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import ArrayLike
 
 from irl_jax.eval.checks import F64, finite, same_shape
 from irl_jax.eval.intervals import LEVEL, RESAMPLES, Interval, bootstrap
 
-Estimator = Callable[[F64], F64]  # log π - log π_ref of a token -> its share of KL
 
+def completion_kl(logp: ArrayLike, ref_logp: ArrayLike, mask: ArrayLike) -> F64:
+    """KL estimate of each completion, Σ_t log π(y_t) − log π_ref(y_t), nats.
 
-def k1(log_ratio: F64) -> F64:
-    """log(π/π_ref): unbiased, and of either sign.
-
-    Reference: Schulman 2020, "Approximating KL Divergence".
-    """
-    return log_ratio
-
-
-def k3(log_ratio: F64) -> F64:
-    """π_ref/π - 1 - log(π_ref/π): unbiased and never negative.
-
-    Of smaller variance than `k1` near the reference, and of a larger one far from
-    it, where a rare token likely under the reference dominates.
-
-    Reference: Schulman 2020, "Approximating KL Divergence".
-    """
-    return np.expm1(-log_ratio) + log_ratio
-
-
-def completion_kl(
-    logp: ArrayLike, ref_logp: ArrayLike, mask: ArrayLike, estimator: Estimator = k1
-) -> F64:
-    """KL estimate of each completion, Σ_t of its tokens' estimates, nats.
-
-    By the chain rule the expectation over completions is KL(π || π_ref) of whole
-    completions: Σ_t E KL(π(·|y_<t) || π_ref(·|y_<t)).
+    Unbiased and of either sign (k1 of `losses.policy`). By the chain rule the
+    expectation over completions is KL(π || π_ref) of whole completions:
+    Σ_t E KL(π(·|y_<t) || π_ref(·|y_<t)).
 
     Args:
         logp: f[N, T], log-probs under the policy that sampled, nats.
         ref_logp: f[N, T], log-probs under the reference, nats.
         mask: bool[N, T], true on sampled tokens; elsewhere anything may stand.
-        estimator: `k1` or `k3`.
 
     Returns:
         f64[N].
@@ -62,7 +37,7 @@ def completion_kl(
     same_shape(logp=own, ref_logp=ref, mask=keep)
     own = finite("logp", np.where(keep, own, 0.0), 2)
     ref = finite("ref_logp", np.where(keep, ref, 0.0), 2)
-    return np.where(keep, estimator(own - ref), 0.0).sum(1)
+    return np.where(keep, own - ref, 0.0).sum(1)
 
 
 def sequence_kl(
@@ -71,7 +46,6 @@ def sequence_kl(
     mask: ArrayLike,
     clusters: ArrayLike | None = None,
     *,
-    estimator: Estimator = k1,
     level: float = LEVEL,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -83,13 +57,12 @@ def sequence_kl(
         ref_logp: f[N, T], log-probs under the reference, nats.
         mask: bool[N, T], true on sampled tokens.
         clusters: [N], label of the prompt of a completion, resampled as wholes.
-        estimator: `k1` or `k3`.
         level: coverage wanted, in (0, 1).
         resamples: number of bootstrap samples.
         seed: of the resampling.
     """
     return bootstrap(
-        completion_kl(logp, ref_logp, mask, estimator),
+        completion_kl(logp, ref_logp, mask),
         clusters=clusters,
         level=level,
         resamples=resamples,

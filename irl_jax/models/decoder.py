@@ -208,6 +208,8 @@ class Attention(nn.Module):
             cached_key, cached_value, index = cache
             key = jax.lax.dynamic_update_slice_in_dim(cached_key, key, index, axis=4)
             value = jax.lax.dynamic_update_slice_in_dim(cached_value, value, index, axis=3)
+            # Otherwise XLA writes once more where they are read, and so copies the whole cache.
+            key, value = jax.lax.optimization_barrier((key, value))
         keys, values = [key], [value]
         if prefix is not None:
             keys, values = [prefix[0], key], [prefix[1], value]

@@ -99,9 +99,8 @@ def writing(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = error.filename or os.fspath(path)
         raise InputError(
-            f"{where}: cannot write: {error.strerror or error};"
+            f"{os.fspath(path)}: cannot write: {error.strerror or error};"
             " make room or choose another run directory"
         ) from error
 

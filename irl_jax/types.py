@@ -105,6 +105,46 @@ class Preference:
 
 
 @flax.struct.dataclass
+class Ranking:
+    """Completions of one prompt in order of preference, the best first.
+
+    Attributes:
+        context: `Prompt` of B rows, shared by the K completions of a row.
+        action: i32[B, K, T], right-padded.
+        mask: bool[B, K, T].
+        count: i32[B], how many completions of a row were ranked; the others are
+            padding.
+        weight: f32[B], weight of the ranking; 0 on padding rows.
+    """
+
+    context: Any
+    action: Array
+    mask: Array
+    count: Array
+    weight: Array
+
+
+@flax.struct.dataclass
+class Rating:
+    """Completions that were judged one by one.
+
+    Attributes:
+        context: `Prompt` of B rows.
+        action: i32[B, T], right-padded.
+        mask: bool[B, T].
+        score: f32[B], the judgement: a number, a category 0, 1, ..., or 1 for good
+            and 0 for bad.
+        weight: f32[B], weight of the judgement; 0 on padding rows.
+    """
+
+    context: Any
+    action: Array
+    mask: Array
+    score: Array
+    weight: Array
+
+
+@flax.struct.dataclass
 class Group:
     """K completions of each prompt, sampled and rewarded.
 

@@ -6,12 +6,15 @@ a pairwise objective is an implicit or learned reward under a link.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from irl_jax.masking import check_range
+from irl_jax.types import InputError
 
 Link = Callable[[Array], Array]
 
@@ -26,6 +29,34 @@ def logistic(z: Array) -> Array:
         f32[...], nats.
     """
     return jax.nn.softplus(-z)
+
+
+def probit(z: Array) -> Array:
+    """−log Φ(z): the negative log-likelihood of Thurstone's model of comparisons.
+
+    Utilities with independent normal noise of variance ½ each: the logit is the
+    difference of their means, in units of the standard deviation of the noise.
+
+    Args:
+        z: f32[...], logits.
+
+    Returns:
+        f32[...], nats. It grows as z²/2 where the label is far out, so that a wrong
+        label costs more than under `logistic`.
+
+    Reference: Thurstone 1927, "A law of comparative judgment", case V.
+
+    Differs: below z = −10 the continued fraction of the tail, to the third term,
+    stands for Φ; its relative error there is below 1e-5.
+    """
+    far = z < _TAIL
+    near = jax.scipy.special.log_ndtr(jnp.where(far, 0.0, z))
+    t = jnp.where(far, -z, -_TAIL)
+    tail = -0.5 * t * t - 0.5 * math.log(2 * math.pi) - jnp.log(t + 1 / (t + 2 / t))
+    return -jnp.where(far, tail, near)
+
+
+_TAIL = -10.0  # below it, the gradient of `log_ndtr` loses its digits in f32
 
 
 def smooth(link: Link, label_smoothing: float) -> Link:
@@ -48,3 +79,28 @@ def smooth(link: Link, label_smoothing: float) -> Link:
     """
     check_range("label_smoothing", label_smoothing, 0.0, 0.5)
     return lambda z: (1.0 - label_smoothing) * link(z) + label_smoothing * link(-z)
+
+
+def unbiased(link: Link, flip_rate: float) -> Link:
+    """The loss whose mean over flipped labels is the link's over clean ones.
+
+    ((1 − ε) ℓ(z) − ε ℓ(−z)) / (1 − 2ε), where each label was flipped with probability
+    ε, known. It is not bounded below in the batch, unlike `smooth`.
+
+    Args:
+        link: ℓ.
+        flip_rate: ε in [0, 0.5).
+
+    Returns:
+        A link.
+
+    Raises:
+        InputError: ε is out of range.
+
+    Reference: Natarajan et al. 2013, "Learning with noisy labels", lemma 1; Chowdhury
+    et al. 2024, "Provably robust DPO", arXiv 2403.00409.
+    """
+    check_range("flip_rate", flip_rate, 0.0, 0.5)
+    if not isinstance(flip_rate, jax.Array) and flip_rate == 0.5:
+        raise InputError("flip_rate: at 0.5 the labels say nothing; give less")
+    return lambda z: ((1.0 - flip_rate) * link(z) - flip_rate * link(-z)) / (1.0 - 2.0 * flip_rate)

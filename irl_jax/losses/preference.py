@@ -6,14 +6,16 @@ choice of them. For an ensemble, `jax.vmap` a loss over a leading axis of reward
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 from irl_jax.losses.link import Link, logistic, smooth
 from irl_jax.losses.reduction import weighted
-from irl_jax.masking import as_float, check_range
+from irl_jax.masking import as_float, check_mask, check_range
 from irl_jax.types import Loss, Preference
 
 
@@ -34,13 +36,30 @@ def pairwise(reward: Array, batch: Preference, *, link: Link) -> Loss:
     Raises:
         InputError: an array has the wrong shape or dtype.
     """
+    return from_sides(reward, batch, lambda chosen, rejected, m: link(chosen - rejected - m))
+
+
+def from_sides(
+    reward: Array, batch: Preference, cost: Callable[[Array, Array, Array], Array]
+) -> Loss:
+    """L = Σᵢ wᵢ c(r(yᵢʷ), r(yᵢˡ), mᵢ) / Σᵢ wᵢ, the form of every loss of pairs.
+
+    Args:
+        reward: f32[B, 2]; index 0 is the chosen response. Rows of weight 0 may be NaN.
+        batch: the pairs.
+        cost: c, of f32[B] each: rewards of the two sides and the margins, all 0 in
+            rows of weight 0.
+
+    Returns:
+        Loss a pair, with the metrics of `pairwise`.
+    """
     reward = as_float("reward", reward, (None, 2))
     margin = as_float("batch.margin", batch.margin, reward.shape[:1])
     weight = as_float("batch.weight", batch.weight, reward.shape[:1])
     counts = weight > 0
     chosen, rejected = jnp.where(counts[:, None], reward, 0.0).T
     ahead = chosen - rejected
-    total, total_weight = weighted(link(ahead - jnp.where(counts, margin, 0.0)), weight)
+    total, total_weight = weighted(cost(chosen, rejected, jnp.where(counts, margin, 0.0)), weight)
     metrics = {
         "accuracy": weighted(0.5 * (1.0 + jnp.sign(ahead)), weight),
         "reward_margin": weighted(ahead, weight),
@@ -100,3 +119,96 @@ def bradley_terry(
         total=loss.total + centering * penalty[0],
         metrics={**loss.metrics, "centering": penalty},
     )
+
+
+def order_classification(reward: Array, batch: Preference) -> Loss:
+    """Each response alone is classified as one that was preferred, or not.
+
+    L = −log σ(r(yʷ) − m) − log σ(−r(yˡ)): the responses of a pair are not compared,
+    yet the sum bounds what the order costs, and its optimum keeps the order. The
+    rewards have a zero of their own; any binary classifier can take the place of r.
+
+    Args:
+        reward: f32[B, 2], logits of "was preferred"; index 0 is the chosen response.
+            Rows of weight 0 may be NaN.
+        batch: the pairs; `margin` m is in logits, and all 0 is the paper's objective.
+
+    Returns:
+        Loss a pair (nats), with the metrics of `pairwise`.
+
+    Raises:
+        InputError: an array has the wrong shape or dtype.
+
+    Reference: Sun, Shen & Ton 2025, "Rethinking Bradley-Terry models in
+    preference-based reward modeling", arXiv 2411.04991, section 4.
+    """
+    return from_sides(
+        reward, batch, lambda chosen, rejected, m: logistic(chosen - m) + logistic(-rejected)
+    )
+
+
+def rao_kupper(reward: Array, batch: Preference, *, tie: Array, threshold: float) -> Loss:
+    """Bradley-Terry with ties: a difference below a threshold may be called a draw.
+
+    P(w ≻ l) = σ(z − η), P(w ~ l) = (exp(2η) − 1) σ(z − η) σ(−z − η), with
+    z = r(yʷ) − r(yˡ) − m.
+
+    Args:
+        reward: f32[B, 2], rewards; index 0 is the chosen response, or either of a
+            tie. Rows of weight 0 may be NaN.
+        batch: the pairs.
+        tie: bool[B], true where neither was preferred.
+        threshold: η > 0, in units of the reward; may be learned.
+
+    Returns:
+        Loss a pair (nats), with the metrics of `pairwise`.
+
+    Raises:
+        InputError: an array has the wrong shape or dtype, a number is out of range.
+
+    Reference: Rao & Kupper 1967, "Ties in paired-comparison experiments", with
+    θ = exp(η).
+    """
+    check_range("threshold", threshold, 0.0, exclusive=True)
+
+    def cost(chosen: Array, rejected: Array, margin: Array) -> Array:
+        check_mask("tie", tie, chosen.shape)
+        z = chosen - rejected - margin
+        # log(exp(2η) − 1) = 2η + log(1 − exp(−2η))
+        draw = logistic(-z - threshold) - 2 * threshold - jnp.log(-jnp.expm1(-2 * threshold))
+        return logistic(z - threshold) + jnp.where(tie, draw, 0.0)
+
+    return from_sides(reward, batch, cost)
+
+
+def davidson(reward: Array, batch: Preference, *, tie: Array, log_nu: float) -> Loss:
+    """Bradley-Terry with ties, whose odds are those of the two sides' geometric mean.
+
+    P(w ≻ l) = 1 / (1 + exp(−z) + ν exp(−z/2)), P(w ~ l) = ν exp(−z/2) P(w ≻ l), with
+    z = r(yʷ) − r(yˡ) − m; ν = 0 is Bradley-Terry.
+
+    Args:
+        reward: f32[B, 2], rewards; index 0 is the chosen response, or either of a
+            tie. Rows of weight 0 may be NaN.
+        batch: the pairs.
+        tie: bool[B], true where neither was preferred.
+        log_nu: log ν, how readily ties are declared; may be learned.
+
+    Returns:
+        Loss a pair (nats), with the metrics of `pairwise`.
+
+    Raises:
+        InputError: an array has the wrong shape or dtype.
+
+    Reference: Davidson 1970, "On extending the Bradley-Terry model to accommodate
+    ties in paired comparison experiments".
+    """
+
+    def cost(chosen: Array, rejected: Array, margin: Array) -> Array:
+        check_mask("tie", tie, chosen.shape)
+        z = chosen - rejected - margin
+        draw = log_nu - 0.5 * z
+        log_odds = jnp.stack([jnp.zeros_like(z), -z, draw])
+        return jax.nn.logsumexp(log_odds, axis=0) - jnp.where(tie, draw, 0.0)
+
+    return from_sides(reward, batch, cost)

@@ -12,15 +12,26 @@ import numpy as np
 
 from irl_jax.losses.demonstration import nll
 from irl_jax.losses.direct import dpo
+from irl_jax.losses.link import logistic, probit, unbiased
 from irl_jax.losses.policy import grpo
-from irl_jax.losses.preference import bradley_terry
+from irl_jax.losses.preference import (
+    bradley_terry,
+    davidson,
+    order_classification,
+    pairwise,
+    rao_kupper,
+)
+from irl_jax.losses.ranking import all_pairs, plackett_luce
+from irl_jax.losses.rating import good_or_bad, ordinal, regression
 from irl_jax.losses.reduction import token_mean
-from irl_jax.types import Demonstration, Group, Loss, Preference
+from irl_jax.types import Demonstration, Group, Loss, Preference, Ranking, Rating
 from tests.oracles import losses as oracles
 
 FIELDS = {
     Demonstration: {"tokens": "BT", "mask": "BT", "segment": "BT"},
     Preference: {"context": "", "action": "B2T", "mask": "B2T", "margin": "B", "weight": "B"},
+    Ranking: {"context": "", "action": "BKT", "mask": "BKT", "count": "B", "weight": "B"},
+    Rating: {"context": "", "action": "BT", "mask": "BT", "score": "B", "weight": "B"},
     Group: {
         "context": "",
         "action": "BKT",
@@ -86,7 +97,21 @@ class Case:
 PAIR = ("margin", "weight")
 LOGP_PAIR = {"logp": "B2T", "ref_logp": "B2T"}
 GROUP = {"args": {"logp": "BKT"}, "reads": ("mask", "logp")}
+RANKING = {"args": {"reward": "BK"}, "reads": ("count", "weight")}
+RATING = {"args": {"reward": "B"}, "reads": ("score", "weight")}
+REWARDS = {"args": {"reward": "B2"}, "reads": PAIR}
 WITH_REF = {"advantage": "BK", "ref_logp": "BKT"}
+
+
+def falling(loss: Callable) -> Callable:
+    """A loss of rankings that weights the K positions by scale · (K, K − 1, …, 1)."""
+
+    def weighted(reward, batch, *, scale):
+        positions = scale * np.arange(reward.shape[-1], 0.0, -1.0)
+        return loss(reward, batch, position_weight=positions)
+
+    return weighted
+
 
 CASES = [
     Case("nll", nll, oracles.nll, Demonstration, {"logp": "BT"}, ("mask",)),
@@ -99,6 +124,68 @@ CASES = [
         {"reward": "B2"},
         PAIR,
         params={"label_smoothing": 0.1, "centering": 0.01},
+    ),
+    Case(
+        "thurstone",
+        lambda reward, batch: pairwise(reward, batch, link=probit),
+        oracles.thurstone,
+        Preference,
+        **REWARDS,
+    ),
+    Case(
+        "unbiased",
+        lambda reward, batch, flip_rate: pairwise(
+            reward, batch, link=unbiased(logistic, flip_rate)
+        ),
+        oracles.unbiased,
+        Preference,
+        **REWARDS,
+        params={"flip_rate": 0.2},
+    ),
+    Case(
+        "order_classification",
+        order_classification,
+        oracles.order_classification,
+        Preference,
+        **REWARDS,
+    ),
+    Case(
+        "rao_kupper",
+        rao_kupper,
+        oracles.rao_kupper,
+        Preference,
+        **REWARDS,
+        keywords={"tie": "B"},
+        params={"threshold": 0.7},
+    ),
+    Case(
+        "davidson",
+        davidson,
+        oracles.davidson,
+        Preference,
+        **REWARDS,
+        keywords={"tie": "B"},
+        params={"log_nu": -0.4},
+    ),
+    Case("plackett_luce", plackett_luce, oracles.plackett_luce, Ranking, **RANKING),
+    Case(
+        "plackett_luce-position",
+        falling(plackett_luce),
+        falling(oracles.plackett_luce),
+        Ranking,
+        **RANKING,
+        params={"scale": 0.5},
+    ),
+    Case("all_pairs", all_pairs, oracles.all_pairs, Ranking, **RANKING),
+    Case("regression", regression, oracles.regression, Rating, **RATING),
+    Case("good_or_bad", good_or_bad, oracles.good_or_bad, Rating, **RATING),
+    Case(
+        "ordinal",
+        ordinal,
+        oracles.ordinal,
+        Rating,
+        **RATING,
+        params={"cutpoints": np.array([-0.8, 0.3, 0.9])},
     ),
     Case("dpo", dpo, oracles.dpo, Preference, LOGP_PAIR, ("mask", *PAIR), params={"beta": 0.3}),
     Case(
@@ -156,8 +243,16 @@ def draw(case: Case, seed: int = 0, *, b: int = 3, k: int = 3, t: int = 4) -> In
                 inputs[name][0, -1] = True
             case "mask":
                 length = rng.integers(0, t + 1, shape[:-1])
-                length[0] = rng.integers(1, t + 1, shape[1])
+                length[0] = rng.integers(1, t + 1, shape[1:-1])
                 inputs[name] = np.arange(t) < length[..., None]
+            case "count":
+                inputs[name] = rng.integers(0, k + 1, shape).astype(np.int32)
+                inputs[name][0] = k
+            case "score":
+                low, high = (0, 2) if case.name == "good_or_bad" else (0, 4)
+                inputs[name] = rng.integers(low, high, shape).astype(np.float64)
+            case "tie":
+                inputs[name] = rng.random(shape) < 0.5
             case "weight":
                 inputs[name] = rng.uniform(0.5, 2.0, shape)
             case "logp" | "ref_logp":
@@ -199,6 +294,10 @@ def unused(case: Case, inputs: Inputs, name: str) -> np.ndarray:
     if case.batch is Group:
         return ~mask.any(-1)
     empty = inputs["batch.weight"] == 0
+    if case.batch is Ranking:
+        count = np.where(empty | (inputs["batch.count"] < 2), 0, inputs["batch.count"])
+        ranked = np.arange(inputs[case.first].shape[1]) < count[:, None]
+        return ~ranked if "K" in axes else count == 0
     return np.broadcast_to(empty.reshape(-1, *[1] * (len(axes) - 1)), inputs[name].shape)
 
 

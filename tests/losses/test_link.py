@@ -1,8 +1,9 @@
 import jax
 import numpy as np
 import pytest
+from scipy import special
 
-from irl_jax.losses.link import logistic, smooth
+from irl_jax.losses.link import logistic, probit, smooth, unbiased
 from irl_jax.types import InputError
 
 
@@ -34,3 +35,28 @@ def test_smoothed_logistic_is_least_at_the_log_odds(error):
 def test_smoothing_out_of_range_is_named(value):
     with pytest.raises(InputError, match=r"^label_smoothing: expected a number in"):
         smooth(logistic, value)
+
+
+def test_probit_and_its_gradient_keep_their_digits_far_out():
+    z = np.concatenate([np.linspace(-12, 6, 181), [-1e2, -1e4]]).astype(np.float32)
+    exact = special.log_ndtr(z.astype(np.float64))
+    np.testing.assert_allclose(probit(z), -exact, rtol=2e-6, atol=5e-8)
+    # φ / Φ, by the scaled complementary error function
+    mills = np.sqrt(2 / np.pi) / special.erfcx(-z.astype(np.float64) / np.sqrt(2))
+    gradient = jax.vmap(jax.grad(probit))(z)
+    np.testing.assert_allclose(gradient, -mills, rtol=2e-5, atol=1e-30)
+
+
+@pytest.mark.parametrize("flip_rate", [0.0, 0.1, 0.4])
+@pytest.mark.parametrize("link", [logistic, probit])
+def test_unbiased_over_flips_is_the_link(link, flip_rate):
+    z = np.linspace(-3, 3, 7, dtype=np.float32)
+    corrected = unbiased(link, flip_rate)
+    mean = (1 - flip_rate) * corrected(z) + flip_rate * corrected(-z)
+    np.testing.assert_allclose(mean, link(z), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("value", [-0.1, 0.5, 0.6])
+def test_flip_rates_that_cannot_be_undone_are_named(value):
+    with pytest.raises(InputError, match=r"^flip_rate: "):
+        unbiased(logistic, value)

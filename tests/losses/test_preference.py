@@ -5,7 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_jax.losses.preference import bradley_terry, pairwise
+from irl_jax.losses.preference import (
+    bradley_terry,
+    davidson,
+    order_classification,
+    pairwise,
+    rao_kupper,
+)
 from irl_jax.types import InputError, Preference
 
 
@@ -87,3 +93,90 @@ def test_rewards_come_in_pairs(shape):
 def test_negative_centering_is_named():
     with pytest.raises(InputError, match=r"^centering: expected a number in \[0.0, inf\], got -1"):
         bradley_terry(jnp.zeros([1, 2]), pairs(1), centering=-1)
+
+
+TIES = [
+    pytest.param(rao_kupper, {"threshold": 0.6}, id="rao_kupper"),
+    pytest.param(davidson, {"log_nu": -0.3}, id="davidson"),
+]
+
+
+def outcomes(loss, z, **params):
+    """Probabilities that the first wins, that the second wins, and of a tie."""
+    reward = jnp.array([[z, 0.0], [0.0, z], [z, 0.0]])
+    tie = jnp.array([False, False, True])
+    one = lambda r, t: loss(r[None], pairs(1), tie=t[None], **params).total
+    return jnp.exp(-jax.vmap(one)(reward, tie))
+
+
+@pytest.mark.parametrize(("loss", "params"), TIES)
+@pytest.mark.parametrize("z", [-2.0, 0.0, 0.7])
+def test_win_loss_and_tie_are_all_there_is(loss, params, z):
+    assert outcomes(loss, z, **params).sum() == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize(("loss", "params"), TIES)
+def test_a_tie_is_as_likely_from_either_side_and_most_likely_between_equals(loss, params):
+    tie = [float(outcomes(loss, z, **params)[2]) for z in (-1.0, 0.0, 1.0)]
+    assert tie[0] == pytest.approx(tie[2], rel=1e-6)
+    assert tie[1] > tie[0]
+
+
+def test_without_ties_both_are_bradley_terry():
+    reward, none = jnp.array([[1.0, -0.4], [0.3, 2.0]]), jnp.zeros(2, bool)
+    plain = bradley_terry(reward, pairs(2)).total
+    rare = davidson(reward, pairs(2), tie=none, log_nu=-40.0).total
+    np.testing.assert_allclose(rare, plain, rtol=1e-6)
+    rare = rao_kupper(reward, pairs(2), tie=none, threshold=1e-7).total
+    np.testing.assert_allclose(rare, plain, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("loss", "params"), TIES)
+def test_reward_and_ties_behind_the_outcomes_are_stationary(loss, params):
+    """In the proportions of the model, its own reward and parameter are the optimum."""
+    reward = jnp.array([0.5, -1.0, 2.0, 0.1])
+    first, second = np.array(list(itertools.combinations(range(4), 2))).T
+    chosen = np.concatenate([first, second, first])
+    rejected = np.concatenate([second, first, second])
+    tie = jnp.arange(18) >= 12
+    weight = jnp.concatenate(
+        [
+            outcomes(loss, reward[i] - reward[j], **params)
+            for i, j in zip(first, second, strict=True)
+        ]
+    )
+    weight = weight.reshape(6, 3).T.ravel()
+    ((name, value),) = params.items()
+
+    def total(r, v):
+        sides = jnp.stack([r[chosen], r[rejected]], 1)
+        return loss(sides, pairs(18, weight=weight), tie=tie, **{name: v}).total
+
+    by_reward, by_value = jax.grad(total, (0, 1))(reward, jnp.float32(value))
+    np.testing.assert_allclose(by_reward, 0, atol=2e-6)
+    np.testing.assert_allclose(by_value, 0, atol=2e-6)
+    assert np.abs(jax.grad(total)(1.2 * reward, value)).max() > 0.05
+
+
+def test_classification_keeps_the_order_and_fixes_the_zero():
+    """Pairs in the proportions of an annotator: the optimal logits are in his order."""
+    gold = jnp.array([0.5, -1.0, 2.0, 0.1])
+    ordered = jnp.array(list(itertools.permutations(range(4), 2)))
+    batch = pairs(12, weight=jax.nn.sigmoid(gold[ordered[:, 0]] - gold[ordered[:, 1]]))
+    gradient = jax.jit(jax.grad(lambda r: order_classification(r[ordered], batch).total))
+    reward = jnp.zeros(4)
+    for _ in range(300):
+        reward -= 0.5 * gradient(reward)
+    np.testing.assert_allclose(gradient(reward), 0, atol=1e-5)
+    assert np.argsort(reward).tolist() == np.argsort(gold).tolist()
+    # each response was preferred in a share of its comparisons, and that is its probability
+    won = jnp.zeros(4).at[ordered[:, 0]].add(batch.weight) / 3
+    np.testing.assert_allclose(jax.nn.sigmoid(reward), won, atol=1e-4)
+
+
+def test_a_classified_pair_that_is_sure_costs_nothing():
+    loss = order_classification(jnp.array([[50.0, -50.0]]), pairs(1))
+    assert loss.total == pytest.approx(0, abs=1e-20)
+    # far apart but on one side of zero: the order is right, the classes are not
+    loss = order_classification(jnp.array([[50.0, 20.0]]), pairs(1))
+    assert loss.total == pytest.approx(20)

@@ -25,6 +25,10 @@ def _pair_metrics(rewards, weights):
     return {k: (math.fsum(np.multiply(weights, v)), math.fsum(weights)) for k, v in each.items()}
 
 
+def _sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
 def nll(logp, batch):
     total = tokens = rows = 0
     for row, mask in zip(logp, batch.mask, strict=True):
@@ -45,6 +49,126 @@ def bradley_terry(reward, batch, *, label_smoothing=0.0, centering=0.0):
     weight = math.fsum(batch.weight)
     metrics = _pair_metrics(reward, batch.weight) | {"centering": (penalty, weight)}
     return total + centering * penalty, weight, metrics
+
+
+def _pairs(reward, batch, cost):
+    """Σ w · cost(r_chosen, r_rejected, margin, row)."""
+    rows = zip(reward, batch.margin, batch.weight, strict=True)
+    total = math.fsum(w * cost(c, r, m, i) for i, ((c, r), m, w) in enumerate(rows))
+    return total, math.fsum(batch.weight), _pair_metrics(reward, batch.weight)
+
+
+def thurstone(reward, batch):
+    """Case V: utilities with normal noise of variance 1/2 each."""
+    probability = lambda z: 0.5 * math.erfc(-z / math.sqrt(2))
+    return _pairs(reward, batch, lambda c, r, m, i: -math.log(probability(c - r - m)))
+
+
+def unbiased(reward, batch, *, flip_rate):
+    """Chowdhury et al. 2024: E over flips of the loss is the loss of the clean label."""
+
+    def cost(c, r, m, i):
+        kept, flipped = -_log_sigmoid(c - r - m), -_log_sigmoid(r - c + m)
+        return ((1 - flip_rate) * kept - flip_rate * flipped) / (1 - 2 * flip_rate)
+
+    return _pairs(reward, batch, cost)
+
+
+def order_classification(reward, batch):
+    """Sun et al. 2025: cross-entropy of "was preferred" for each response."""
+    cost = lambda c, r, m, i: -math.log(_sigmoid(c - m)) - math.log(1 - _sigmoid(r))
+    return _pairs(reward, batch, cost)
+
+
+def rao_kupper(reward, batch, *, tie, threshold):
+    """Rao & Kupper 1967 in their worths π = exp(r) and θ = exp(η)."""
+    theta = math.exp(threshold)
+
+    def cost(c, r, m, i):
+        one, other = math.exp(c - m), math.exp(r)
+        if tie[i]:
+            both = (one + theta * other) * (other + theta * one)
+            return -math.log((theta**2 - 1) * one * other / both)
+        return -math.log(one / (one + theta * other))
+
+    return _pairs(reward, batch, cost)
+
+
+def davidson(reward, batch, *, tie, log_nu):
+    """Davidson 1970 in worths π = exp(r)."""
+
+    def cost(c, r, m, i):
+        one, other = math.exp(c - m), math.exp(r)
+        draw = math.exp(log_nu) * math.sqrt(one * other)
+        return -math.log((draw if tie[i] else one) / (one + other + draw))
+
+    return _pairs(reward, batch, cost)
+
+
+def _rankings(reward, batch, cost):
+    """Σ w · cost(rewards of the ranked, best first), rankings of one left out."""
+    total = weight = pairs = top = 0.0
+    for row, n, w in zip(reward, batch.count, batch.weight, strict=True):
+        if n < 2:
+            continue
+        r = row[:n]
+        half = lambda a, b: 1.0 if a > b else 0.5 if a == b else 0.0
+        right = [half(r[i], r[j]) for i in range(n) for j in range(i + 1, n)]
+        total += w * cost(r)
+        weight += w
+        pairs += w * sum(right) / len(right)
+        top += w * half(r[0], max(r[1:]))
+    return total, weight, {"pair_accuracy": (pairs, weight), "top_accuracy": (top, weight)}
+
+
+def plackett_luce(reward, batch, *, position_weight=None):
+    """Xia et al. 2008, the likelihood loss: one choice after the other."""
+
+    def cost(r):
+        c = np.ones(len(r)) if position_weight is None else position_weight
+        return -sum(
+            c[k] * math.log(math.exp(r[k]) / sum(map(math.exp, r[k:]))) for k in range(len(r))
+        )
+
+    return _rankings(reward, batch, cost)
+
+
+def all_pairs(reward, batch):
+    """Ouyang et al. 2022, eq. 1."""
+
+    def cost(r):
+        n = len(r)
+        each = [-_log_sigmoid(r[i] - r[j]) for i in range(n) for j in range(i + 1, n)]
+        return 2 / (n * (n - 1)) * sum(each)
+
+    return _rankings(reward, batch, cost)
+
+
+def _ratings(reward, batch, cost, right=None):
+    rows = list(zip(reward, batch.score, batch.weight, strict=True))
+    mean = lambda f: (math.fsum(w * f(r, s) for r, s, w in rows), math.fsum(batch.weight))
+    metrics = {"reward": mean(lambda r, s: r), "score": mean(lambda r, s: s)}
+    if right is not None:
+        metrics["accuracy"] = mean(right)
+    return *mean(cost), metrics
+
+
+def regression(reward, batch):
+    return _ratings(reward, batch, lambda r, s: (r - s) ** 2)
+
+
+def good_or_bad(reward, batch):
+    cost = lambda r, s: -s * _log_sigmoid(r) - (1 - s) * _log_sigmoid(-r)
+    return _ratings(reward, batch, cost, lambda r, s: (r > 0) == (s > 0.5))
+
+
+def ordinal(reward, batch, *, cutpoints):
+    """McCullagh 1980, the proportional-odds model."""
+    bounds = [-math.inf, *cutpoints, math.inf]
+    below = lambda bound, r: 0.5 * (1 + math.tanh(0.5 * (bound - r)))
+    cost = lambda r, s: -math.log(below(bounds[int(s) + 1], r) - below(bounds[int(s)], r))
+    right = lambda r, s: bounds[int(s)] < r <= bounds[int(s) + 1]
+    return _ratings(reward, batch, cost, right)
 
 
 def dpo(logp, ref_logp, batch, *, beta, label_smoothing=0.0):

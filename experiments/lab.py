@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ import jax
 import numpy as np
 from jax import Array
 
+from experiments.embeddings import decoder_features
 from experiments.language_model import LanguageModel, MeshConfig
 from irl_jax.data.batches import collate_prompts
 from irl_jax.data.encode import EncodedPrompt
-from irl_jax.models.logprob import completion_hidden, completion_logp
+from irl_jax.models.logprob import completion_logp
 from irl_jax.models.sharding import RULES
-from irl_jax.rewards.embedding import pool
 from irl_jax.rewards.vader import vader
 from irl_jax.rollout.generate import generate
 from irl_jax.rollout.sampling import Sampling
@@ -96,16 +96,7 @@ class Lab:
         self.mesh = make_mesh(mesh.data, mesh.fsdp, mesh.tensor)
         self.reference: PyTree = place(self.mesh, model.params, RULES)
         self.gold = vader()
-        layers = min(feature_layers, model.config.n_layers)
-        shallow = replace(model.config, n_layers=layers)
-
-        @jax.jit
-        def features(params: PyTree, group: Group) -> Array:
-            first = jax.tree.map(lambda x: x[:layers], params["layers"])
-            hidden = completion_hidden(
-                shallow, {**params, "layers": first}, group.context, group.action
-            )
-            return pool(hidden, group.mask)
+        features = decoder_features(model.config, feature_layers)
 
         @jax.jit
         def ref_logp(params: PyTree, group: Group) -> Array:
@@ -113,7 +104,10 @@ class Lab:
                 model.config, params, group.context, group.action, temperature=sampling.temperature
             )
 
-        self.features, self.ref_logp = features, ref_logp
+        self.ref_logp = ref_logp
+        self.features: Callable[[PyTree, Group], Array] = lambda params, group: features(
+            params, group.context, group.action, group.mask
+        )
 
     def rollout(self, params: PyTree, prompts: Prompt, key: Array, completions: int) -> Group:
         """Samples responses; `params` are the decoder's."""
@@ -176,11 +170,11 @@ class Lab:
             batch = self.collate((chunk + [None] * (size - len(chunk)))[mine])
             group = self.rollout(params, batch, jax.random.fold_in(key, start), completions)
             with jax.set_mesh(self.mesh):
-                features = self.features(self.reference, group)
+                embedded = self.features(self.reference, group)
                 own = params is self.reference
                 ref_logp = group.logp if own else self.ref_logp(self.reference, group)
             text = self.texts(group)[: len(chunk)]
-            arrays = fetch((features, ref_logp, group.mask, group.logp))
+            arrays = fetch((embedded, ref_logp, group.mask, group.logp))
             parts.append((text, *(x[: len(chunk)] for x in arrays)))
             advance(start + len(chunk), {})
         text = [row for part in parts for row in part[0]]

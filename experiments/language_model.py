@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import jax
 import numpy as np
@@ -59,13 +60,20 @@ class LanguageModel:
     params: PyTree
     tokenizer: Tokenizer
 
-    def encoder(self, *, max_prompt: int, max_completion: int) -> Encoder:
+    def encoder(
+        self,
+        *,
+        max_prompt: int,
+        max_completion: int,
+        overlong: Literal["error", "drop", "truncate"] = "error",
+    ) -> Encoder:
         """How this model's prompts and completions become ids."""
         return Encoder(
             self.tokenizer,
             max_prompt=max_prompt,
             max_completion=max_completion,
             template=self.tokenizer.chat_template,
+            overlong=overlong,
         )
 
 

@@ -17,7 +17,8 @@ from tests.losses.cases import CASES
 ROOT = Path(__file__).resolve().parent.parent
 TREES = {name: tree for package in ("irl_jax", "experiments") for name, tree in modules(package)}
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-PARTS = {"irl_jax.losses.preference.pairwise"}  # the form of objectives, no paper's own
+PREFERENCE = "irl_jax.losses.preference"
+PARTS = {f"{PREFERENCE}.pairwise", f"{PREFERENCE}.from_sides"}  # forms of objectives, no paper's own
 HEADER = ("Claim", "Command", "Runtime", "Expected")
 
 

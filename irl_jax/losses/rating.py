@@ -32,6 +32,9 @@ def regression(reward: Array, batch: Rating) -> Loss:
 
     Raises:
         InputError: an array has the wrong shape or dtype.
+
+    Reference: Wang et al. 2024, "HelpSteer2", arXiv 2406.08673 (reward models by
+    regression on annotators' scores).
     """
     reward, score, weight = _read(reward, batch)
     metrics = {"reward": weighted(reward, weight), "score": weighted(score, weight)}
@@ -54,6 +57,9 @@ def good_or_bad(reward: Array, batch: Rating) -> Loss:
 
     Raises:
         InputError: an array has the wrong shape or dtype.
+
+    Reference: Cobbe et al. 2021, "Training verifiers to solve math word problems",
+    arXiv 2110.14168 (right or wrong as the label of a response).
     """
     reward, score, weight = _read(reward, batch)
     cost = score * logistic(reward) + (1.0 - score) * logistic(-reward)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from irl_jax.models.decoder import DecoderConfig, RopeScaling
-from irl_jax.models.layout import assemble, check_tensors, slots
+from irl_jax.models.layout import assemble, check_tensors, param_shapes, slots
 from irl_jax.types import InputError, PyTree
 
 NAMES = {
@@ -68,7 +68,7 @@ def load_gguf(path: str | Path) -> tuple[DecoderConfig, PyTree]:
     shapes = {name: tuple(t.shape.tolist())[::-1] for name, t in tensors.items()}
     config = read_config(path, reader, shapes)
     shapes.pop(ROPE_DIVISORS, None)
-    wanted = slots(config, NAMES)
+    wanted = slots(param_shapes(config), NAMES)
     check_tensors(str(path), wanted, shapes)
 
     def read(name: str) -> np.ndarray:
@@ -79,7 +79,7 @@ def load_gguf(path: str | Path) -> tuple[DecoderConfig, PyTree]:
             return interleaved_to_half_split(tensor, config.n_kv_heads)
         return tensor
 
-    return config, assemble(config, wanted, read)
+    return config, assemble(param_shapes(config), wanted, read)
 
 
 def open_gguf(path: Path) -> Any:

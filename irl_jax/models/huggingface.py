@@ -64,31 +64,54 @@ def load_huggingface(directory: str | Path) -> tuple[DecoderConfig, PyTree]:
     """
     directory = Path(directory)
     config = read_config(directory / "config.json")
-    wanted = slots(config, NAMES)
     with contextlib.ExitStack() as stack:
         files = open_tensors(directory, stack)
-        shapes = {
-            name: tuple(file.get_slice(name).get_shape())
-            for name, file in files.items()
-            if not name.endswith("rotary_emb.inv_freq")  # a constant of older checkpoints
-        }
-        read = lambda name: files[name].get_tensor(name)
+        for name in [n for n in files if n.endswith("rotary_emb.inv_freq")]:
+            del files[name]  # a constant of older checkpoints
         head, embedding = NAMES["unembed/kernel"], NAMES["embed/embedding"]
-        if config.tie_embeddings and {head, embedding} <= set(shapes):
+        if config.tie_embeddings and {head, embedding} <= set(files):
+            read = lambda name: files[name].get_tensor(name)
             if not np.array_equal(read(head), read(embedding)):
                 raise InputError(
                     f"{directory}: tensor {head} differs from {embedding} although config.json "
                     "ties them; set tie_word_embeddings to false"
                 )
-            del shapes[head]
-        check_tensors(str(directory), wanted, shapes)
-        for slot in wanted:
-            dtype = files[slot.name].get_slice(slot.name).get_dtype()
-            if dtype not in FLOATS:
-                raise InputError(
-                    f"{directory}: tensor {slot.name} is {dtype}; only {', '.join(FLOATS)}"
-                )
-        return config, assemble(config, wanted, read)
+            del files[head]
+        return config, read_params(directory, files, param_shapes(config), NAMES)
+
+
+def read_params(
+    directory: Path,
+    files: Mapping[str, Any],
+    shapes: Mapping[str, tuple[int, ...]],
+    names: Mapping[str, str],
+) -> PyTree:
+    """Reads all tensors of a model, once they are known to be those that it needs.
+
+    Args:
+        directory: the model, named in messages.
+        files: tensor name -> the open file that holds it, from `open_tensors`; every
+            one must have its place.
+        shapes: parameter path -> shape.
+        names: parameter path -> tensor name, with {} for the number of the layer.
+
+    Returns:
+        Nested dict of numpy f32 arrays.
+
+    Raises:
+        InputError: a tensor is missing, has another shape or no place, or is not of
+            floating point.
+    """
+    wanted = slots(shapes, names)
+    found = {name: tuple(file.get_slice(name).get_shape()) for name, file in files.items()}
+    check_tensors(str(directory), wanted, found)
+    for slot in wanted:
+        dtype = files[slot.name].get_slice(slot.name).get_dtype()
+        if dtype not in FLOATS:
+            raise InputError(
+                f"{directory}: tensor {slot.name} is {dtype}; only {', '.join(FLOATS)}"
+            )
+    return assemble(shapes, wanted, lambda name: files[name].get_tensor(name))
 
 
 def open_tensors(directory: Path, stack: contextlib.ExitStack) -> dict[str, Any]:
@@ -163,7 +186,7 @@ def save_huggingface(
     try:
         text = json.dumps(write_config(config, dtype, eos_token_id), indent=2, sort_keys=True)
         (temporary / "config.json").write_text(text + "\n", encoding="utf-8")
-        write_tensors(temporary, shards(slots(config, NAMES), dtype), flat, dtype)
+        write_tensors(temporary, shards(slots(param_shapes(config), NAMES), dtype), flat, dtype)
         for file in temporary.glob("*.safetensors"):  # for its writer alone, as safetensors has it
             shutil.copymode(temporary / "config.json", file)
         temporary.replace(directory)

@@ -1,7 +1,7 @@
-"""How a checkpoint's tensors, one per layer, become the decoder's stacked parameters.
+"""How a checkpoint's tensors, one per layer, become a model's stacked parameters.
 
 Both GGUF and Hugging Face keep a projection as [D_out, D_in], one tensor for each
-layer; the decoder keeps [L, D_in, D_out], all layers in one array. Importers and the
+layer; our models keep [L, D_in, D_out], all layers in one array. Importers and the
 exporter differ only in the tensors' names, so the rest is here.
 """
 
@@ -45,35 +45,35 @@ def param_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
     return {path: leaf.shape for path, leaf in flatten_dict(tree, sep="/").items()}
 
 
-def slots(config: DecoderConfig, names: Mapping[str, str]) -> list[Slot]:
-    """Every tensor that a checkpoint of this decoder holds, layers in order.
+def slots(shapes: Mapping[str, tuple[int, ...]], names: Mapping[str, str]) -> list[Slot]:
+    """Every tensor that a checkpoint of a model holds, layers in order.
 
     Args:
-        config: the shape of the decoder.
+        shapes: parameter path -> shape; those below "layers/" have the layers first.
         names: parameter path -> tensor name, with {} for the number of the layer.
     """
     found = []
-    for path, shape in param_shapes(config).items():
+    for path, shape in shapes.items():
         stacked = path.startswith("layers/")
         inner = shape[1:] if stacked else shape
         if path.endswith("kernel"):
             inner = inner[::-1]
-        for layer in range(config.n_layers) if stacked else (None,):
+        for layer in range(shape[0]) if stacked else (None,):
             found.append(Slot(names[path].format(layer), inner, path, layer))
     return found
 
 
 def check_tensors(place: str, wanted: list[Slot], found: Mapping[str, tuple[int, ...]]) -> None:
-    """Compares the tensors of a checkpoint with those that the decoder needs.
+    """Compares the tensors of a checkpoint with those that the model needs.
 
     Args:
         place: the checkpoint, named in messages.
-        wanted: what the decoder needs.
+        wanted: what the model needs.
         found: name -> shape of what is there.
 
     Raises:
         InputError: naming the first tensor that is missing, has another shape, or has
-            no place in the decoder (its part of the computation would be lost).
+            no place in the model (its part of the computation would be lost).
     """
     for slot in wanted:
         if slot.name not in found:
@@ -88,25 +88,25 @@ def check_tensors(place: str, wanted: list[Slot], found: Mapping[str, tuple[int,
     extra = sorted(set(found) - {slot.name for slot in wanted})
     if extra:
         raise InputError(
-            f"{place}: tensor {extra[0]} {list(found[extra[0]])} has no place in this decoder "
-            f"({len(extra)} such tensors); only plain Llama-family models are supported"
+            f"{place}: tensor {extra[0]} {list(found[extra[0]])} has no place in this model "
+            f"({len(extra)} such tensors); only plain Llama-family and BERT models are supported"
         )
 
 
 def assemble(
-    config: DecoderConfig, wanted: list[Slot], read: Callable[[str], np.ndarray]
+    shapes: Mapping[str, tuple[int, ...]], wanted: list[Slot], read: Callable[[str], np.ndarray]
 ) -> PyTree:
     """Reads tensors one at a time into stacked f32 parameters.
 
     Args:
-        config: the shape of the decoder.
+        shapes: parameter path -> shape.
         wanted: what `slots` gave.
         read: tensor name -> array of the slot's shape.
 
     Returns:
         Nested dict of numpy f32 arrays.
     """
-    flat = {path: np.empty(shape, np.float32) for path, shape in param_shapes(config).items()}
+    flat = {path: np.empty(shape, np.float32) for path, shape in shapes.items()}
     for slot in wanted:
         tensor = read(slot.name)
         target = flat[slot.path] if slot.layer is None else flat[slot.path][slot.layer]

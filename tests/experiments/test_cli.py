@@ -55,6 +55,28 @@ def leaves(config, prefix=""):
             yield f"--{prefix}{field.name}".replace("_", "-"), value
 
 
+def test_help_keeps_the_headers_of_a_docstring_apart(capsys):
+    about = """What it shows.
+
+    In two
+    lines.
+
+    Claim: it shows
+        something.
+    Command: python -m program
+    """
+    with pytest.raises(SystemExit):
+        run(pytest.fail, CONFIG, description=about, args=["--help"])
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[2:10:2] == [
+        "What it shows.",
+        "In two lines.",
+        "Claim: it shows something.",
+        "Command: python -m program",
+    ]
+    assert lines[3:10:2] == [""] * 4
+
+
 def test_help_lists_every_field_with_help_and_default(capsys):
     with pytest.raises(SystemExit) as stop:
         run(pytest.fail, CONFIG, description="What it shows.", args=["--help"])

@@ -41,7 +41,7 @@ class Config:
     dtype: str = "float32"  # compute dtype
     remat: bool = False  # recompute each block in the backward pass
     accumulate: int = 1  # micro-batches
-    repeats: int = 5  # timed steps, after one that is not
+    repeats: int = 7  # timed steps, after one that is not
 
 
 CONFIG = Config()
@@ -59,7 +59,7 @@ def decoder(model: str) -> tuple[DecoderConfig, PyTree]:
 
 
 def main(config: Config) -> None:
-    """Times the step between two measurements of the matmul rate."""
+    """Times steps, each between two measurements of the matmul rate: machines drift."""
     shape, params = decoder(config.model)
     shape = dataclasses.replace(shape, dtype=config.dtype, remat=config.remat)
     count = sum(x.size for x in jax.tree.leaves(params))
@@ -84,15 +84,17 @@ def main(config: Config) -> None:
         return metrics["loss"]
 
     first = seconds(advance, 1)[0]
-    times = seconds(advance, config.repeats)
-    rates.append(matmul_rate(config.dtype))
-    achieved = 6 * count * config.batch * config.length / statistics.median(times) / 1e9
+    times, shares = [], []
+    for _ in range(config.repeats):
+        times += seconds(advance, 1)
+        rates.append(matmul_rate(config.dtype))
+        achieved = 6 * count * config.batch * config.length / times[-1] / 1e9
+        shares.append(100 * achieved / statistics.mean(rates[-2:]))
     print(f"parameters            {count:,}")
     print(f"first step            {first:.1f} s, compilation included")
     print(f"step                  {spread(times, 's')}")
-    print(f"6 N tokens / time     {achieved:.0f} GFLOP/s")
-    print(f"{config.dtype} matmul 4096³   {rates[0]:.0f} before, {rates[1]:.0f} after, GFLOP/s")
-    print(f"share of the rate     {achieved / statistics.mean(rates):.1%}")
+    print(f"{config.dtype} matmul 4096³   {spread(rates, 'GFLOP/s')}")
+    print(f"6 N tokens / time     {spread(shares, '% of it')}")
     print(f"peak memory           {peak_memory():.2f} GiB")
 
 

@@ -4,8 +4,8 @@ Claim: a step of supervised fine-tuning on SmolLM2, batch 8 x 256, f32, runs at 
     more of the f32 matmul rate measured in the same process, by 6 N tokens.
 Command: python -m experiments.benchmarks.sft_step
 Runtime: 3 minutes on 2 cores.
-Expected: 57.5 % of the rate (58.7 % and 57.5 % in two sittings, jax 0.12.0.1, two cores shared
-    with other work: 104 of 181 GFLOP/s), peak memory 5.1 GiB. jax 0.10.2 was not measured.
+Expected: 54.9 % of the rate (50.9 to 63.8 in 7 steps; 186 GFLOP/s, 2 idle cores that drift by
+    20 % within a minute, jax 0.12.0.1), peak memory 5.1 GiB.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ takes itself to have; best-of-n does not notice, a KL-regularised policy does.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,7 +18,8 @@ from irl_jax.eval.intervals import LEVEL, RESAMPLES, Interval, bootstrap
 from irl_jax.types import InputError
 
 
-class Reliability(NamedTuple):
+@dataclass(frozen=True)
+class Reliability:
     """Bins of a reliability diagram, in order of confidence; every one has entries.
 
     Attributes:
@@ -127,6 +128,7 @@ def _probabilities(confidence: ArrayLike, right: ArrayLike) -> tuple[F64, F64]:
     arrays = {"confidence": finite("confidence", confidence, 1), "right": finite("right", right, 1)}
     same_shape(**arrays)
     for name, x in arrays.items():
-        if x.min() < 0 or x.max() > 1:
-            raise InputError(f"{name}: expected values in [0, 1], got {x.min():g} to {x.max():g}")
+        low, high = float(np.min(x)), float(np.max(x))
+        if low < 0 or high > 1:
+            raise InputError(f"{name}: expected values in [0, 1], got {low:g} to {high:g}")
     return arrays["confidence"], arrays["right"]

@@ -20,9 +20,9 @@ from jax import Array
 
 from irl_jax.masking import masked_mean
 from irl_jax.models.attention import attend
-from irl_jax.models.decoder import Linear
 from irl_jax.models.huggingface import open_tensors, read_params
 from irl_jax.models.huggingface_config import read_json
+from irl_jax.models.linear import Linear
 from irl_jax.types import InputError, PyTree
 
 

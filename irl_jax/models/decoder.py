@@ -29,6 +29,7 @@ from jax.sharding import PartitionSpec as P
 
 from irl_jax.masking import segment_positions
 from irl_jax.models.attention import attend
+from irl_jax.models.linear import Linear
 from irl_jax.models.sharding import constrain
 from irl_jax.types import InputError, PyTree
 
@@ -141,28 +142,6 @@ def rotate(x: Array, cos: Array, sin: Array) -> Array:
     x1, x2 = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     cos, sin = cos[..., None, :], sin[..., None, :]
     return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], -1).astype(x.dtype)
-
-
-class Linear(nn.Module):
-    """x W (+ b), plus (x A) B where LoRA leaves stand beside the kernel."""
-
-    features: int
-    use_bias: bool = False
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """f[..., D_in] -> f[..., features]."""
-        init = nn.initializers.normal(0.02)
-        kernel = self.param("kernel", init, (x.shape[-1], self.features))
-        y = x @ kernel.astype(x.dtype)
-        if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, (self.features,))
-            y += bias.astype(x.dtype)
-        if self.has_variable("params", "lora_a"):
-            a: Array = self.get_variable("params", "lora_a")
-            b: Array = self.get_variable("params", "lora_b")
-            y += (x @ a.astype(x.dtype)) @ b.astype(x.dtype)
-        return y
 
 
 class RMSNorm(nn.Module):

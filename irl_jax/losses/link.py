@@ -59,6 +59,25 @@ def probit(z: Array) -> Array:
 _TAIL = -10.0  # below it, the gradient of `log_ndtr` loses its digits in f32
 
 
+def sigmoid(z: Array) -> Array:
+    """σ(−z), a smooth count of wrong orders: symmetric, ℓ(z) + ℓ(−z) = 1.
+
+    Labels that flip with a probability ε < ½ scale its expectation by 1 − 2ε and move
+    it by a constant, so that its optimum is that of clean labels without ε being
+    known. Its gradient vanishes where a pair is far out, also on the wrong side.
+
+    Args:
+        z: f32[...], logits.
+
+    Returns:
+        f32[...] in [0, 1].
+
+    Reference: Ghosh, Manwani & Sastry 2015, "Making risk minimization tolerant to
+    label noise", arXiv 1403.3610, theorem 1.
+    """
+    return jax.nn.sigmoid(-z)
+
+
 def smooth(link: Link, label_smoothing: float) -> Link:
     """The expected loss when a label is wrong with probability ε, (1 − ε) ℓ(z) + ε ℓ(−z).
 

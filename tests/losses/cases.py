@@ -12,7 +12,7 @@ import numpy as np
 
 from irl_jax.losses.demonstration import nll
 from irl_jax.losses.direct import dpo
-from irl_jax.losses.link import logistic, probit, unbiased
+from irl_jax.losses.link import logistic, probit, sigmoid, unbiased
 from irl_jax.losses.policy import grpo
 from irl_jax.losses.preference import (
     bradley_terry,
@@ -129,6 +129,13 @@ CASES = [
         "thurstone",
         lambda reward, batch: pairwise(reward, batch, link=probit),
         oracles.thurstone,
+        Preference,
+        **REWARDS,
+    ),
+    Case(
+        "sigmoid",
+        lambda reward, batch: pairwise(reward, batch, link=sigmoid),
+        oracles.sigmoid,
         Preference,
         **REWARDS,
     ),

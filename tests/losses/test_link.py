@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from irl_jax.losses.link import logistic, probit, smooth, unbiased
+from irl_jax.losses.link import logistic, probit, sigmoid, smooth, unbiased
 from irl_jax.types import InputError
 
 
@@ -60,3 +60,16 @@ def test_unbiased_over_flips_is_the_link(link, flip_rate):
 def test_flip_rates_that_cannot_be_undone_are_named(value):
     with pytest.raises(InputError, match=r"^flip_rate: "):
         unbiased(logistic, value)
+
+
+def test_flips_of_labels_scale_the_gradient_of_the_sigmoid_link_alone():
+    z = np.linspace(-3, 3, 7, dtype=np.float32)
+    slope = jax.vmap(jax.grad(sigmoid))
+    noisy = jax.vmap(jax.grad(lambda x: 0.7 * sigmoid(x) + 0.3 * sigmoid(-x)))
+    np.testing.assert_allclose(noisy(z), 0.4 * slope(z), rtol=1e-4, atol=1e-7)
+    other = jax.vmap(jax.grad(lambda x: 0.7 * logistic(x) + 0.3 * logistic(-x)))
+    assert np.ptp(other(z) / jax.vmap(jax.grad(logistic))(z)) > 0.1
+
+
+def test_sigmoid_link_counts_wrong_orders():
+    assert sigmoid(np.array([50.0, -50.0, 0.0], np.float32)).tolist() == pytest.approx([0, 1, 0.5])

@@ -64,6 +64,11 @@ def thurstone(reward, batch):
     return _pairs(reward, batch, lambda c, r, m, i: -math.log(probability(c - r - m)))
 
 
+def sigmoid(reward, batch):
+    """Ghosh et al. 2015: the sigmoid loss of a binary classifier."""
+    return _pairs(reward, batch, lambda c, r, m, i: _sigmoid(r - c + m))
+
+
 def unbiased(reward, batch, *, flip_rate):
     """Chowdhury et al. 2024: E over flips of the loss is the loss of the clean label."""
 

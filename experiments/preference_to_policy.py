@@ -24,6 +24,8 @@ Expected: tiny model, 64 prompts with 4 pairs each whose chosen side has pleasan
     too few to move it far. On 81 held-out pairs the reward model is right in 0.556
     [0.444, 0.667], DPO's implicit reward in 0.654 [0.543, 0.753], longer is better in 0.475;
     learned reward of answers 0.169 -> 0.301, paired difference 0.132 [-0.120, 0.376], KL 0.27.
+    With --method grpo --grpo.steps 4 --evaluation.prompts 16 instead of DPO, 14 minutes and
+    6.9 GiB: 0.416 -> 0.726, paired difference 0.310 [-0.092, 0.690], KL 0.11.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ Expected: gold reward on held-out prompts, paired difference with 95 % interval,
     seed 2: 0.136 -> 0.815, 0.679 [0.585, 0.787], KL 18.7;
     seed 3: 0.082 -> 0.756, 0.674 [0.527, 0.834], KL 14.3;
     seed 4: 0.148 -> 0.918, 0.770 [0.657, 0.890], KL 26.0.
-    Where sums round otherwise, other tokens are drawn: a version before gave 0.770
+    Where sums round otherwise, other tokens are drawn: another machine gave 0.770
     [0.631, 0.915] for seed 0 and 0.666 [0.563, 0.774] for seed 1.
 """
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from tokenizers import Tokenizer
@@ -17,17 +18,17 @@ from irl_jax.data.batches import bucket_shape, collate_preferences
 from irl_jax.data.encode import EncodedPreference
 from irl_jax.models.bert import encode, load_bert
 from irl_jax.models.decoder import DecoderConfig
+from irl_jax.models.heads import pool
 from irl_jax.models.logprob import completion_hidden
-from irl_jax.rewards.embedding import pool
 from irl_jax.train.progress import Advance
-from irl_jax.types import Prompt, PyTree
+from irl_jax.types import Group, Preference, PyTree
 
-Features = Callable[[PyTree, Prompt, Array, Array], Array]
+Features = Callable[[PyTree, Group | Preference], Array]
 MULTIPLE = 32  # tokens; lengths of batches of texts are rounded up to it
 
 
 def decoder_features(config: DecoderConfig, layers: int) -> Features:
-    """(params, prompts, action i32[B, K, T], mask bool[B, K, T]) -> f32[B, K, D], jitted.
+    """(params, batch of K completions of each of B prompts) -> f32[B, K, D], jitted.
 
     The mean over a completion's tokens of the hidden states after the first `layers`
     layers; the others are not computed.
@@ -36,10 +37,12 @@ def decoder_features(config: DecoderConfig, layers: int) -> Features:
     shallow = replace(config, n_layers=layers)
 
     @jax.jit
-    def features(params: PyTree, context: Prompt, action: Array, mask: Array) -> Array:
+    def features(params: PyTree, batch: Group | Preference) -> Array:
         first = jax.tree.map(lambda x: x[:layers], params["layers"])
-        hidden = completion_hidden(shallow, {**params, "layers": first}, context, action)
-        return pool(hidden, mask)
+        hidden = completion_hidden(
+            shallow, {**params, "layers": first}, batch.context, batch.action
+        )
+        return pool(hidden, batch.mask)
 
     return features
 
@@ -62,7 +65,7 @@ def embed_pairs(
         advance: told the number of pairs done.
     """
     features = decoder_features(model.config, layers)
-    params = jax.tree.map(jax.numpy.asarray, model.params)
+    params = jax.tree.map(jnp.asarray, model.params)
     lengths = np.array([pair.lengths for pair in pairs])
     shapes = bucket_shapes(lengths, 4, tuple(-(-lengths.max(0) // MULTIPLE) * MULTIPLE))
     bucket = np.array([bucket_shape(pair.lengths, shapes, pair.source) for pair in pairs])
@@ -74,7 +77,7 @@ def embed_pairs(
             rows = inside[start : start + batch_size]
             items = [*(pairs[i] for i in rows), *[None] * (batch_size - len(rows))]
             batch = collate_preferences(items, shape, pad_id=model.tokenizer.pad_id)
-            out[rows] = features(params, batch.context, batch.action, batch.mask)[: len(rows)]
+            out[rows] = features(params, batch)[: len(rows)]
             done += len(rows)
             advance(done, {})
     return out
@@ -93,7 +96,7 @@ def embed_texts(
         advance: told the number of texts done.
     """
     config, params = load_bert(directory)
-    params = jax.tree.map(jax.numpy.asarray, params)
+    params = jax.tree.map(jnp.asarray, params)
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     tokenizer.enable_truncation(max_tokens, direction="left")
     tokenizer.no_padding()

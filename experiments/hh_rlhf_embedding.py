@@ -1,4 +1,4 @@
-"""Harmlessness from human comparisons: every pairwise loss, on two kinds of embeddings.
+"""Harmlessness from human comparisons: pairwise losses on two kinds of embeddings.
 
 Crowd workers compared two answers of an assistant to the same dialogue and chose the
 less harmful one (Anthropic's HH-RLHF, the harmless-base test split: 2,312 pairs). Small
@@ -17,7 +17,7 @@ Runtime: 1,494 s of CPU, so 12 to 13 minutes on 2 cores (24 minutes while two ot
 Expected: held-out accuracy, mean over 10 splits with its 95 % interval over splits: shorter
     answer 0.553 [0.544, 0.565]; MiniLM 0.590 [0.575, 0.604] and SmolLM2 0.651 [0.639, 0.664]
     with Bradley-Terry. Against Bradley-Terry, paired by split: unbiased under flips on SmolLM2
-    +0.007 [0.004, 0.012]; order classification -0.023 [-0.031, -0.015] on MiniLM and -0.007
+    +0.007 [0.003, 0.012]; order classification -0.023 [-0.031, -0.015] on MiniLM and -0.007
     [-0.018, 0.003] on SmolLM2; Thurstone on SmolLM2 -0.009 [-0.017, -0.001]; the others
     within 0.004, their intervals around 0.
 """
@@ -72,17 +72,12 @@ class Config:
 CONFIG = Config()
 
 
-def thurstone(reward: jax.Array, batch: Preference) -> Loss:
-    """Normal noise on the two rewards instead of Gumbel noise."""
-    return pairwise(reward, batch, link=probit)
-
-
 def losses(flip_rate: float) -> dict[str, Callable[[jax.Array, Preference], Loss]]:
     """Name -> pairwise loss; the first is what the others are held against."""
     return {
         "Bradley-Terry": bradley_terry,
         "Bradley-Terry, centred": partial(bradley_terry, centering=0.01),
-        "Thurstone": thurstone,
+        "Thurstone": partial(pairwise, link=probit),
         "order classification": order_classification,
         "label smoothing": partial(bradley_terry, label_smoothing=flip_rate),
         "unbiased under flips": partial(pairwise, link=unbiased(logistic, flip_rate)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +96,7 @@ class Lab:
         self.mesh = make_mesh(mesh.data, mesh.fsdp, mesh.tensor)
         self.reference: PyTree = place(self.mesh, model.params, RULES)
         self.gold = vader()
-        features = decoder_features(model.config, feature_layers)
+        self.features = decoder_features(model.config, feature_layers)
 
         @jax.jit
         def ref_logp(params: PyTree, group: Group) -> Array:
@@ -105,9 +105,6 @@ class Lab:
             )
 
         self.ref_logp = ref_logp
-        self.features: Callable[[PyTree, Group], Array] = lambda params, group: features(
-            params, group.context, group.action, group.mask
-        )
 
     def rollout(self, params: PyTree, prompts: Prompt, key: Array, completions: int) -> Group:
         """Samples responses; `params` are the decoder's."""

@@ -41,7 +41,7 @@ def regression(reward: Array, batch: Rating) -> Loss:
     return Loss(*weighted((reward - score) ** 2, weight), metrics)
 
 
-def good_or_bad(reward: Array, batch: Rating) -> Loss:
+def binary_cross_entropy(reward: Array, batch: Rating) -> Loss:
     """Logistic regression on feedback without pairs.
 
     L = −s log σ(r(y)) − (1 − s) log σ(−r(y)).

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 from jax import Array
 
-from irl_jax.masking import masked_mean
 from irl_jax.models.attention import attend
+from irl_jax.models.heads import pool
 from irl_jax.models.huggingface import open_tensors, read_params
 from irl_jax.models.huggingface_config import read_json
 from irl_jax.models.linear import Linear
@@ -128,19 +128,11 @@ def encode(config: BertConfig, params: PyTree, tokens: Array, mask: Array) -> Ar
             f"{config.max_positions}; truncate them"
         )
     hidden: Any = Bert(config).apply({"params": params}, tokens, mask)
-    inside = jnp.broadcast_to(mask[..., None], hidden.shape)
-    mean = masked_mean(hidden.astype(jnp.float32), inside, axis=1)
+    mean = pool(hidden, mask)
     return mean * jax.lax.rsqrt(jnp.maximum((mean * mean).sum(-1, keepdims=True), 1e-24))
 
 
-NAMES = {
-    "word/embedding": "embeddings.word_embeddings.weight",
-    "position/embedding": "embeddings.position_embeddings.weight",
-    "type/embedding": "embeddings.token_type_embeddings.weight",
-    "norm/scale": "embeddings.LayerNorm.weight",
-    "norm/bias": "embeddings.LayerNorm.bias",
-}
-for _ours, _theirs in {
+PARTS = {
     "q": "attention.self.query",
     "k": "attention.self.key",
     "v": "attention.self.value",
@@ -149,10 +141,24 @@ for _ours, _theirs in {
     "up": "intermediate.dense",
     "down": "output.dense",
     "mlp_norm": "output.LayerNorm",
-}.items():
-    _weight = "scale" if _ours.endswith("norm") else "kernel"
-    NAMES[f"layers/{_ours}/{_weight}"] = f"encoder.layer.{{}}.{_theirs}.weight"
-    NAMES[f"layers/{_ours}/bias"] = f"encoder.layer.{{}}.{_theirs}.bias"
+}
+"""Part of a layer -> its tensors' name."""
+
+NAMES = {
+    "word/embedding": "embeddings.word_embeddings.weight",
+    "position/embedding": "embeddings.position_embeddings.weight",
+    "type/embedding": "embeddings.token_type_embeddings.weight",
+    "norm/scale": "embeddings.LayerNorm.weight",
+    "norm/bias": "embeddings.LayerNorm.bias",
+    **{
+        f"layers/{part}/{'scale' if part.endswith('norm') else 'kernel'}": (
+            f"encoder.layer.{{}}.{name}.weight"
+        )
+        for part, name in PARTS.items()
+    },
+    **{f"layers/{part}/bias": f"encoder.layer.{{}}.{name}.bias" for part, name in PARTS.items()},
+}
+"""Parameter path -> tensor name."""
 
 UNUSED = ("embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias")
 FIELDS = {

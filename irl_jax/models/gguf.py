@@ -68,7 +68,8 @@ def load_gguf(path: str | Path) -> tuple[DecoderConfig, PyTree]:
     shapes = {name: tuple(t.shape.tolist())[::-1] for name, t in tensors.items()}
     config = read_config(path, reader, shapes)
     shapes.pop(ROPE_DIVISORS, None)
-    wanted = slots(param_shapes(config), NAMES)
+    needed = param_shapes(config)
+    wanted = slots(needed, NAMES)
     check_tensors(str(path), wanted, shapes)
 
     def read(name: str) -> np.ndarray:
@@ -79,7 +80,7 @@ def load_gguf(path: str | Path) -> tuple[DecoderConfig, PyTree]:
             return interleaved_to_half_split(tensor, config.n_kv_heads)
         return tensor
 
-    return config, assemble(param_shapes(config), wanted, read)
+    return config, assemble(needed, wanted, read)
 
 
 def open_gguf(path: Path) -> Any:

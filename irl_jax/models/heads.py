@@ -1,6 +1,6 @@
-"""Scalars on top of representations: a linear head on hidden states, a small MLP.
+"""Representations pooled, and scalars on top of them: a linear head, a small MLP.
 
-Both are pure functions of nested dicts, so that an ensemble is `jax.vmap` over a
+All are pure functions of nested dicts, so that an ensemble is `jax.vmap` over a
 leading axis of members.
 """
 
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from irl_jax.masking import check_shape, last_index
+from irl_jax.masking import check_shape, last_index, masked_mean
 from irl_jax.types import PyTree
 
 
@@ -108,3 +108,17 @@ def apply_mlp(params: PyTree, x: Array) -> Array:
         layer = params[f"layer_{i}"]
         x = x @ layer["kernel"] + layer["bias"]
     return x[..., 0]
+
+
+def pool(hidden: Array, mask: Array) -> Array:
+    """Features of completions: the mean of the hidden states of their tokens.
+
+    Args:
+        hidden: f[..., T, D], the hidden state at each token.
+        mask: bool[..., T].
+
+    Returns:
+        f32[..., D]; 0 for an empty completion.
+    """
+    inside = jnp.broadcast_to(mask[..., None], hidden.shape)
+    return masked_mean(hidden.astype(jnp.float32), inside, axis=-2)

@@ -22,25 +22,11 @@ import optax
 from jax import Array
 
 from irl_jax.losses.preference import bradley_terry
-from irl_jax.masking import check_shape, masked_mean
+from irl_jax.masking import check_shape
 from irl_jax.models.heads import apply_mlp, init_mlp
 from irl_jax.types import Loss, Preference, PyTree, safe_divide
 
 REACH = 4.0  # standard deviations of the training features
-
-
-def pool(hidden: Array, mask: Array) -> Array:
-    """Features of completions: the mean of the hidden states of their tokens.
-
-    Args:
-        hidden: f[..., T, D], the hidden state at each token.
-        mask: bool[..., T].
-
-    Returns:
-        f32[..., D]; 0 for an empty completion.
-    """
-    inside = jnp.broadcast_to(mask[..., None], hidden.shape)
-    return masked_mean(hidden.astype(jnp.float32), inside, axis=-2)
 
 
 @flax.struct.dataclass

@@ -22,7 +22,7 @@ from irl_jax.losses.preference import (
     rao_kupper,
 )
 from irl_jax.losses.ranking import all_pairs, plackett_luce
-from irl_jax.losses.rating import good_or_bad, ordinal, regression
+from irl_jax.losses.rating import binary_cross_entropy, ordinal, regression
 from irl_jax.losses.reduction import token_mean
 from irl_jax.types import Demonstration, Group, Loss, Preference, Ranking, Rating
 from tests.oracles import losses as oracles
@@ -185,7 +185,9 @@ CASES = [
     ),
     Case("all_pairs", all_pairs, oracles.all_pairs, Ranking, **RANKING),
     Case("regression", regression, oracles.regression, Rating, **RATING),
-    Case("good_or_bad", good_or_bad, oracles.good_or_bad, Rating, **RATING),
+    Case(
+        "binary_cross_entropy", binary_cross_entropy, oracles.binary_cross_entropy, Rating, **RATING
+    ),
     Case(
         "ordinal",
         ordinal,
@@ -256,7 +258,7 @@ def draw(case: Case, seed: int = 0, *, b: int = 3, k: int = 3, t: int = 4) -> In
                 inputs[name] = rng.integers(0, k + 1, shape).astype(np.int32)
                 inputs[name][0] = k
             case "score":
-                low, high = (0, 2) if case.name == "good_or_bad" else (0, 4)
+                low, high = (0, 2) if case.name == "binary_cross_entropy" else (0, 4)
                 inputs[name] = rng.integers(low, high, shape).astype(np.float64)
             case "tie":
                 inputs[name] = rng.random(shape) < 0.5

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_jax.losses.rating import good_or_bad, increasing, ordinal, regression
+from irl_jax.losses.rating import binary_cross_entropy, increasing, ordinal, regression
 from irl_jax.types import Rating
 
 
@@ -22,18 +22,18 @@ def test_regression_pulls_to_the_mean_score():
 
 def test_the_optimal_logit_is_the_log_odds_of_good():
     batch = ratings([1.0, 0.0], weight=[3.0, 1.0])
-    gradient = jax.grad(lambda r: good_or_bad(jnp.full(2, r), batch).total)
+    gradient = jax.grad(lambda r: binary_cross_entropy(jnp.full(2, r), batch).total)
     assert gradient(np.log(3.0, dtype=np.float32)) == pytest.approx(0, abs=1e-6)
 
 
 def test_accuracy_of_good_and_bad():
-    loss = good_or_bad(jnp.array([2.0, 2.0, -1.0, 0.0]), ratings([1.0, 0.0, 0.0, 1.0]))
+    loss = binary_cross_entropy(jnp.array([2.0, 2.0, -1.0, 0.0]), ratings([1.0, 0.0, 0.0, 1.0]))
     assert loss.metrics["accuracy"][0] == 2.5
 
 
 def test_two_categories_are_good_and_bad():
     reward, score = jnp.array([0.3, -2.0, 1.0]), [0.0, 1.0, 1.0]
-    expected = good_or_bad(reward - 0.4, ratings(score)).total
+    expected = binary_cross_entropy(reward - 0.4, ratings(score)).total
     actual = ordinal(reward, ratings(score), cutpoints=jnp.array([0.4])).total
     np.testing.assert_allclose(actual, expected, rtol=1e-6)
 

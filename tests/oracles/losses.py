@@ -162,7 +162,7 @@ def regression(reward, batch):
     return _ratings(reward, batch, lambda r, s: (r - s) ** 2)
 
 
-def good_or_bad(reward, batch):
+def binary_cross_entropy(reward, batch):
     cost = lambda r, s: -s * _log_sigmoid(r) - (1 - s) * _log_sigmoid(-r)
     return _ratings(reward, batch, cost, lambda r, s: (r > 0) == (s > 0.5))
 

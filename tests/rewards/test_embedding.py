@@ -10,7 +10,8 @@ import pytest
 import scipy.stats
 
 from irl_jax.losses.preference import bradley_terry
-from irl_jax.rewards.embedding import EnsembleConfig, fit_ensemble, pool
+from irl_jax.models.heads import pool
+from irl_jax.rewards.embedding import EnsembleConfig, fit_ensemble
 from irl_jax.types import InputError
 
 F = 6

@@ -97,6 +97,42 @@ def exponential_weight(advantage: Array, *, temperature: float, cap: float) -> A
     return jnp.exp(jnp.minimum(advantage / temperature, jnp.log(cap)))
 
 
+def density_ratio(logit: Array, *, low: float, high: float) -> Array:
+    """How much likelier a prompt is among one kind than among the other, w = p₁(x) / p₀(x).
+
+    w = min(max(P(1|x) / P(0|x), low), high) = min(max(exp(logit), low), high). Examples of
+    kind 0 that are weighted with it stand for prompts of kind 1: BCO weights its bad
+    responses so, if good and bad ones were given to different prompts.
+
+    Args:
+        logit: f32[...], of a classifier of prompts that tells kind 1 from kind 0, and that
+            learned from as much weight of either: `losses.rating.binary_cross_entropy`
+            with weights 1/n₁ and 1/n₀, say. Of one that learned from unweighted rows, take
+            log(n₁/n₀) away.
+        low: least weight, >= 0.
+        high: greatest weight, > low.
+
+    Returns:
+        f32[...]; a factor of `batch.weight`.
+
+    Raises:
+        InputError: a number is out of range, or the dtype is wrong.
+
+    Reference: Jung et al. 2024, "Binary Classifier Optimization for Large Language Model
+    Alignment", arXiv 2404.04656 (underlying distribution matching).
+
+    Differs: the bounds are TRL's, which takes 0.5 and 10.
+
+    Example:
+        >>> density_ratio(jnp.log(jnp.array([0.25, 1.0, 40.0])), low=0.5, high=8.0).tolist()
+        [0.5, 1.0, 8.0]
+    """
+    check_range("low", low, 0.0)
+    check_range("high", high, low, exclusive=True)
+    logit = as_float("logit", logit, jnp.shape(logit))
+    return jnp.exp(jnp.clip(logit, jnp.log(low), jnp.log(high)))
+
+
 def best(reward: Array) -> Array:
     """The best completion of each prompt, 1(i = argmaxⱼ rⱼ); the first among equals.
 

@@ -7,6 +7,7 @@ Each is a few lines over the parts of `irl_jax.losses.direct`. On the sides of a
     DPOP        ℓ(z − λ max(0, −c))                 the chosen may not lose
     RPO         ℓ(z) − α log π(yʷ)                  the chosen is imitated
     NCA         ℓ(c) + ½ ℓ(−c) + ½ ℓ(−r)            each side for itself
+    APO-zero    σ(−c) + σ(r)                        the chosen up, the rejected down
     APO-down    σ(c) + σ(−z)                        both down, the rejected more
     SPPO        (c − η(P(yʷ) − ½))² + (r − η(P(yˡ) − ½))²
     WPO         w(yʷ) w(yˡ) ℓ(z)                    pairs as if they were the policy's own
@@ -157,12 +158,36 @@ def nca(logp: Array, ref_logp: Array, batch: Preference, *, beta: float) -> Loss
     return direct(logp, ref_logp, batch, score=_reward(beta), cost=cost)
 
 
+def apo_zero(logp: Array, ref_logp: Array, batch: Preference, *, beta: float) -> Loss:
+    """Anchored preference optimisation where the chosen response is better than the policy.
+
+    L = 1 − σ(c) + σ(r), c and r the implicit rewards β log π/π_ref: each side moves away
+    from the reference for itself, the chosen one up and the rejected one down.
+
+    Args:
+        logp: f32[B, 2, T], as in `r_dpo`.
+        ref_logp: f32[B, 2, T], as in `r_dpo`.
+        batch: the pairs; the margin is not read.
+        beta: β > 0 (reward a nat).
+
+    Returns:
+        Loss a pair in [0, 2], with the metrics of `direct`.
+
+    Raises:
+        InputError: an array has the wrong shape or dtype, a number is out of range.
+
+    Reference: D'Oosterlinck et al. 2024, arXiv 2408.06266, eq. 7.
+    """
+    cost = lambda chosen, rejected, margin: sigmoid(chosen) + sigmoid(-rejected)
+    return direct(logp, ref_logp, batch, score=_reward(beta), cost=cost)
+
+
 def apo_down(logp: Array, ref_logp: Array, batch: Preference, *, beta: float) -> Loss:
     """Anchored preference optimisation where the policy is better than the chosen response.
 
     L = σ(c) + 1 − σ(c − r), c and r the implicit rewards β log π/π_ref: both sides go
     down, the rejected one more. Where chosen responses are better than the policy's, take
-    APO-zero, `losses.unpaired.kto` with kl = 0.
+    `apo_zero`.
 
     Args:
         logp: f32[B, 2, T], as in `r_dpo`.

@@ -4,11 +4,21 @@ An objective is the implicit reward of `irl_jax.losses.scores`, less a baseline,
 link: ℓ(r − b) for a good response and ℓ(b − r) for a bad one.
 
     KTO             link=sigmoid, b = β KL(π‖π_ref) as `mismatched_kl` has it
-    APO-zero        link=sigmoid, b = 0 (D'Oosterlinck et al. 2024, arXiv 2408.06266): `kto`, kl=0
     BCO             link=logistic, b = a running mean of both sides' rewards
 
-`each_side` puts any of them on pairs, where the mean is over responses: half of what
-the papers on pairs sum (APO-zero, eq. 7; the paired BCO).
+`each_side` puts any of them on pairs, where the mean is over responses: half of what papers
+on pairs sum. What a name stands for, to be given to `train.objectives`:
+
+    KTO             mismatched_objective(…, partial(kto, beta=β, good=1.0, bad=1.0))
+    KTO of pairs    mismatched_objective(…, partial(each_side(kto), beta=β, good=1.0, bad=1.0))
+    APO-zero        direct_objective(…, partial(direct_variants.apo_zero, beta=β)): pairs
+    APO-zero of ratings
+                    direct_objective(…, partial(kto, beta=β, kl=0.0, good=1.0, bad=1.0))
+    BCO             direct_objective(…, partial(bco, beta=β, delta=δ))
+    paired BCO      direct_objective(…, partial(each_side(bco), beta=β, delta=δ))
+
+Where good and bad come from different prompts, BCO weights the bad ones: give
+`dynamics.weights.density_ratio` of their prompts to `batch.weight`.
 """
 
 from __future__ import annotations
@@ -178,7 +188,8 @@ def bco(
     Alignment", arXiv 2404.04656.
 
     Differs: the density ratio of prompts that the paper weights bad responses with, where
-    good and bad come from different prompts, is left to `batch.weight`.
+    good and bad come from different prompts, is `dynamics.weights.density_ratio` in
+    `batch.weight`, by whose sum the mean then divides; TRL divides by the number of rows.
     """
     return unpaired(
         logp, ref_logp, batch, beta=beta, baseline=delta, link=logistic, good=good, bad=bad

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from irl_jax.dynamics.weights import (
     above,
     best,
+    density_ratio,
     distinct,
     exponential_weight,
     fresh,
@@ -14,7 +16,8 @@ from irl_jax.dynamics.weights import (
     useful,
 )
 from irl_jax.losses.policy import weighted_sft
-from irl_jax.types import Group, InputError
+from irl_jax.losses.rating import binary_cross_entropy
+from irl_jax.types import Group, InputError, Rating
 
 MASK = np.array([[True, True, False], [True, False, False]])
 LOGP = np.float32([[-1.0, -2.0, np.nan], [-0.5, np.nan, np.nan]])
@@ -39,6 +42,25 @@ def test_only_stale_completions_of_negative_advantage_are_left_out(advantage, li
 def test_exponential_weights():
     weight = exponential_weight(jnp.array([0.0, 2.0, 1e6]), temperature=2.0, cap=20.0)
     np.testing.assert_allclose(weight, [1, np.e, 20], rtol=1e-6)
+
+
+def test_a_density_ratio_turns_prompts_of_one_kind_into_those_of_the_other():
+    """Three prompts, each kind with its shares of them; the classifier is at its optimum."""
+    good, bad = jnp.array([0.6, 0.3, 0.1]), jnp.array([0.1, 0.3, 0.6])
+    logit = jnp.log(good / bad)
+    kinds = Rating(None, None, None, score=jnp.repeat(jnp.array([1.0, 0.0]), 3),
+                   weight=jnp.concatenate([good, bad]))  # fmt: skip
+    slope = jax.grad(lambda x: binary_cross_entropy(jnp.tile(x, 2), kinds).total)(logit)
+    np.testing.assert_allclose(slope, 0, atol=1e-7)
+    np.testing.assert_allclose(bad * density_ratio(logit, low=0.0, high=100.0), good, rtol=1e-6)
+
+
+def test_a_density_ratio_is_bounded():
+    logit = jnp.array([-jnp.inf, -1e4, 0.0, 1e4])
+    assert density_ratio(logit, low=0.25, high=8.0).tolist() == [0.25, 0.25, 1.0, 8.0]
+    assert density_ratio(logit, low=0.0, high=8.0).tolist() == [0.0, 0.0, 1.0, 8.0]
+    with pytest.raises(InputError, match=r"^high: expected a number in \(2.0"):
+        density_ratio(logit, low=2.0, high=1.0)
 
 
 def test_groups_that_teach_nothing_are_made_up_for():

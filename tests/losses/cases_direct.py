@@ -3,6 +3,7 @@
 from irl_jax.losses.direct import dpo, ipo
 from irl_jax.losses.direct_variants import (
     apo_down,
+    apo_zero,
     dpop,
     nca,
     r_dpo,
@@ -95,6 +96,7 @@ DIRECT = [
         oracle_params={"beta": 0.3, "alpha": 0.7, "per_token": True},
     ),
     Case("nca", nca, oracles.nca, **PAIRS, params={"beta": 0.3}),
+    Case("apo_zero", apo_zero, oracles.apo_zero, **PAIRS, params={"beta": 0.3}),
     Case("apo_down", apo_down, oracles.apo_down, **PAIRS, params={"beta": 0.3}),
     Case("sppo", sppo, oracles.sppo, **PAIRS, keywords={"win": "B2"}, params={"eta": 2.0}),
     Case(

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from irl_jax.dynamics.weights import density_ratio
 from irl_jax.losses.direct import dpo, ipo
-from irl_jax.losses.direct_variants import apo_down, nca, sppo, wpo
+from irl_jax.losses.direct_variants import apo_down, apo_zero, nca, sppo, wpo
 from irl_jax.losses.link import discopop, exo, hinge, logistic, smooth, unbiased
 from irl_jax.losses.listwise import tpo
 from irl_jax.losses.reference_free import alphapo, cpo, orpo, simpo
@@ -128,7 +129,8 @@ PAIRED = {  # name -> (ours, TRL's per_sequence_loss)
         partial(each_side(bco), beta=BETA, delta=0.0),
         0.5 * (-log_s(BETA * c) - log_s(-BETA * r)),
     ),
-    "apo_zero": (
+    "apo_zero": (partial(apo_zero, beta=BETA), 1 - s(BETA * c) + s(BETA * r)),
+    "apo_zero, each side": (
         partial(each_side(kto), beta=BETA, kl=0.0, good=1.0, bad=1.0),
         0.5 * (1 - s(BETA * c) + s(BETA * r)),
     ),
@@ -181,6 +183,22 @@ def test_tpo_with_a_gold_response_of_one_length():
         loss = tpo(logp, batch, beta=2.0, gamma=0.5, alpha=0.7, score=mean_log_ratio).mean
     theirs = -log_s(2.0 * (own_c - own_r - 0.25)).mean() - 0.7 * REF[:, 0].mean()
     np.testing.assert_allclose(loss, theirs, rtol=1e-9)
+
+
+def test_bco_with_its_underlying_distributions_matched():
+    """`BCOTrainer.bco_loss` and `_get_udm_weight` of TRL 0.x, which 1.16 no longer has."""
+    chance = RNG.uniform(0.02, 0.98, B)  # prob_desirable of the prompts of bad responses
+    udm = np.clip(chance / (1 - chance + 1e-8), 0.5, 10.0)
+    theirs = np.concatenate([-log_s(BETA * c - 0.3), udm * -log_s(-(BETA * r - 0.3))])
+    score = np.tile([1.0, 0.0], B)
+    with jax.enable_x64(True):
+        ratio = density_ratio(np.log(chance / (1 - chance)), low=0.5, high=10.0)
+        weight = np.stack([np.ones(B), ratio], 1).reshape(-1)
+        flat = lambda x: x.reshape(-1, T)
+        batch = Rating(None, None, flat(MASK), score, weight)
+        loss = bco(flat(LOGP), flat(REF), batch, beta=BETA, delta=0.3)
+    np.testing.assert_allclose(loss.total, theirs.sum(), rtol=1e-7)
+    np.testing.assert_allclose(loss.weight, B + udm.sum(), rtol=1e-7)
 
 
 def test_aot_unpaired_with_unequal_numbers():

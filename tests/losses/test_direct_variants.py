@@ -6,6 +6,7 @@ import pytest
 from irl_jax.losses.direct import dpo, ipo
 from irl_jax.losses.direct_variants import (
     apo_down,
+    apo_zero,
     dpop,
     nca,
     on_policy_weight,
@@ -27,6 +28,7 @@ from irl_jax.losses.scores import (
     mean_log_ratio,
     tilted,
 )
+from irl_jax.losses.unpaired import each_side, kto
 from irl_jax.types import InputError
 from tests.losses.test_direct import BATCH, LOGP, MASK, REF
 from tests.oracles import direct as oracles
@@ -68,6 +70,7 @@ def test_at_its_neutral_value_a_variant_is_dpo(variant, plain):
     [
         (lambda logp: nca(logp, logp, BATCH, beta=BETA), 2 * np.log(2)),
         (lambda logp: apo_down(logp, logp, BATCH, beta=BETA), 1.0),
+        (lambda logp: apo_zero(logp, logp, BATCH, beta=BETA), 1.0),
         (lambda logp: ipo(logp, logp, BATCH, tau=0.5), 1.0),
         (lambda logp: dpo(logp, logp, BATCH, beta=BETA, link=hinge), 1.0),
         (lambda logp: dpop(logp, logp, BATCH, beta=BETA, lam=5.0), np.log(2)),
@@ -75,6 +78,12 @@ def test_at_its_neutral_value_a_variant_is_dpo(variant, plain):
 )
 def test_at_the_reference(loss, value):
     assert mean(loss(LOGP)) == pytest.approx(value, rel=1e-6)
+
+
+def test_apo_zero_is_kto_of_each_side_without_a_divergence():
+    """Twice: a sum over the two responses of a pair, not their mean."""
+    sides = each_side(kto)(LOGP, REF, BATCH, beta=BETA, kl=0.0, good=1.0, bad=1.0)
+    assert mean(apo_zero(LOGP, REF, BATCH, beta=BETA)) == pytest.approx(2 * mean(sides), rel=1e-6)
 
 
 def test_ipo_rests_where_every_pair_is_ahead_by_half_of_one_over_tau():

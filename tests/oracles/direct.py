@@ -210,6 +210,13 @@ def nca(logp, ref_logp, batch, *, beta):
     return pairs(logp, batch, lambda i, side: beta * at(i, side), cost)
 
 
+def apo_zero(logp, ref_logp, batch, *, beta):
+    """D'Oosterlinck et al. 2024, eq. 7."""
+    at = ratio(logp, ref_logp, batch)
+    cost = lambda c, r, m, i: -sigmoid(c) + sigmoid(r) + 1
+    return pairs(logp, batch, lambda i, side: beta * at(i, side), cost)
+
+
 def apo_down(logp, ref_logp, batch, *, beta):
     """D'Oosterlinck et al. 2024, eq. 8."""
     at = ratio(logp, ref_logp, batch)

@@ -102,6 +102,42 @@ def baseline_advantages(reward: Array, baseline: Array) -> Array:
     return reward - as_float("baseline", baseline, reward.shape[:1])[:, None]
 
 
+def nash_advantages(preference: Array, log_ratio: Array, *, tau: float | Array) -> Array:
+    """What a completion wins against a rival, less a penalty on the KL to the reference.
+
+    Aᵢ = 1/J Σⱼ P(yᵢ ≻ y′ⱼ) − ½ − τ log π(yᵢ)/π_ref(yᵢ). Its policy gradient ascends on
+    P(π ≻ π′) − τ KL(π‖π_ref) against a rival π′ that is held fixed. Where π′ = π, it rests at
+    the Nash equilibrium of the regularised game, π ∝ π_ref exp(P(y ≻ π)/τ), which need not
+    come from a reward; a rival mixed with the reference (`rollout.guide.MixtureGuide`) damps
+    the play, and moves its rest by as much as it is not π.
+
+    Args:
+        preference: f32[B, K, J], P(yᵢ ≻ y′ⱼ) of K completions of π and J of the rival.
+        log_ratio: f32[B, K], log π/π_ref of whole completions (nats); a constant.
+        tau: τ >= 0 (probability a nat).
+
+    Returns:
+        f32[B, K].
+
+    Raises:
+        InputError: an array has the wrong shape or dtype, or τ < 0.
+
+    Reference: Munos et al. 2023, "Nash Learning from Human Feedback", arXiv 2312.00886
+    (Nash-MD-PG).
+
+    Differs: the mean over J rivals, of which the paper draws one.
+
+    Example:
+        >>> preference, log_ratio = jnp.array([[[0.5, 1.0]]]), jnp.array([[2.0]])
+        >>> nash_advantages(preference, log_ratio, tau=0.125).tolist()
+        [[0.0]]
+    """
+    check_range("tau", tau, 0.0)
+    preference = as_float("preference", preference, (None, None, None))
+    log_ratio = as_float("log_ratio", log_ratio, preference.shape[:2])
+    return preference.mean(-1) - 0.5 - tau * log_ratio
+
+
 def whiten(advantage: Array, mask: Array, *, centre: bool = True, eps: float = 1e-6) -> Array:
     """Advantages over the whole batch's mean and deviation: (A − mean(A)) / (std(A) + eps).
 

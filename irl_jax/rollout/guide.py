@@ -4,6 +4,7 @@ A guide has a state for each completion (a cache, the tokens so far), so that lo
 few candidates for the next token costs a few tokens, not the whole completion again.
 Reward-guided decoding and controlled decoding are one rule, `rescore`, under two kinds of
 critics; which of the two it is depends on what the critic was trained to say of a prefix.
+`MixtureGuide` has another policy in place of a critic.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from irl_jax.models.decoder import KV, DecoderConfig
+from irl_jax.models.decoder import KV, DecoderConfig, logits
 from irl_jax.models.decoding import Cache, decode_columns, decode_step, init_cache, prefill
 from irl_jax.models.heads import apply_scalar_head
 from irl_jax.types import InputError, Prompt, PyTree
@@ -150,11 +151,7 @@ class DecoderGuide:
 
     def adjust(self, scores: Array, index: Array, state: Reading) -> Array:
         """`rescore` by the head at each candidate, all of them in one pass."""
-        if scores.shape[-1] != self.config.vocab_size:
-            raise InputError(
-                f"guide: its vocabulary has {self.config.vocab_size} tokens, the policy's "
-                f"{scores.shape[-1]}; both must be the same"
-            )
+        _check_vocabulary(self.config, scores)
         layers, prefix, cache = state
 
         def look(tokens: Array) -> Array:
@@ -172,3 +169,59 @@ class DecoderGuide:
         decoder = self.params["decoder"]
         _, cache = decode_step(self.config, decoder, layers, token, index, prefix, cache)
         return layers, prefix, cache
+
+
+@flax.struct.dataclass
+class MixtureGuide:
+    """Another policy, mixed in geometrically: π_α(z | x) ∝ π(z | x)^(1−α) ρ(z | x)^α.
+
+    With ρ the reference policy it is the rival of Nash-MD: α = 0 is self-play, α = 1 the
+    reference itself. The other policy keeps keys and values of its own, and reads every
+    token once.
+
+    Attributes:
+        config: the shape of the other decoder; the vocabulary is the policy's.
+        params: of the other decoder, ρ.
+        share: f32[], α in [0, 1].
+
+    Reference: Munos et al. 2023, "Nash Learning from Human Feedback", arXiv 2312.00886
+    (Nash-MD, and Nash-MD-PG, which mixes token by token as here).
+
+    Differs: the mixture of distributions of whole completions has a normaliser that depends
+    on the whole; it is not that of tokens but for completions of one token.
+    """
+
+    config: DecoderConfig = flax.struct.field(pytree_node=False)
+    params: PyTree
+    share: Any
+
+    def start(self, context: Prompt, completions: int, length: int) -> tuple[Array, Reading]:
+        """The states that predict the first token, and the reading."""
+        hidden, prefix, layers = prefill(self.config, self.params, context)
+        hidden = jnp.repeat(hidden[:, None], completions, axis=1)
+        cache = init_cache(self.config, context.tokens.shape[0], completions, length)
+        return hidden, (layers, prefix, cache)
+
+    def adjust(self, scores: Array, index: Array, state: tuple[Array, Reading]) -> Array:
+        """(1 − α) of the policy's logits and α of the other's; what is excluded stays so."""
+        _check_vocabulary(self.config, scores)
+        other = logits(self.config, self.params, state[0])
+        mixed = (1.0 - self.share) * scores + self.share * other
+        return jnp.where(jnp.isneginf(scores), scores, mixed)
+
+    def advance(
+        self, token: Array, index: Array, state: tuple[Array, Reading]
+    ) -> tuple[Array, Reading]:
+        """Reads the token that was taken."""
+        layers, prefix, cache = state[1]
+        hidden, cache = decode_step(self.config, self.params, layers, token, index, prefix, cache)
+        return hidden, (layers, prefix, cache)
+
+
+def _check_vocabulary(config: DecoderConfig, scores: Array) -> None:
+    """Raises `InputError` unless a guide's decoder has as many tokens as there are scores."""
+    if scores.shape[-1] != config.vocab_size:
+        raise InputError(
+            f"guide: its vocabulary has {config.vocab_size} tokens, the policy's "
+            f"{scores.shape[-1]}; both must be the same"
+        )

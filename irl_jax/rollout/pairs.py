@@ -44,9 +44,8 @@ def best_and_worst(group: Group) -> Preference:
 def sampled_pair(group: Group, key: Array) -> Preference:
     """The first two completions of each prompt, in the order that a Bradley-Terry judge gives.
 
-    P(first ≻ second) = σ(r₁ − r₂). A group whose first completion is the policy's and whose
-    second the reference's makes the pairs of `losses.direct_variants.xpo`; rewards times a
-    large number make a judge without noise.
+    Rewards times a large number make a judge without noise. For `train.online.improve` it is
+    the `prepare` of online DPO.
 
     Args:
         group: K >= 2 completions of each prompt, rewarded.
@@ -54,18 +53,45 @@ def sampled_pair(group: Group, key: Array) -> Preference:
 
     Returns:
         One pair a prompt, of margin 0 and weight 1.
+
+    Reference: Guo et al. 2024, arXiv 2402.04792, algorithm 1.
     """
+    return in_order(group, first_wins(group, key))
+
+
+def first_wins(group: Group, key: Array) -> Array:
+    """Whether a judge prefers the first completion to the second, with P = σ(r₁ − r₂), bool[B]."""
     check_shape("group.reward", group.reward, group.mask.shape[:2])
     ahead = group.reward[:, 0] - group.reward[:, 1]
-    first = jax.random.uniform(key, ahead.shape) < jax.nn.sigmoid(ahead)
+    return jax.random.uniform(key, ahead.shape) < jax.nn.sigmoid(ahead)
+
+
+def in_order(group: Group, first: Array) -> Preference:
+    """The first two completions of each prompt as a pair, of margin 0 and weight 1.
+
+    Args:
+        group: K >= 2 completions of each prompt.
+        first: bool[B], whether the first is the preferred one.
+    """
     order = lambda x: jnp.where(first[:, None, None], x[:, :2], x[:, 1::-1])
+    zeros = jnp.zeros(first.shape)
     return Preference(
         context=group.context,
         action=order(group.action),
         mask=order(group.mask),
-        margin=jnp.zeros_like(ahead),
-        weight=jnp.ones_like(ahead),
+        margin=zeros,
+        weight=zeros + 1.0,
     )
+
+
+def win_probability(reward: Array, rivals: Array) -> Array:
+    """P(y ≻ y') = σ(r(y) − r(y')) of each completion and each rival, f32[B, K, J].
+
+    Args:
+        reward: f32[B, K].
+        rivals: f32[B, J], rewards of the rivals.
+    """
+    return jax.nn.sigmoid(reward[:, :, None] - rivals[:, None, :])
 
 
 def win_rate(reward: Array) -> Array:
@@ -81,4 +107,4 @@ def win_rate(reward: Array) -> Array:
         >>> win_rate(jnp.array([[0.0, 0.0]])).tolist()
         [[0.5, 0.5]]
     """
-    return jax.nn.sigmoid(reward[:, :, None] - reward[:, None, :]).mean(-1)
+    return win_probability(reward, reward).mean(-1)

@@ -67,6 +67,19 @@ class ScoredGroup:
     ref_logp: Array | None = None
 
 
+@flax.struct.dataclass
+class Extended:
+    """A batch, and what its loss takes by keyword beside it.
+
+    Attributes:
+        batch: `Preference` or another.
+        keywords: name -> array with a leading axis B: `win` of `sppo`, `explore` of `xpo`.
+    """
+
+    batch: Any
+    keywords: dict[str, Array]
+
+
 def sft_objective(config: DecoderConfig, adapt: Adapt = full) -> Objective:
     """Negative log-likelihood of demonstrations.
 
@@ -167,9 +180,7 @@ def _logp(config: DecoderConfig, decoder: PyTree, batch: Any) -> Array:
     return completion_logp(config, decoder, batch.context, batch.action[:, None])[:, 0]
 
 
-def direct_objective(
-    config: DecoderConfig, adapt: Adapt, loss: Callable[[Array, Array, Any], Loss]
-) -> Objective:
+def direct_objective(config: DecoderConfig, adapt: Adapt, loss: Callable[..., Loss]) -> Objective:
     """Direct alignment against the reference parameters.
 
     Args:
@@ -180,12 +191,16 @@ def direct_objective(
 
     Returns:
         `(params, batch, key, reference) -> Loss`, where the batch is what the loss
-        reads: `Preference`, `Ranking`, `Group` or `Rating`.
+        reads: `Preference`, `Ranking`, `Group` or `Rating`, or one of them `Extended` by
+        arrays that the loss takes by keyword.
     """
 
     def objective(params: PyTree, batch: Any, key: Array, reference: PyTree) -> Loss:
+        keywords: dict[str, Array] = {}
+        if isinstance(batch, Extended):
+            batch, keywords = batch.batch, batch.keywords
         ref_logp = jax.lax.stop_gradient(_logp(config, reference, batch))
-        return loss(_logp(config, adapt(params, reference), batch), ref_logp, batch)
+        return loss(_logp(config, adapt(params, reference), batch), ref_logp, batch, **keywords)
 
     return objective
 

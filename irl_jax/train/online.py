@@ -1,6 +1,7 @@
 """The online loop: the policy acts, a reward judges, the policy is updated.
 
-GRPO and its relatives differ in the objective of their step only.
+GRPO and its relatives differ in the objective of their step only; what others sample beside,
+and what they learn from it, is in `irl_jax.rollout.rivals` and `irl_jax.train.prepare`.
 """
 
 from __future__ import annotations
@@ -25,12 +26,18 @@ from irl_jax.train.state import TrainState
 from irl_jax.train.step import Step
 from irl_jax.types import Group, InputError, PyTree
 
-ROLLOUT = 0x726F6C6C  # folded into the run's key, so that rollouts and updates never share bits
+# folded into the run's key, so that rollouts, preparations and updates never share bits
+ROLLOUT, PREPARE = 0x726F6C6C, 0x70726570
 
 
 def rollout_key(key: Array, done: int, attempt: int = 0) -> Array:
     """The key of a rollout after `done` updates; the first, unless prompts are replaced."""
     return jax.random.fold_in(jax.random.fold_in(key, ROLLOUT + attempt), done)
+
+
+def prepare_key(key: Array, done: int) -> Array:
+    """The key of what is made of a rollout after `done` updates."""
+    return jax.random.fold_in(jax.random.fold_in(key, PREPARE), done)
 
 
 def judge(
@@ -140,8 +147,9 @@ def improve(
             whose completions all have the same reward, as DAPO does; what cannot be
             replaced stays.
         prepare: `(group) -> batch` of the step: adds advantages and reference log-probs,
-            say. If it names a keyword `params`, it is given those of the state: a critic
-            among them, say. The batch is the group itself by default.
+            say. If it names an argument `params`, it is given those of the state, a critic
+            among them, say; if it names a `key`, one of the update. The batch is the group
+            itself by default.
         observe: `(update, group) -> {name: number}` to be written with the metrics of
             the update: a gold reward, say; it may write samples, too.
         frozen: the step's further arguments.
@@ -188,7 +196,8 @@ def improve(
             group, extra = collect(attempt, resample)
             if observe is not None:
                 extra.update(observe(done + 1, group))
-            batch = group if prepare is None else call_with(prepare, group, params=state.params)
+            offered = {"params": state.params, "key": prepare_key(state.key, done)}
+            batch = group if prepare is None else call_with(prepare, group, **offered)
             state, metrics = step(state, batch, *frozen)
             books.updated(done + 1, state, {**extra, **metrics})
     return state

@@ -1,0 +1,82 @@
+"""Completions beside the policy's own: a greedy one, the reference's, rivals of a mixture.
+
+A rollout is `(params, prompts, key) -> Group`, such as a `partial` of `generate`. `alongside`
+makes one of several; `apart` takes what it made to pieces again. With
+
+    sample = partial(generate, config, completions=4, max_new_tokens=64, sampling=Sampling(),
+                     eos_ids=eos)
+
+these are the rollouts of
+
+    ReMax      alongside(sample, partial(sample, completions=1, sampling=Sampling(temperature=0)))
+    Nash-MD    alongside(sample, partial(sample, guides=(MixtureGuide(config, reference, 0.125),)))
+    XPO        alongside(one, lambda params, *rest: one(reference, *rest)), one with completions=1
+
+and what is learned from them is in `irl_jax.train.prepare`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from irl_jax.types import Group, InputError, PyTree
+
+# parameters, prompts, key -> completions
+Rollout = Callable[[PyTree, PyTree, Array], Group]
+
+
+def alongside(*rollouts: Rollout) -> Rollout:
+    """One rollout of several: the completions of the first, of the second, ..., in a group.
+
+    All are judged; the metrics `reward`, `length` and `terminated` of `train.online.improve`
+    are means over all of them.
+
+    Args:
+        *rollouts: each answers the same prompts with completions of the same greatest
+            length T, with a key of its own.
+
+    Returns:
+        `(params, prompts, key) -> Group` of B x (K₁ + K₂ + ...) completions.
+
+    Raises:
+        InputError: when called, if their greatest lengths differ.
+    """
+
+    def rollout(params: PyTree, prompts: PyTree, key: Array) -> Group:
+        keys = jax.random.split(key, len(rollouts))
+        groups = [one(params, prompts, own) for one, own in zip(rollouts, keys, strict=True)]
+        lengths = [group.mask.shape[-1] for group in groups]
+        if len(set(lengths)) > 1:
+            raise InputError(f"alongside: rollouts of {lengths} tokens; give all the same")
+        shared = groups[0].context
+        alone = [replace(group, context=None) for group in groups]
+        joined: Group = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *alone)
+        return replace(joined, context=shared)
+
+    return rollout
+
+
+def apart(group: Group, first: int) -> tuple[Group, Group]:
+    """The first completions of each prompt, and the others.
+
+    Args:
+        group: B prompts with K completions each.
+        first: how many of them, in [1, K - 1].
+
+    Returns:
+        Groups of B x `first` and B x (K - `first`) completions.
+
+    Raises:
+        InputError: either would be empty.
+    """
+    k = group.mask.shape[1]
+    if not 0 < first < k:
+        raise InputError(f"first: {first} of {k} completions leaves none on one side")
+    alone = replace(group, context=None)
+    cut = lambda at: replace(jax.tree.map(lambda x: x[:, at], alone), context=group.context)
+    return cut(slice(None, first)), cut(slice(first, None))

@@ -7,7 +7,7 @@ methods.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -67,6 +67,21 @@ class Trace:
     kl: Array
     length: Array
     entropy: Array
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A task on which methods are run, in S worlds.
+
+    Attributes:
+        reference: "gold" and "proxy", rewards f32[S, P, K] of the reference policy's
+            completions; gold in their standard deviations.
+        run: (name of a method, the method, what teaches it) -> each field of `Trace`,
+            f32[S, A, T], a run for each of A strengths.
+    """
+
+    reference: Mapping[str, np.ndarray]
+    run: Callable[[str, Method, str], Mapping[str, np.ndarray]]
 
 
 @dataclass(frozen=True)

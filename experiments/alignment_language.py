@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from experiments.alignment_methods import SAMPLING, Method
 from experiments.alignment_runs import Bench, Trace, Training, optimizer
@@ -97,7 +98,6 @@ class World:
             comparisons leave open.
         mean: of the reference's valence on held-out prompts.
         scale: its standard deviation.
-        reference: "gold" and "proxy" of these completions, f32[Q, K].
     """
 
     prompts: Prompt
@@ -107,15 +107,14 @@ class World:
     zero: float
     mean: float
     scale: float
-    reference: dict[str, np.ndarray]
 
     def gold(self, valence: np.ndarray) -> np.ndarray:
         """The gold reward of a valence: standard deviations of the reference's, f32."""
         return ((valence - self.mean) / self.scale).astype(np.float32)
 
-    def judge(self, features: Any) -> Array:
+    def judge(self, features: ArrayLike) -> Array:
         """The proxy's rewards f32[...] of features f32[..., F], logits."""
-        return self.proxy(features).mean(0) - self.zero
+        return self.proxy(jnp.asarray(features)).mean(0) - self.zero
 
 
 def on_language_model(
@@ -148,7 +147,7 @@ def on_language_model(
         for each in asked
     ]
     lab = make_lab(model, config, max(len(p.prompt) for each in prompts for p in each))
-    worlds = [
+    made = [
         make_world(lab, config, each, seed, beta, run, progress)
         for seed, each in enumerate(prompts)
     ]
@@ -159,13 +158,13 @@ def on_language_model(
         total = seeds * len(strengths) * config.training.updates
         advance = progress.stage(f"{name}, {teacher}", total)
         found = []
-        for seed, world in enumerate(worlds):
+        for seed, (world, _) in enumerate(made):
             make = partial(traces, trainer, world, method, strengths, teacher, seed)
             found.append(kept(run, f"{name}_{teacher}_{seed}", make))
             advance((seed + 1) * total // seeds, {})
         return {name: np.stack([each[name] for each in found]) for name in found[0]}
 
-    rewards = {name: np.stack([w.reference[name] for w in worlds]) for name in ("gold", "proxy")}
+    rewards = jax.tree.map(lambda *x: np.stack(x), *(reference for _, reference in made))
     return Bench(rewards, trajectories)
 
 
@@ -200,8 +199,13 @@ def make_world(
     beta: float,
     run: RunDirectory,
     progress: Progress,
-) -> World:
-    """The world of a seed; the model's completions are kept as responses_SEED.npz."""
+) -> tuple[World, dict[str, np.ndarray]]:
+    """The world of a seed; the model's completions are kept as responses_SEED.npz.
+
+    Returns:
+        The world; and "gold" and "proxy" f32[Q, K], rewards of the model's completions
+        of held-out prompts.
+    """
     train, held_out = prompts[: config.prompts], prompts[config.prompts :]
     rounds = config.best_of // config.completions
     file = run.path / f"responses_{seed}.npz"
@@ -214,31 +218,29 @@ def make_world(
         ).save(file)  # fmt: skip
     found = Responses.load(file)
     first, rest = found.part(slice(config.prompts)), found.part(slice(config.prompts, None))
-    # [rounds · Q, K', ...] -> [Q, rounds · K', ...]
-    together = lambda x: np.concatenate(np.split(x, rounds), axis=1)
+    if not first.gold.std(axis=1).any() or not rest.gold.std():
+        raise InputError(
+            f"language: in world {seed} there is nothing to compare, all completions of a prompt "
+            "have one valence; raise language.completions or language.max_new_tokens"
+        )
     mean, scale = float(rest.gold.mean()), float(rest.gold.std())
-    if scale == 0:
-        raise InputError("language: all completions have one valence; ask for more tokens")
-    context = lab.collate(train)
-    index = annotate(
-        (first.gold - mean) / scale, AnnotatorConfig(beta, config.pairs_per_prompt), seed
-    )[0]
+    annotator = AnnotatorConfig(beta, config.pairs_per_prompt)
+    index, _ = annotate((first.gold - mean) / scale, annotator, seed)
     proxy = learn_proxy(config, first.features, index, seed)
-    zero = float(proxy(jnp.asarray(first.features)).mean())
+    context = lab.collate(train)
     world = World(
         prompts=context,
         held_out=held_out,
         pairs=compared(context, first, index),
         proxy=proxy,
-        zero=zero,
+        zero=float(proxy(jnp.asarray(first.features)).mean()),
         mean=mean,
         scale=scale,
-        reference={},
     )
-    features = jnp.asarray(together(rest.features))
-    world.reference["gold"] = world.gold(together(rest.gold))
-    world.reference["proxy"] = np.asarray(world.judge(features))
-    return world
+    # [rounds · Q, K', ...] -> [Q, rounds · K', ...]
+    together = lambda x: np.concatenate(np.split(x, rounds), axis=1)
+    gold, rewards = world.gold(together(rest.gold)), world.judge(together(rest.features))
+    return world, {"gold": gold, "proxy": np.asarray(rewards)}
 
 
 def compared(context: Prompt, answers: Responses, index: np.ndarray) -> Preference:
@@ -349,7 +351,7 @@ class Trainer:
         total = lambda x: float(np.where(found.mask, x, 0.0).sum(-1).mean())
         return {
             "gold": float(world.gold(found.gold).mean()),
-            "proxy": float(world.judge(jnp.asarray(found.features)).mean()),
+            "proxy": float(world.judge(found.features).mean()),
             "kl": total(found.logp - found.ref_logp),
             "length": total(1.0),
             "entropy": total(-found.logp),

@@ -18,13 +18,12 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from irl_jax.models.sharding import REPLICATED, Rules, parts
+from irl_jax.models.sharding import BATCH, REPLICATED, Rules, parts
 from irl_jax.train.state import TrainState
 from irl_jax.train.step import Step
 from irl_jax.types import InputError, PyTree
 
 AXES = ("data", "fsdp", "tensor")
-BATCH = P(("data", "fsdp"))
 
 
 def make_mesh(

@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from irl_jax.models.sharding import RULES
 from irl_jax.train.shard import global_batch, jit_step, make_mesh, place, shardings
 from irl_jax.train.state import init_state
-from irl_jax.train.step import make_train_step
+from irl_jax.train.step import make_train_step, several_updates
 from irl_jax.types import InputError, Loss
 from tests.train.cases import TX, assert_close, demonstrations, new_state, objective
 from tests.train.compilations import count_compilations
@@ -45,6 +45,47 @@ def test_one_device_is_the_plain_step(one_device):
 @pytest.mark.parametrize("sizes, accumulate", [((4, 2, 1), 1), ((2, 2, 2), 2)])
 def test_eight_devices_are_one_device(one_device, sizes, accumulate):
     assert_close(train(make_mesh(*sizes), accumulate), one_device)
+
+
+def noisy_regression(params, batch, key):
+    """Weighted, with dropout of inputs, so that rows, their weights and the key matter."""
+    keep = jax.random.bernoulli(key, 0.8, batch["x"].shape)
+    hidden = jnp.tanh(jnp.where(keep, batch["x"], 0.0) @ params["a"])
+    error = hidden @ params["b"] - batch["y"]
+    return Loss(jnp.sum(batch["w"] * error**2), jnp.sum(batch["w"]), {"x": (error.sum(), 1.0)})
+
+
+def several(mesh, accumulate):
+    """Parameters and metrics after two batches of 3 epochs x 2 minibatches on a mesh.
+
+    And how the micro-batches' inputs were laid out.
+    """
+    layouts = []
+
+    def objective(params, batch, key):
+        jax.debug.inspect_array_sharding(batch["x"], callback=layouts.append)
+        return noisy_regression(params, batch, key)
+
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
+    params = {"a": draw(3, 16), "b": draw(16)}
+    rules = ((r"a$", P(None, "fsdp")), (r"b$", P("fsdp")))
+    state = place(mesh, init_state(params, TX, jax.random.key(1)), rules)
+    step = make_train_step(objective, TX, accumulate=accumulate)
+    step = jit_step(several_updates(step, epochs=3, minibatches=2), mesh, state, rules)
+    for _ in range(2):
+        w = rng.integers(0, 4, 32).astype(np.float32)
+        state, metrics = step(state, {"x": draw(32, 3), "y": draw(32), "w": w})
+    return jax.device_get((state.params, metrics)), layouts
+
+
+@pytest.mark.parametrize("sizes, accumulate", [((8, 1, 1), 1), ((1, 8, 1), 2)])
+def test_several_updates_on_eight_devices_are_those_on_one(sizes, accumulate):
+    """Also in their share of the work, though rows are shuffled between the devices."""
+    actual, layouts = several(make_mesh(*sizes), accumulate)
+    assert_close(actual, several(make_mesh(1, 1, 1), accumulate)[0])
+    rows = 16 // accumulate
+    assert {layout.shard_shape((rows, 3)) for layout in layouts} == {(rows // 8, 3)}
 
 
 def test_parameters_and_optimizer_are_cut_alike():

@@ -1,7 +1,3 @@
-import socket
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +13,7 @@ from irl_jax.train.step import make_train_step, several_updates
 from irl_jax.types import InputError, Loss
 from tests.train.cases import TX, assert_close, demonstrations, new_state, objective
 from tests.train.compilations import count_compilations
+from tests.train.processes import two_processes
 
 STEPS = 3
 
@@ -170,10 +167,7 @@ def test_array_without_a_name_is_a_tree_too():
 
 
 PROCESS = """
-import sys
 import jax
-jax.config.update("jax_cpu_collectives_implementation", "gloo")
-jax.distributed.initialize(f"127.0.0.1:{sys.argv[2]}", 2, int(sys.argv[1]))
 import numpy as np
 from irl_jax.models.sharding import RULES
 from irl_jax.train.shard import jit_step, make_mesh, place
@@ -188,25 +182,16 @@ for seed in range(3):
     state, metrics = step(state, batch)
 whole = jax.jit(lambda x: x, out_shardings=jax.NamedSharding(mesh, jax.P()))(state.params)
 leaves = jax.tree_util.tree_leaves_with_path((whole, metrics))
-np.savez(sys.argv[3], **{jax.tree_util.keystr(path): np.asarray(x) for path, x in leaves})
+arrays = {jax.tree_util.keystr(path): np.asarray(x) for path, x in leaves}
+np.savez(directory / f"{jax.process_index()}.npz", **arrays)
 """
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 @pytest.mark.slow
 def test_two_processes_are_one_device(one_device, tmp_path, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
-    port = str(free_port())
+    two_processes(PROCESS, tmp_path)
     files = [tmp_path / f"{i}.npz" for i in range(2)]
-    processes = [
-        subprocess.Popen([sys.executable, "-c", PROCESS, str(i), port, files[i]]) for i in range(2)
-    ]
-    assert [p.wait(timeout=300) for p in processes] == [0, 0]
     expected = {
         jax.tree_util.keystr(p): x for p, x in jax.tree_util.tree_leaves_with_path(one_device)
     }

@@ -32,7 +32,7 @@ from irl_jax.train.run import RunDirectory
 
 BEFORE = "before"  # the policy that was shown worked solutions, and no more
 SHOWN = 4  # questions in the report, of each task
-DRAWN = ("accuracy", "entropy", "tokens", "cut")
+DRAWN = ("accuracy", "entropy", "tokens", "cut", "clipped")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Result:
         held_out: questions, [Q].
         before: `right` bool[Q, n] and `said` str[Q, 1] of the policy at the start.
         after: variant -> the same of the trained policy, and f64[rollouts] of what was drawn
-            in training, batch by batch: `accuracy`, `entropy` (nats a token), `tokens`, `cut`.
+            in training, batch by batch: `accuracy`, `entropy` (nats a token), `tokens`, `cut`,
+            and, of batches learned from, `clipped`.
     """
 
     held_out: list[str]
@@ -283,18 +284,20 @@ def _tables(
                 "entropy, nats a token",
                 "tokens",
                 "cut",
+                "clipped",
             ],
             [
                 [
                     labels[n],
                     by_seed(row),
                     int(np.mean(row["completions"])),
-                    *(_ends(row["drawn"][what]) for what in ("entropy", "tokens", "cut")),
+                    *(_ends(row["drawn"][what]) for what in DRAWN[1:]),
                 ]
                 for n, row in rows.items()
             ],
         ),
-        "Entropy, tokens and the share that was cut: of the first and of the last five batches.",
+        "Entropy, tokens, the share of completions that was cut and of tokens whose ratio was at "
+        "the clip: of the first and of the last five batches.",
     ]
 
 

@@ -68,12 +68,13 @@ from irl_jax.train.objectives import PolicyLoss, ScoredGroup, full, policy_objec
 from irl_jax.train.online import improve
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory, as_json
-from irl_jax.train.state import init_state
+from irl_jax.train.state import TrainState, init_state
 from irl_jax.train.step import Step, make_train_step, several_updates
 from irl_jax.types import Group, InputError, PyTree
 
 WIDTH = 12  # tokens of a question, at most
-LENGTH = 32  # tokens of a completion, at most; the longest worked solution has 30
+# task -> tokens of a completion, at most; the longest worked solutions have 21 and 31
+LENGTH: Mapping[str, int] = {"chain_sum": 24, "countdown": 32}
 SAMPLING = Sampling(temperature=1.0)
 # task -> settings of reasoning-gym
 SETTINGS: Mapping[str, Mapping[str, int]] = {
@@ -115,7 +116,7 @@ VARIANTS = {
     "dynamic": Variant("+ dynamic sampling", GRPO_HIGHER, resample=1),
     "token": Variant("+ token-level loss", DAPO, resample=1),
     "dapo": Variant("+ overlong shaping (DAPO)", DAPO, resample=1, overlong=4),
-    "dr_grpo": Variant("Dr. GRPO", partial(dr_grpo, clip=0.2, length=LENGTH), CENTRED),
+    "dr_grpo": Variant("Dr. GRPO", partial(dr_grpo, clip=0.2, length=32.0), CENTRED),
     "gspo": Variant("GSPO", partial(gspo, clip=(3e-4, 4e-4))),
     "cispo": Variant("CISPO", partial(cispo, clip=(1.0, 0.28))),
     "rloo": Variant("RLOO", reinforce, leave_one_out),
@@ -140,11 +141,11 @@ class PolicyConfig:
 class OnlineConfig:
     """Reinforcement learning; the same for every variant."""
 
-    rollouts: int = 32  # batches of completions that a variant may draw
-    prompts: int = 32  # in a batch
-    completions: int = 8  # of each prompt
+    rollouts: int = 96  # batches of completions that a variant may draw
+    prompts: int = 64  # in a batch
+    completions: int = 16  # of each prompt
     minibatches: int = 2  # updates on a batch
-    lr: float = 1.5e-4  # of Adam at the start, cosine decay to 0
+    lr: float = 5e-4  # peak learning rate of Adam; 10 % warm-up, cosine decay to 0
     accuracy: float = 1.0  # weight of a right answer
     format: float = 0.1  # weight of the form of the solution
 
@@ -156,7 +157,7 @@ class Config:
     run_dir: Path = Path("runs/r1_zero")  # what is written; a run goes on there
     seeds: int = 3  # policies, each with questions of its own
     chain_sum: tuple[str, ...] = ABLATION  # variants that run on chain_sum
-    countdown: tuple[str, ...] = ()  # variants that run on countdown
+    countdown: tuple[str, ...] = ("grpo", "dapo")  # variants that run on countdown
     drawn: int = 4000  # questions drawn for a seed; equal ones are taken once
     held_out: int = 128  # questions that policies are tested on
     attempts: int = 32  # at each of these
@@ -234,7 +235,7 @@ class World:
         """Attempts at the held-out questions: which are `right`, bool[Q, n], and their text."""
         group = sample(
             shape(self.config.policy), params, prompts(self.held_out, WIDTH), self.key(2),
-            completions=self.config.attempts,
+            completions=self.config.attempts, max_new_tokens=LENGTH[self.task],
         )  # fmt: skip
         asked, said = completions(group)
         right = self.questions.right(asked, said).reshape(group.mask.shape[:2]) > 0
@@ -251,11 +252,11 @@ def shape(policy: PolicyConfig) -> DecoderConfig:
         n_kv_heads=4,
         head_dim=policy.width // 4,
         d_ff=2 * policy.width,
-        max_positions=2 * (WIDTH + LENGTH),
+        max_positions=2 * (WIDTH + max(LENGTH.values())),
     )
 
 
-sample = partial(generate, max_new_tokens=LENGTH, sampling=SAMPLING, eos_ids=(EOS,))
+sample = partial(generate, sampling=SAMPLING, eos_ids=(EOS,))
 
 
 class Learner:
@@ -269,7 +270,12 @@ class Learner:
     def optimizer(self, batches: int) -> optax.GradientTransformation:
         """Of a run over so many batches."""
         online = self.config.online
-        return optax.adam(optax.cosine_decay_schedule(online.lr, batches * online.minibatches))
+        updates = batches * online.minibatches
+        warmup = max(1, updates // 10)
+        schedule = optax.warmup_cosine_decay_schedule(
+            online.lr / (warmup + 1), online.lr, warmup, max(2, updates)
+        )
+        return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule, b2=0.95))
 
     def step(self, loss: PolicyLoss, batches: int) -> Step:
         """The updates on a batch."""
@@ -295,19 +301,21 @@ class Learner:
             progress: shows the updates.
 
         Returns:
-            Parameters; means of each batch in the order drawn, f64[rollouts].
+            Parameters; means of each batch in the order drawn, f64[rollouts], and `clipped`,
+            the share of tokens at the clip, of each batch learned from.
         """
-        variant, online = VARIANTS[name], self.config.online
+        variant, online, length = VARIANTS[name], self.config.online, LENGTH[world.task]
         parts: dict[str, tuple[Callable[[Group], Array], float]] = {
             "accuracy": (accuracy(world.questions), online.accuracy),
             "format": (form, online.format),
         }
         if variant.overlong:
-            penalty = lambda g: overlong_penalty(g.mask, limit=LENGTH, buffer=variant.overlong)
+            penalty = lambda g: overlong_penalty(g.mask, limit=length, buffer=variant.overlong)
             parts["overlong"] = (penalty, 1.0)
         several = Several(parts)
         batches = online.rollouts // (1 + variant.resample)
         drawn: list[dict[str, float]] = []
+        clipped: list[Array] = []
 
         def reward(group: Group) -> tuple[Array, dict[str, Array]]:
             value, each = several(group)
@@ -321,12 +329,22 @@ class Learner:
             )
             return value, each
 
+        def update(state: TrainState, *batch: Any) -> tuple[TrainState, dict[str, Array]]:
+            state, metrics = self.step(variant.loss, batches)(state, *batch)
+            clipped.append(metrics["clip_fraction"])
+            return state, metrics
+
         state = improve(
-            self.step(variant.loss, batches),
+            update,
             init_state(params, self.optimizer(batches), world.key(3)),
             world.batches(),
             rollout=lambda params, batch, key: sample(
-                shape(self.config.policy), params, batch, key, completions=online.completions
+                shape(self.config.policy),
+                params,
+                batch,
+                key,
+                completions=online.completions,
+                max_new_tokens=length,
             ),
             reward=reward,
             steps=batches,
@@ -336,7 +354,8 @@ class Learner:
             progress=progress,
             stage=f"{world.task} {world.seed} {variant.label}",
         )
-        return state.params, {k: np.array([row[k] for row in drawn]) for k in drawn[0]}
+        found = {k: np.array([row[k] for row in drawn]) for k in drawn[0]}
+        return state.params, {**found, "clipped": np.array(clipped)}
 
 
 def main(config: Config) -> None:

@@ -144,7 +144,7 @@ class OnlineConfig:
     rollouts: int = 96  # batches of completions that a variant may draw
     prompts: int = 64  # in a batch
     completions: int = 16  # of each prompt
-    minibatches: int = 2  # updates on a batch
+    minibatches: int = 4  # updates on a batch
     lr: float = 5e-4  # peak learning rate of Adam; 10 % warm-up, cosine decay to 0
     accuracy: float = 1.0  # weight of a right answer
     format: float = 0.1  # weight of the form of the solution

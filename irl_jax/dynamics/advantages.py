@@ -167,7 +167,8 @@ def whiten(advantage: Array, mask: Array, *, centre: bool = True, eps: float = 1
     check_mask("mask", mask, jnp.shape(mask))
     advantage = jnp.where(mask, as_float("advantage", advantage, mask.shape), 0.0)
     mean = masked_mean(advantage, mask)
-    low, high = (f(jnp.where(mask, advantage, mean)) for f in (jnp.min, jnp.max))
+    low = advantage.min(where=mask, initial=jnp.inf)
+    high = advantage.max(where=mask, initial=-jnp.inf)
     deviation = jnp.where(mask & (low < high), advantage - mean, 0.0)
     variance = masked_mean(deviation**2, mask)
     scale = jnp.sqrt(jnp.where(variance > 0, variance, 1.0)) + eps

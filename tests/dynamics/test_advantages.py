@@ -12,6 +12,7 @@ from irl_jax.dynamics.advantages import (
     leave_one_out,
     whiten,
 )
+from irl_jax.masking import masked_mean
 from irl_jax.types import InputError
 from tests.oracles import advantages as oracles
 
@@ -129,6 +130,10 @@ def test_whitening_what_is_equal_or_nothing_is_zero():
     ones = np.ones([2, 3], bool)
     assert not np.any(whiten(jnp.full([2, 3], 0.1), ones))
     assert not np.any(whiten(jnp.full([2, 3], jnp.nan), ~ones))
+    mask = np.arange(800).reshape(2, 400) < 777
+    rounded = jnp.where(mask, 0.3, jnp.nan)  # in float32 the mean of 777 of 0.3 is not 0.3
+    assert masked_mean(rounded, mask) != np.float32(0.3)
+    assert not np.any(whiten(rounded, mask, eps=0.0))
     gradient = jax.grad(lambda x: whiten(x, ones).sum())(jnp.full([2, 3], 0.1))
     assert np.isfinite(gradient).all()
 

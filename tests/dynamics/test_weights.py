@@ -29,9 +29,20 @@ def test_truncated_weights_are_ratios_up_to_a_cap():
     np.testing.assert_allclose(truncated_weight(LOGP, STALE, MASK, cap=2.0), expected, rtol=1e-6)
 
 
+def test_weights_of_stale_samples_are_constants():
+    weigh = lambda logp, stale: truncated_weight(logp, stale, MASK, cap=2.0).sum()
+    gradients = jax.grad(weigh, argnums=(0, 1))(jnp.where(MASK, LOGP, 0), jnp.where(MASK, STALE, 0))
+    assert not any(np.any(g) for g in gradients)
+
+
 @pytest.mark.parametrize(
     ("advantage", "limit", "expected"),
-    [([-1, -1], 0.2, [False, True]), ([1, 1], 0.2, [True, True]), ([-1, -1], 0.3, [True, True])],
+    [
+        ([-1, -1], 0.2, [False, True]),
+        ([1, 1], 0.2, [True, True]),
+        ([0, 0], 0.2, [True, True]),
+        ([-1, -1], 0.3, [True, True]),
+    ],
 )
 def test_only_stale_completions_of_negative_advantage_are_left_out(advantage, limit, expected):
     """KL estimates a token: ¼ and −1½ nats."""

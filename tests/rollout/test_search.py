@@ -156,6 +156,26 @@ def test_steps_end_with_a_token(params):
     assert any(len(set(m.sum(-1).ravel().tolist())) > 1 for _, m in seen)  # each at its own pace
 
 
+def test_blocks_have_their_length_and_what_has_ended_competes_once(params):
+    """A short completion is worth most: each that is drawn stays, and none becomes two."""
+    short = lambda action, mask: (action[..., 0] == 1) & (action[..., 1] == EOS) & mask[..., 1]
+    seen = []
+
+    def watch(context, action, mask):
+        jax.debug.callback(lambda a, m: seen.append((a, m)), action, mask)
+        return liking(LIKING, context, action, mask) + 100.0 * short(action, mask)
+
+    group = run(params, compete=True, completions=6, candidates=3, value=Partial(watch))
+    jax.effects_barrier()
+    assert len(seen) == 2
+    for i, (action, mask) in enumerate(seen):
+        ended = ((action == EOS) & mask).any(-1)
+        assert (mask.sum(-1)[~ended] == 2 * (i + 1)).all()
+    drawn = short(*seen[0]).sum(-1)
+    assert 0 < drawn.max() < 6
+    np.testing.assert_array_equal(short(group.action, group.mask).sum(-1), drawn)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -175,7 +175,7 @@ class Monitor:
         self._first: First = {}
         for row in rows:
             names = [k.removeprefix("watch_") for k in row if k.startswith("watch_")]
-            if names and row["step"] <= FIRST:
+            if names:
                 found = {n: Signal(row[f"watch_{n}"], row[f"spread_{n}"]) for n in names}
                 self._first = {**self._first, row["step"]: found}
 

@@ -219,6 +219,8 @@ def test_a_vote():
     weight = np.array([[0.1, 0.2, 0.9, 0.3]])
     np.testing.assert_allclose(vote_probability([[5, 5, 2, 3]], weight), [[0, 0, 1, 0]])
     np.testing.assert_allclose(vote_probability([[1, 1, 2, -1]], weight), [[0, 0, 1, 0]])
+    level = [[0.5, 0.5, 1.0, 0.1]]  # two answers tie, whatever the numbers of their completions
+    np.testing.assert_allclose(vote_probability([[1, 1, 2, 3]], level), [[0.25, 0.25, 0.5, 0]])
 
 
 @settings(max_examples=60)

@@ -41,6 +41,10 @@ def test_weights_are_those_of_least_squares(form):
     expected = np.linalg.lstsq(features(d, form) * root[:, None], reward * root)[0]
     found = fit(d, reward, form, weight=weight, resamples=10)
     assert [found.alpha.estimate, found.beta.estimate] == pytest.approx(expected.tolist())
+    mean = sum(w * r for w, r in zip(weight, reward, strict=True)) / sum(weight)
+    squares = lambda errors: sum(w * e**2 for w, e in zip(weight, errors, strict=True))
+    explained = 1 - squares(reward - features(d, form) @ expected) / squares(reward - mean)
+    assert found.r2 == pytest.approx(explained)
 
 
 def test_intervals_over_runs_cover():

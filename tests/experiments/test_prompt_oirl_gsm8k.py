@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from experiments import prompt_oirl_gsm8k
-from experiments.prompt_oirl_gsm8k import CONFIG, PROMPTS, kinds, main, preference_auc, read
+from experiments.prompt_oirl_gsm8k import CONFIG, main, preference_auc
+from experiments.prompt_rewards import PROMPTS, kinds, read
 from irl_jax.eval.ranking import auc
 from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.types import InputError

@@ -107,6 +107,13 @@ def test_a_tilt_is_the_slope_of_its_generator(alpha, divergence, scale):
     np.testing.assert_allclose(tilt - tilt[0], slope - slope[0], rtol=1e-4, atol=1e-4)
 
 
+def test_a_tilt_without_alpha_is_the_logarithm_and_has_its_slope():
+    log_u = jnp.linspace(-2.0, 2.0, 9)
+    value, slope = jax.vmap(jax.value_and_grad(alpha_tilt(0.0)))(log_u)
+    np.testing.assert_array_equal(value, log_u)
+    np.testing.assert_array_equal(slope, jnp.ones(9))
+
+
 def test_the_tilt_of_jensen_shannon_is_the_slope_of_its_generator():
     log_u = jnp.linspace(-2.0, 2.0, 9)
     slope = jax.vmap(jax.grad(JENSEN_SHANNON))(jnp.exp(log_u))

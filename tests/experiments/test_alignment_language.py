@@ -5,7 +5,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -34,9 +33,7 @@ SIZE = language.LanguageConfig(
     lora=LoraConfig(rank=2, alpha=4.0),
     mesh=MeshConfig(data=1),
 )
-TINY = replace(
-    study.CONFIG, methods=("DPO", "GRPO"), teachers=("proxy",), language=SIZE, seeds=3
-)
+TINY = replace(study.CONFIG, methods=("DPO", "GRPO"), teachers=("proxy",), language=SIZE, seeds=3)
 
 
 @pytest.fixture(scope="module")

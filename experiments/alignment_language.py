@@ -38,7 +38,7 @@ from irl_jax.models.lora import merge
 from irl_jax.models.sharding import REPLICATED, RULES
 from irl_jax.rewards.embedding import EmbeddingReward, EnsembleConfig, fit_ensemble
 from irl_jax.train.objectives import lora
-from irl_jax.train.progress import Progress
+from irl_jax.train.progress import Advance, Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.train.shard import jit_step, place, shardings
 from irl_jax.train.state import TrainState, init_state
@@ -53,8 +53,8 @@ class LanguageConfig:
     """What a language model is asked, and how its policies are trained and measured."""
 
     dtype: str = "float32"  # compute dtype: float32 or bfloat16
-    prompts: int = 32  # whose answers are compared, and on which policies act
-    held_out: int = 16  # prompts on which everything is measured
+    prompts: int = 16  # whose answers are compared, and on which policies act
+    held_out: int = 8  # prompts on which everything is measured
     completions: int = 8  # of a prompt, for comparisons and for a measurement
     max_new_tokens: int = 16  # tokens of a completion, at most
     pairs_per_prompt: int = 16  # comparisons of each prompt's completions, at most
@@ -64,7 +64,7 @@ class LanguageConfig:
     strengths: int = 1  # of each method's, from its first on
     training: Training = field(
         default_factory=lambda: Training(
-            updates=12, every=3, pairs=16, prompts=8, completions=4, lr=5e-4
+            updates=8, every=4, pairs=8, prompts=4, completions=4, lr=1e-3
         )
     )
     lora: LoraConfig = field(default_factory=lambda: LoraConfig(rank=8, alpha=16.0))
@@ -92,7 +92,7 @@ class World:
     Attributes:
         prompts: `Prompt` of P rows, on which policies act.
         held_out: prompts that measure.
-        pairs: comparisons of the reference's completions, rows without one dropped.
+        pairs: comparisons of the reference's completions.
         proxy: what was learned from them.
         zero: what the proxy gives the reference's completions on average, which
             comparisons leave open.
@@ -155,13 +155,13 @@ def on_language_model(
 
     def trajectories(name: str, method: Method, teacher: str) -> dict[str, np.ndarray]:
         strengths = method.strengths[: config.strengths]
-        total = seeds * len(strengths) * config.training.updates
-        advance = progress.stage(f"{name}, {teacher}", total)
+        of_world = len(strengths) * config.training.updates
+        advance = progress.stage(f"{name}, {teacher}", seeds * of_world)
         found = []
         for seed, (world, _) in enumerate(made):
-            make = partial(traces, trainer, world, method, strengths, teacher, seed)
+            updated = lambda done, metrics, first=seed * of_world: advance(first + done, metrics)
+            make = partial(traces, trainer, world, method, strengths, teacher, seed, updated)
             found.append(kept(run, f"{name}_{teacher}_{seed}", make))
-            advance((seed + 1) * total // seeds, {})
         return {name: np.stack([each[name] for each in found]) for name in found[0]}
 
     rewards = jax.tree.map(lambda *x: np.stack(x), *(reference for _, reference in made))
@@ -365,9 +365,14 @@ def traces(
     strengths: tuple[float, ...],
     teacher: str,
     seed: int,
+    advance: Advance,
 ) -> dict[str, np.ndarray]:
     """Each field of `Trace`, f32[A, T], of a method's runs in a world."""
-    runs = [trace(trainer, world, method, strength, teacher, seed) for strength in strengths]
+    runs = []
+    for arm, strength in enumerate(strengths):
+        first = arm * trainer.config.training.updates
+        updated = lambda done, metrics, first=first: advance(first + done, metrics)
+        runs.append(trace(trainer, world, method, strength, teacher, seed, updated))
     return {
         name: np.array([[at[name] for at in each] for each in runs], np.float32)
         for name in Trace.__dataclass_fields__
@@ -375,7 +380,13 @@ def traces(
 
 
 def trace(
-    trainer: Trainer, world: World, method: Method, strength: float, teacher: str, seed: int
+    trainer: Trainer,
+    world: World,
+    method: Method,
+    strength: float,
+    teacher: str,
+    seed: int,
+    advance: Advance,
 ) -> list[dict[str, float]]:
     """A run: what `Trainer.measure` says every so many updates.
 
@@ -403,6 +414,7 @@ def trace(
         state, metrics = step(state, batch, lab.reference, pull)
         if not np.isfinite(metrics["loss"]):
             raise InputError(f"the loss of update {done} is not finite; lower language.training.lr")
+        advance(done, jax.device_get(metrics))
         if done % size.every == 0:
             found.append(trainer.measure(world, method.policy(state.params), asking))
     return found

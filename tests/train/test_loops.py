@@ -10,7 +10,7 @@ import pytest
 from irl_jax.rewards.several import Several
 from irl_jax.train.checkpoint import Checkpointer
 from irl_jax.train.offline import fit
-from irl_jax.train.online import collect, fill, improve
+from irl_jax.train.online import collect, fill, improve, rollout_key
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import Group, InputError, Loss
 from tests.train import toy
@@ -287,10 +287,11 @@ def test_resumed_is_uninterrupted_when_prompts_are_replaced(built, tmp_path):
 def test_several_rewards_are_logged_and_may_see_the_progress(built, tmp_path):
     late = lambda group, *, progress: np.full(group.mask.shape[:2], progress, np.float32)
     reward = Several({"right": (toy.reward, 1.0), "late": (late, 4.0)})
-    prepared = []
+    prepared, keys = [], []
 
-    def prepare(group, *, params):
+    def prepare(group, key, *, params):
         prepared.append(float(params["logits"].sum()))
+        keys.append(tuple(jax.random.key_data(key).tolist()))
         return group
 
     step, state, data = built("improve")
@@ -301,7 +302,9 @@ def test_several_rewards_are_logged_and_may_see_the_progress(built, tmp_path):
     assert [row["reward_late"] for row in rows] == [0, 0.25, 0.5, 0.75]
     for row in rows:
         assert row["reward"] == pytest.approx(row["reward_right"] + 4 * row["reward_late"])
-    assert prepared[0] == 0 and len(prepared) == 4
+    assert prepared[0] == 0 and len(prepared) == len(set(keys)) == 4
+    assert not {tuple(jax.random.key_data(rollout_key(state.key, n)).tolist())
+                for n in range(4)} & set(keys)  # fmt: skip
 
     nan = lambda group: np.full(group.mask.shape[:2], np.nan, np.float32)
     bad = Several({"right": (toy.reward, 1.0), "bad": (nan, 0.0)})

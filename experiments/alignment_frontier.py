@@ -42,16 +42,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from experiments.alignment_language import LanguageConfig, on_language_model
 from experiments.alignment_methods import Method, actor_critic, offline, online, rloo
 from experiments.alignment_report import conclusion, write_report
 from experiments.alignment_runs import (
+    Bench,
     Measuring,
     Signal,
     Training,
@@ -97,7 +99,10 @@ METHODS: dict[str, Method] = {
 }
 BASE = "DPO"
 BEST_OF_N = "best-of-n"
-COMPARISONS, PROXY, GOLD = "comparisons", "proxy", "gold"
+COMPARISONS = "comparisons"
+PROXY: Literal["proxy"] = "proxy"
+GOLD: Literal["gold"] = "gold"
+SANDBOX = "sandbox"
 EQUAL_KL = (1.0, 2.0, 3.0)  # nats at which methods are compared
 GRID = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)  # nats, of the figure
 
@@ -108,7 +113,11 @@ Curves = Mapping[str, np.ndarray]  # "kl" and "gold", f[S, A, T]
 class Config:
     """One task, every method."""
 
+    model: str = SANDBOX  # sandbox, smollm2, tiny, a GGUF file or a Hugging Face directory
     run_dir: Path = Path("runs/alignment_frontier")  # what is written; a run goes on there
+    methods: tuple[str, ...] = tuple(METHODS)  # of METHODS, DPO among them
+    teachers: tuple[Literal["proxy", "gold"], ...] = (PROXY, GOLD)  # of methods that sample
+    language: LanguageConfig = field(default_factory=LanguageConfig)  # where `model` is one
     sandbox: SandboxConfig = field(default_factory=SandboxConfig)
     seeds: int = 4  # worlds, each with its comparisons, proxy and policies
     comparisons: int = 1024  # that offline methods and the proxy learn from
@@ -129,12 +138,22 @@ CONFIG = Config()
 
 def check(config: Config) -> None:
     """Raises `InputError` for what a run would only stumble over later."""
+    unknown = [name for name in config.methods if name not in METHODS]
+    if unknown or BASE not in config.methods:
+        raise InputError(
+            f"methods: {unknown[0]!r} is none of {', '.join(METHODS)}" if unknown
+            else f"methods: all are compared to {BASE}; add it"
+        )  # fmt: skip
+    if not config.teachers:
+        raise InputError("teachers: name proxy, gold or both")
     if config.seeds < 3:
         raise InputError(f"seeds: a strength is chosen on other worlds; give 3, got {config.seeds}")
-    if config.training.updates % config.training.every:
-        raise InputError("training.updates: must be a multiple of training.every")
-    if config.training.completions < 2:
-        raise InputError("training.completions: a group needs at least 2")
+    sandbox = config.model == SANDBOX
+    place, size = ("", config.training) if sandbox else ("language.", config.language.training)
+    if size.updates % size.every:
+        raise InputError(f"{place}training.updates: must be a multiple of {place}training.every")
+    if size.completions < 2:
+        raise InputError(f"{place}training.completions: a group needs at least 2")
 
 
 def main(config: Config) -> None:
@@ -149,33 +168,45 @@ def main(config: Config) -> None:
 def experiment(config: Config, run: RunDirectory, progress: Progress) -> None:
     """Worlds, comparisons, policies, measurements, report."""
     clock = Clock(run.path / "seconds.json")
-    advance = progress.stage("frontier", len(METHODS) + 2)
+    advance = progress.stage("frontier", len(config.methods) + 1)
     with clock("worlds"):
-        worlds = [kept_task(run, config.sandbox, seed) for seed in range(config.seeds)]
-        tasks = jax.tree.map(lambda *x: jnp.stack(x), *worlds)
-        signals = make_signals(
-            tasks,
-            world_keys(config.seeds, 1),
-            comparisons=config.comparisons,
-            beta=config.annotator_beta,
-            config=config.reward,
-        )
+        bench = on_sandbox(config, run) if config.model == SANDBOX else on_language_model(
+            config.model, config.language,
+            seeds=config.seeds, beta=config.annotator_beta, run=run, progress=progress,
+        )  # fmt: skip
         advance(1, {})
-    with clock(BEST_OF_N):
-        chosen = kept(run, "best_of_n", partial(best_of_n_rewards, config, tasks, signals))
-        advance(2, {})
     curves: dict[tuple[str, str], Curves] = {}
-    for number, (name, method) in enumerate(METHODS.items()):
-        for teacher in (COMPARISONS,) if method.prepare is None else (PROXY, GOLD):
+    for number, name in enumerate(config.methods):
+        method = METHODS[name]
+        for teacher in (COMPARISONS,) if method.prepare is None else config.teachers:
             with clock(f"{name}, {teacher}"):
-                make = partial(trajectories, config, tasks, signals, method, teacher)
-                curves[name, teacher] = kept(run, f"{name}_{teacher}", make)
-        advance(number + 3, {})
+                curves[name, teacher] = bench.run(name, method, teacher)
+        advance(number + 2, {})
     for teacher in (PROXY, GOLD):
-        curves[BEST_OF_N, teacher] = best_of_n_curves(chosen, teacher)
-    summary = summarise(curves, optimum(chosen["gold"])) | {"seconds": clock.seconds}
+        curves[BEST_OF_N, teacher] = best_of_n_curves(bench.reference, teacher)
+    summary = summarise(curves, optimum(bench.reference[GOLD])) | {"seconds": clock.seconds}
     write_report(run, summary)
     run.finish(as_json(summary))
+
+
+def on_sandbox(config: Config, run: RunDirectory) -> Bench:
+    """The task of the sandbox: worlds, comparisons, proxies."""
+    worlds = [kept_task(run, config.sandbox, seed) for seed in range(config.seeds)]
+    tasks = jax.tree.map(lambda *x: jnp.stack(x), *worlds)
+    signals = make_signals(
+        tasks,
+        world_keys(config.seeds, 1),
+        comparisons=config.comparisons,
+        beta=config.annotator_beta,
+        config=config.reward,
+    )
+
+    def trace(name: str, method: Method, teacher: str) -> dict[str, np.ndarray]:
+        make = partial(trajectories, config, tasks, signals, method, teacher)
+        return kept(run, f"{name}_{teacher}", make)
+
+    chosen = kept(run, "best_of_n", partial(best_of_n_rewards, config, tasks, signals))
+    return Bench(chosen, trace)
 
 
 def trajectories(
@@ -293,12 +324,12 @@ def summarise(curves: Mapping[tuple[str, str], Curves], best: Curves) -> dict[st
             }
         )
         lines.append({"method": name, "teacher": teacher, **line(runs_of)})
-        strengths = METHODS[name].strengths if name in METHODS else (None,)
+        own_strengths = METHODS[name].strengths if name in METHODS else (None,)
         runs += [
             {"method": name, "teacher": teacher, "strength": strength,
              "kl": runs_of["kl"][:, a].mean(0).tolist(),
              "gold": runs_of["gold"][:, a].mean(0).tolist()}
-            for a, strength in enumerate(strengths)
+            for a, strength in enumerate(own_strengths[: runs_of["kl"].shape[1]])
         ]  # fmt: skip
     return {
         "seeds": len(best["kl"]),

@@ -7,7 +7,7 @@ methods.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -25,6 +25,7 @@ from irl_jax.eval.intervals import Interval, bootstrap
 from irl_jax.masking import masked_sum
 from irl_jax.models.logprob import completion_hidden_logp
 from irl_jax.rewards.embedding import EmbeddingReward, EnsembleConfig
+from irl_jax.train.objectives import full
 from irl_jax.train.state import TrainState, init_state
 from irl_jax.train.step import make_train_step
 from irl_jax.types import Group, Preference, PyTree
@@ -66,6 +67,21 @@ class Trace:
     kl: Array
     length: Array
     entropy: Array
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A task on which methods are run, in S worlds.
+
+    Attributes:
+        reference: "gold" and "proxy", rewards f32[S, P, K] of the reference policy's
+            completions; gold in their standard deviations.
+        run: (name of a method, the method, what teaches it) -> each field of `Trace`,
+            f32[S, A, T], a run for each of A strengths.
+    """
+
+    reference: Mapping[str, np.ndarray]
+    run: Callable[[str, Method, str], Mapping[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -227,7 +243,9 @@ def compared_runs(
     def function(
         task: Task, signal: Signal, key: Array, strength: Array, state: TrainState
     ) -> TrainState:
-        step = make_train_step(method.objective(task.config, strength), optimizer(training.lr))
+        step = make_train_step(
+            method.objective(task.config, full, strength), optimizer(training.lr)
+        )
 
         def update(state: TrainState, _: Any) -> tuple[TrainState, None]:
             draw = jax.random.fold_in(key, state.step)
@@ -258,9 +276,12 @@ def sampled_runs(
     def function(
         task: Task, group: Group, ref_logp: Array, strength: Array, state: TrainState
     ) -> TrainState:
-        assert method.prepare is not None
-        step = make_train_step(method.objective(task.config, strength), optimizer(training.lr))
-        batch = method.prepare(task, state.params, group, ref_logp, strength)
+        step = make_train_step(
+            method.objective(task.config, full, strength), optimizer(training.lr)
+        )
+        batch = method.batch(
+            task.config, full, state.params, task.reference, group, ref_logp, strength
+        )
         return step(state, batch, task.reference)[0]
 
     each = per_run(function, True, False, False, False, False)
@@ -272,7 +293,7 @@ def start_runs(method: Method, tasks: Task, keys: Array, lr: float, runs: int) -
     """States of `runs` runs in each world that have not begun, leaves [S, A, ...]."""
 
     def start(task: Task, key: Array) -> TrainState:
-        state = init_state(method.start(task, key), optimizer(lr), key)
+        state = init_state(method.start(task.config, task.reference, key), optimizer(lr), key)
         return jax.tree.map(lambda x: jnp.stack([x] * runs), state)
 
     return jax.vmap(start)(tasks, keys)

@@ -35,6 +35,7 @@ class Responses:
         text: [P][K].
         gold: f64[P, K], gold reward.
         features: f32[P, K, F], features for a reward model.
+        action: i32[P, K, T], right-padded.
         mask: bool[P, K, T].
         logp: f32[P, K, T], log-probs under the policy that answered (nats).
         ref_logp: f32[P, K, T], log-probs under the reference (nats).
@@ -43,6 +44,7 @@ class Responses:
     text: list[list[str]]
     gold: np.ndarray
     features: np.ndarray
+    action: np.ndarray
     mask: np.ndarray
     logp: np.ndarray
     ref_logp: np.ndarray
@@ -173,11 +175,9 @@ class Lab:
                 own = params is self.reference
                 ref_logp = group.logp if own else self.ref_logp(self.reference, group)
             text = self.texts(group)[: len(chunk)]
-            arrays = fetch((embedded, ref_logp, group.mask, group.logp))
+            arrays = fetch((embedded, group.action, group.mask, group.logp, ref_logp))
             parts.append((text, *(x[: len(chunk)] for x in arrays)))
             advance(start + len(chunk), {})
         text = [row for part in parts for row in part[0]]
-        features, ref_logp, mask, logp = (
-            np.concatenate(column) for column in list(zip(*parts, strict=True))[1:]
-        )
-        return Responses(text, self.judge(text), features, mask, logp, ref_logp)
+        arrays = [np.concatenate(column) for column in list(zip(*parts, strict=True))[1:]]
+        return Responses(text, self.judge(text), *arrays)

@@ -25,12 +25,11 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.sharding import PartitionSpec as P
 
 from irl_jax.masking import segment_positions
 from irl_jax.models.attention import attend
 from irl_jax.models.linear import Linear
-from irl_jax.models.sharding import constrain
+from irl_jax.models.sharding import BATCH, constrain
 from irl_jax.types import InputError, PyTree
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -243,7 +242,7 @@ class Block(nn.Module):
     ) -> tuple[Array, tuple[Array, Array]]:
         """f[B, K, S, D] -> f[B, K, S, D] and the layer's own keys and values."""
         c = self.config
-        x = constrain(x, P(("data", "fsdp")))
+        x = constrain(x, BATCH)
         normed = RMSNorm(c.norm_eps, name="attn_norm")(x)
         out, kv = Attention(c, name="attn")(normed, rope, masks, prefix, cache)
         x = x + out

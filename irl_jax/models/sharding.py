@@ -23,6 +23,9 @@ from jax.sharding import PartitionSpec as P
 
 Rules = tuple[tuple[str, P], ...]
 
+BATCH = P(("data", "fsdp"))
+"""Rows of a batch, and of its activations."""
+
 REPLICATED: Rules = ((r"", P()),)
 """Every parameter whole on every device."""
 

@@ -18,13 +18,12 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from irl_jax.models.sharding import REPLICATED, Rules, parts
+from irl_jax.models.sharding import BATCH, REPLICATED, Rules, parts
 from irl_jax.train.state import TrainState
 from irl_jax.train.step import Step
 from irl_jax.types import InputError, PyTree
 
 AXES = ("data", "fsdp", "tensor")
-BATCH = P(("data", "fsdp"))
 
 
 def make_mesh(
@@ -147,7 +146,8 @@ def global_batch(mesh: Mesh, batch: PyTree) -> PyTree:
     Args:
         mesh: of `make_mesh`.
         batch: this process's rows, [B / processes, ...]: NumPy arrays, or arrays that
-            lie on this process alone. Arrays that already span processes are left.
+            lie on this process alone. Arrays [B, ...] that already span processes, such
+            as a program's results, are cut as the others are.
 
     Returns:
         The same tree of arrays [B, ...], cut over `data` and `fsdp`.
@@ -160,15 +160,14 @@ def global_batch(mesh: Mesh, batch: PyTree) -> PyTree:
     here = max(1, ways // jax.process_count())
 
     def put(path: Any, x: Any) -> Array:
-        if isinstance(x, Array) and not x.is_fully_addressable:
-            return x
-        if x.ndim == 0 or x.shape[0] % here:
+        spans = isinstance(x, Array) and not x.is_fully_addressable
+        if x.ndim == 0 or x.shape[0] % (ways if spans else here):
             raise InputError(
                 f"batch: {_path(path) or 'array'} of shape {list(x.shape)} does not divide over"
                 f" data={mesh.shape['data']} x fsdp={mesh.shape['fsdp']};"
                 f" choose a batch size that is a multiple of {ways}"
             )
-        if jax.process_count() == 1:
+        if spans or jax.process_count() == 1:
             return jax.device_put(x, sharding)
         return jax.make_array_from_process_local_data(sharding, jax.device_get(x))
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from irl_jax.models.sharding import BATCH, constrain
 from irl_jax.train.state import TrainState
 from irl_jax.types import InputError, Loss, Objective, PyTree, safe_divide
 
@@ -115,7 +116,9 @@ def several_updates(step: Step, *, epochs: int, minibatches: int) -> Step:
 
         def epoch(state: TrainState, key: Array) -> tuple[TrainState, dict[str, Array]]:
             order = jax.random.permutation(key, rows)
-            shuffled = jax.tree.map(lambda x: jnp.take(x, order, axis=0), batch)
+            # said, since the compiler would leave a gather by random indices whole everywhere
+            shuffle = lambda x: constrain(jnp.take(x, order, axis=0), BATCH)
+            shuffled = jax.tree.map(shuffle, batch)
             parts = _split(shuffled, minibatches, "minibatches")
             return jax.lax.scan(lambda state, part: step(state, part, *frozen), state, parts)
 

@@ -34,7 +34,8 @@ def planted(seed=0) -> Responses:
     features = np.random.default_rng(seed).standard_normal((P, K, F)).astype(np.float32)
     empty = np.zeros((P, K, 1), np.float32)
     text = [["an answer"] * K] * P
-    return Responses(text, features @ DIRECTION, features, empty > 0, empty, empty)
+    token, mask = empty.astype(np.int32), empty > 0
+    return Responses(text, features @ DIRECTION, features, token, mask, empty, empty)
 
 
 def configure(path):

@@ -4,7 +4,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 
 from irl_jax.train.run import RunDirectory
+from tests.train.processes import free_port
 from tests.train.toy import SAVE_EVERY, STEPS
 
 
@@ -109,12 +109,6 @@ def test_a_changed_flag_is_refused_with_status_2(tmp_path):
     assert {p: t for p, t in after.items() if p.name != ".lock"} == {
         p: t for p, t in before.items() if p.name != ".lock"
     }
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return str(s.getsockname()[1])
 
 
 @pytest.mark.slow

@@ -1,7 +1,3 @@
-import socket
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,10 +9,11 @@ from jax.sharding import PartitionSpec as P
 from irl_jax.models.sharding import RULES
 from irl_jax.train.shard import global_batch, jit_step, make_mesh, place, shardings
 from irl_jax.train.state import init_state
-from irl_jax.train.step import make_train_step
+from irl_jax.train.step import make_train_step, several_updates
 from irl_jax.types import InputError, Loss
 from tests.train.cases import TX, assert_close, demonstrations, new_state, objective
 from tests.train.compilations import count_compilations
+from tests.train.processes import two_processes
 
 STEPS = 3
 
@@ -45,6 +42,47 @@ def test_one_device_is_the_plain_step(one_device):
 @pytest.mark.parametrize("sizes, accumulate", [((4, 2, 1), 1), ((2, 2, 2), 2)])
 def test_eight_devices_are_one_device(one_device, sizes, accumulate):
     assert_close(train(make_mesh(*sizes), accumulate), one_device)
+
+
+def noisy_regression(params, batch, key):
+    """Weighted, with dropout of inputs, so that rows, their weights and the key matter."""
+    keep = jax.random.bernoulli(key, 0.8, batch["x"].shape)
+    hidden = jnp.tanh(jnp.where(keep, batch["x"], 0.0) @ params["a"])
+    error = hidden @ params["b"] - batch["y"]
+    return Loss(jnp.sum(batch["w"] * error**2), jnp.sum(batch["w"]), {"x": (error.sum(), 1.0)})
+
+
+def several(mesh, accumulate):
+    """Parameters and metrics after two batches of 3 epochs x 2 minibatches on a mesh.
+
+    And how the micro-batches' inputs were laid out.
+    """
+    layouts = []
+
+    def objective(params, batch, key):
+        jax.debug.inspect_array_sharding(batch["x"], callback=layouts.append)
+        return noisy_regression(params, batch, key)
+
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
+    params = {"a": draw(3, 16), "b": draw(16)}
+    rules = ((r"a$", P(None, "fsdp")), (r"b$", P("fsdp")))
+    state = place(mesh, init_state(params, TX, jax.random.key(1)), rules)
+    step = make_train_step(objective, TX, accumulate=accumulate)
+    step = jit_step(several_updates(step, epochs=3, minibatches=2), mesh, state, rules)
+    for _ in range(2):
+        w = rng.integers(0, 4, 32).astype(np.float32)
+        state, metrics = step(state, {"x": draw(32, 3), "y": draw(32), "w": w})
+    return jax.device_get((state.params, metrics)), layouts
+
+
+@pytest.mark.parametrize("sizes, accumulate", [((8, 1, 1), 1), ((1, 8, 1), 2)])
+def test_several_updates_on_eight_devices_are_those_on_one(sizes, accumulate):
+    """Also in their share of the work, though rows are shuffled between the devices."""
+    actual, layouts = several(make_mesh(*sizes), accumulate)
+    assert_close(actual, several(make_mesh(1, 1, 1), accumulate)[0])
+    rows = 16 // accumulate
+    assert {layout.shard_shape((rows, 3)) for layout in layouts} == {(rows // 8, 3)}
 
 
 def test_parameters_and_optimizer_are_cut_alike():
@@ -129,10 +167,7 @@ def test_array_without_a_name_is_a_tree_too():
 
 
 PROCESS = """
-import sys
 import jax
-jax.config.update("jax_cpu_collectives_implementation", "gloo")
-jax.distributed.initialize(f"127.0.0.1:{sys.argv[2]}", 2, int(sys.argv[1]))
 import numpy as np
 from irl_jax.models.sharding import RULES
 from irl_jax.train.shard import jit_step, make_mesh, place
@@ -147,25 +182,16 @@ for seed in range(3):
     state, metrics = step(state, batch)
 whole = jax.jit(lambda x: x, out_shardings=jax.NamedSharding(mesh, jax.P()))(state.params)
 leaves = jax.tree_util.tree_leaves_with_path((whole, metrics))
-np.savez(sys.argv[3], **{jax.tree_util.keystr(path): np.asarray(x) for path, x in leaves})
+arrays = {jax.tree_util.keystr(path): np.asarray(x) for path, x in leaves}
+np.savez(directory / f"{jax.process_index()}.npz", **arrays)
 """
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 @pytest.mark.slow
 def test_two_processes_are_one_device(one_device, tmp_path, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
-    port = str(free_port())
+    two_processes(PROCESS, tmp_path)
     files = [tmp_path / f"{i}.npz" for i in range(2)]
-    processes = [
-        subprocess.Popen([sys.executable, "-c", PROCESS, str(i), port, files[i]]) for i in range(2)
-    ]
-    assert [p.wait(timeout=300) for p in processes] == [0, 0]
     expected = {
         jax.tree_util.keystr(p): x for p, x in jax.tree_util.tree_leaves_with_path(one_device)
     }

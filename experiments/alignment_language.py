@@ -1,0 +1,408 @@
+"""The alignment frontier of a language model: every method trains a LoRA on it.
+
+A world is a choice of topics and an annotator. The model answers prompts on some topics, and
+the annotator compares the answers by their valence (VADER), the gold reward, with noise. From
+the comparisons offline methods learn, and so does an ensemble on the model's own embeddings,
+the proxy; online methods answer the same prompts and are rewarded. Prompts on other topics
+measure. The model, which is the reference policy, is the same in all worlds.
+
+Completions are drawn at temperature 1: the policy that is measured is the one whose log-probs
+the losses read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from experiments.alignment_methods import SAMPLING, Method
+from experiments.alignment_runs import Bench, Trace, Training, optimizer
+from experiments.lab import Lab, Responses
+from experiments.language_model import LanguageModel, MeshConfig, load_language_model
+from experiments.policy_training import LoraConfig, check_batches
+from experiments.quickstart import AnnotatorConfig, annotate
+from experiments.study import kept
+from experiments.topics import prompt_of, topics
+from irl_jax.data.encode import EncodedPrompt
+from irl_jax.data.jsonl import PromptRecord
+from irl_jax.masking import check_range
+from irl_jax.models.lora import merge
+from irl_jax.models.sharding import REPLICATED, RULES
+from irl_jax.rewards.embedding import EmbeddingReward, EnsembleConfig, fit_ensemble
+from irl_jax.train.objectives import lora
+from irl_jax.train.progress import Progress
+from irl_jax.train.run import RunDirectory
+from irl_jax.train.shard import jit_step, place, shardings
+from irl_jax.train.state import TrainState, init_state
+from irl_jax.train.step import Step, make_train_step
+from irl_jax.types import Group, InputError, Preference, Prompt, PyTree
+
+MAX_PROMPT = 64  # tokens, chat template included
+
+
+@dataclass(frozen=True)
+class LanguageConfig:
+    """What a language model is asked, and how its policies are trained and measured."""
+
+    dtype: str = "float32"  # compute dtype: float32 or bfloat16
+    prompts: int = 32  # whose answers are compared, and on which policies act
+    held_out: int = 16  # prompts on which everything is measured
+    completions: int = 8  # of a prompt, for comparisons and for a measurement
+    max_new_tokens: int = 16  # tokens of a completion, at most
+    pairs_per_prompt: int = 16  # comparisons of each prompt's completions, at most
+    best_of: int = 32  # completions to choose from; a multiple of `completions`
+    feature_layers: int = 15  # layers of the model that the proxy's features come from
+    reward: EnsembleConfig = field(default_factory=EnsembleConfig)
+    strengths: int = 1  # of each method's, from its first on
+    training: Training = field(
+        default_factory=lambda: Training(
+            updates=12, every=3, pairs=16, prompts=8, completions=4, lr=5e-4
+        )
+    )
+    lora: LoraConfig = field(default_factory=lambda: LoraConfig(rank=8, alpha=16.0))
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+
+    def __post_init__(self) -> None:
+        check_range("language.strengths", self.strengths, 1)
+        check_range("language.pairs_per_prompt", self.pairs_per_prompt, 1)
+        if self.completions < 2 or self.best_of % self.completions:
+            raise InputError(
+                f"language.best_of: {self.best_of} is no multiple of language.completions "
+                f"{self.completions}, at least 2; change one of them"
+            )
+        if self.training.prompts > self.prompts:
+            raise InputError(
+                f"language.training.prompts: an update asks {self.training.prompts} of "
+                f"{self.prompts} prompts; raise language.prompts"
+            )
+
+
+@dataclass(frozen=True)
+class World:
+    """What a seed stands for.
+
+    Attributes:
+        prompts: `Prompt` of P rows, on which policies act.
+        held_out: prompts that measure.
+        pairs: comparisons of the reference's completions, rows without one dropped.
+        proxy: what was learned from them.
+        zero: what the proxy gives the reference's completions on average, which
+            comparisons leave open.
+        mean: of the reference's valence on held-out prompts.
+        scale: its standard deviation.
+    """
+
+    prompts: Prompt
+    held_out: list[EncodedPrompt]
+    pairs: Preference
+    proxy: EmbeddingReward
+    zero: float
+    mean: float
+    scale: float
+
+    def gold(self, valence: np.ndarray) -> np.ndarray:
+        """The gold reward of a valence: standard deviations of the reference's, f32."""
+        return ((valence - self.mean) / self.scale).astype(np.float32)
+
+    def judge(self, features: ArrayLike) -> Array:
+        """The proxy's rewards f32[...] of features f32[..., F], logits."""
+        return self.proxy(jnp.asarray(features)).mean(0) - self.zero
+
+
+def on_language_model(
+    name: str,
+    config: LanguageConfig,
+    *,
+    seeds: int,
+    beta: float,
+    run: RunDirectory,
+    progress: Progress,
+) -> Bench:
+    """The task of a language model.
+
+    Args:
+        name: of the model, as `load_language_model` takes it.
+        config: sizes.
+        seeds: worlds.
+        beta: the annotator's inverse noise, per standard deviation of gold.
+        run: keeps completions and traces.
+        progress: shows the runs.
+
+    Raises:
+        InputError: there is no such model, or a size does not fit it or the devices.
+    """
+    asked = [topics(config.prompts + config.held_out, seed) for seed in range(seeds)]
+    model = load_language_model(name, run.path, seed=0, dtype=config.dtype, progress=progress)
+    encoder = model.encoder(max_prompt=MAX_PROMPT, max_completion=config.max_new_tokens)
+    prompts = [
+        encoder.prompts(PromptRecord(prompt_of(topic), {}, f"topic: {topic}") for topic in each)
+        for each in asked
+    ]
+    lab = make_lab(model, config, max(len(p.prompt) for each in prompts for p in each))
+    made = [
+        make_world(lab, config, each, seed, beta, run, progress)
+        for seed, each in enumerate(prompts)
+    ]
+    trainer = Trainer(lab, config, beta)
+
+    def trajectories(name: str, method: Method, teacher: str) -> dict[str, np.ndarray]:
+        strengths = method.strengths[: config.strengths]
+        total = seeds * len(strengths) * config.training.updates
+        advance = progress.stage(f"{name}, {teacher}", total)
+        found = []
+        for seed, (world, _) in enumerate(made):
+            make = partial(traces, trainer, world, method, strengths, teacher, seed)
+            found.append(kept(run, f"{name}_{teacher}_{seed}", make))
+            advance((seed + 1) * total // seeds, {})
+        return {name: np.stack([each[name] for each in found]) for name in found[0]}
+
+    rewards = jax.tree.map(lambda *x: np.stack(x), *(reference for _, reference in made))
+    return Bench(rewards, trajectories)
+
+
+def make_lab(model: LanguageModel, config: LanguageConfig, longest: int) -> Lab:
+    """The model on its mesh, after a check of all sizes against both."""
+    lab = Lab(
+        model,
+        mesh=config.mesh,
+        sampling=SAMPLING,
+        prompt_width=-(-longest // 8) * 8,
+        max_new_tokens=config.max_new_tokens,
+        feature_layers=config.feature_layers,
+    )
+    config.lora.check(lab.reference)
+    check_batches(
+        {
+            "language.training.pairs": config.training.pairs,
+            "language.training.prompts": config.training.prompts,
+        },
+        {"language.held_out": config.held_out},
+        accumulate=1,
+        ways=lab.mesh.shape["data"] * lab.mesh.shape["fsdp"],
+    )
+    return lab
+
+
+def make_world(
+    lab: Lab,
+    config: LanguageConfig,
+    prompts: list[EncodedPrompt],
+    seed: int,
+    beta: float,
+    run: RunDirectory,
+    progress: Progress,
+) -> tuple[World, dict[str, np.ndarray]]:
+    """The world of a seed; the model's completions are kept as responses_SEED.npz.
+
+    Returns:
+        The world; and "gold" and "proxy" f32[Q, K], rewards of the model's completions
+        of held-out prompts.
+    """
+    train, held_out = prompts[: config.prompts], prompts[config.prompts :]
+    rounds = config.best_of // config.completions
+    file = run.path / f"responses_{seed}.npz"
+    if not file.exists():
+        rows = train + held_out * rounds
+        lab.respond(
+            lab.reference, rows, jax.random.fold_in(jax.random.key(seed), 0),
+            batch_size=config.held_out, completions=config.completions,
+            advance=progress.stage(f"completions, world {seed}", len(rows)),
+        ).save(file)  # fmt: skip
+    found = Responses.load(file)
+    first, rest = found.part(slice(config.prompts)), found.part(slice(config.prompts, None))
+    if not first.gold.std(axis=1).any() or not rest.gold.std():
+        raise InputError(
+            f"language: in world {seed} there is nothing to compare, all completions of a prompt "
+            "have one valence; raise language.completions or language.max_new_tokens"
+        )
+    mean, scale = float(rest.gold.mean()), float(rest.gold.std())
+    annotator = AnnotatorConfig(beta, config.pairs_per_prompt)
+    index, _ = annotate((first.gold - mean) / scale, annotator, seed)
+    proxy = learn_proxy(config, first.features, index, seed)
+    context = lab.collate(train)
+    world = World(
+        prompts=context,
+        held_out=held_out,
+        pairs=compared(context, first, index),
+        proxy=proxy,
+        zero=float(proxy(jnp.asarray(first.features)).mean()),
+        mean=mean,
+        scale=scale,
+    )
+    # [rounds · Q, K', ...] -> [Q, rounds · K', ...]
+    together = lambda x: np.concatenate(np.split(x, rounds), axis=1)
+    gold, rewards = world.gold(together(rest.gold)), world.judge(together(rest.features))
+    return world, {"gold": gold, "proxy": np.asarray(rewards)}
+
+
+def compared(context: Prompt, answers: Responses, index: np.ndarray) -> Preference:
+    """Comparisons as pairs of tokens.
+
+    Args:
+        context: `Prompt` of P rows.
+        answers: to them.
+        index: i64[N, 3], of `annotate`: prompt, chosen and rejected completion.
+    """
+    prompt, sides = index[:, :1], index[:, 1:]
+    ones: Any = np.ones(len(index), np.float32)
+    return Preference(
+        context=jax.tree.map(lambda x: x[prompt[:, 0]], context),
+        action=answers.action[prompt, sides],
+        mask=answers.mask[prompt, sides],
+        margin=0 * ones,
+        weight=ones,
+    )
+
+
+def learn_proxy(
+    config: LanguageConfig, features: np.ndarray, index: np.ndarray, seed: int
+) -> EmbeddingReward:
+    """An ensemble from comparisons; of one shape however many there are.
+
+    Args:
+        config: sizes.
+        features: f32[P, K, F] of completions.
+        index: i64[N, 3], of `annotate`.
+        seed: of the ensemble.
+    """
+    most = config.prompts * config.pairs_per_prompt
+    padded = np.resize(index, (most, 3))
+    both = features[padded[:, :1], padded[:, 1:]]
+    weight = (np.arange(most) < len(index)).astype(np.float32)
+    key = jax.random.fold_in(jax.random.key(seed), 1)
+    model, _ = fit_ensemble(
+        jnp.asarray(both), Preference.without_tokens(jnp.asarray(weight)), key,
+        config=config.reward,
+    )  # fmt: skip
+    return model
+
+
+class Trainer:
+    """Trains LoRAs by any method; each step is compiled once for all worlds and strengths."""
+
+    def __init__(self, lab: Lab, config: LanguageConfig, beta: float):
+        """Compiles nothing yet.
+
+        Args:
+            lab: the model.
+            config: sizes.
+            beta: gold is worth this times a standard deviation, logits.
+        """
+        self.lab, self.config, self.beta = lab, config, beta
+        self.rules = RULES + REPLICATED
+        self.merged = jax.jit(
+            lambda adapter, reference: merge(reference, adapter, config.lora.scale),
+            out_shardings=shardings(lab.mesh, lab.reference, RULES),
+        )
+        self.compiled = cache(self._compiled)
+
+    def start(self, method: Method, key: Array) -> TrainState:
+        """The state of a run that has not begun."""
+        begin, head, own = jax.random.split(key, 3)
+        adapter = self.config.lora.init(begin, self.lab.reference)
+        params = method.start(self.lab.model.config, adapter, head)
+        state = init_state(params, optimizer(self.config.training.lr), own)
+        return place(self.lab.mesh, state, self.rules)
+
+    def _compiled(self, method: Method) -> tuple[Step, Callable[..., Any]]:
+        """The update of a method, and what makes its batch."""
+        shape, adapt = self.lab.model.config, lora(self.config.lora.scale)
+
+        def objective(
+            params: PyTree, batch: Any, key: Array, reference: PyTree, strength: Array
+        ) -> Any:
+            return method.objective(shape, adapt, strength)(params, batch, key, reference)
+
+        step = make_train_step(objective, optimizer(self.config.training.lr))
+        state = jax.eval_shape(partial(self.start, method), jax.random.key(0))
+        frozen = (self.lab.reference, jnp.float32(0))
+        return (
+            jit_step(step, self.lab.mesh, state, self.rules, frozen=frozen),
+            jax.jit(partial(method.batch, shape, adapt)),
+        )
+
+    def sample(self, world: World, policy: PyTree, teacher: str, rows: Any, key: Array) -> Group:
+        """Completions of some of a world's prompts by a LoRA, rewarded."""
+        lab, count = self.lab, self.config.training.completions
+        prompts = jax.tree.map(lambda x: x[rows], world.prompts)
+        group = lab.rollout(self.merged(policy, lab.reference), prompts, key, count)
+        if teacher == "gold":
+            reward = self.beta * jnp.asarray(world.gold(lab.judge(lab.texts(group))))
+        else:
+            reward = world.judge(lab.embed(group))
+        return replace(group, reward=reward)
+
+    def measure(self, world: World, policy: PyTree, key: Array) -> dict[str, float]:
+        """The fields of `Trace`, of a LoRA's completions of held-out prompts."""
+        lab, config = self.lab, self.config
+        found = lab.respond(
+            self.merged(policy, lab.reference), world.held_out, key,
+            batch_size=config.held_out, completions=config.completions,
+            advance=lambda done, metrics: None,
+        )  # fmt: skip
+        total = lambda x: float(np.where(found.mask, x, 0.0).sum(-1).mean())
+        return {
+            "gold": float(world.gold(found.gold).mean()),
+            "proxy": float(world.judge(found.features).mean()),
+            "kl": total(found.logp - found.ref_logp),
+            "length": total(1.0),
+            "entropy": total(-found.logp),
+        }
+
+
+def traces(
+    trainer: Trainer,
+    world: World,
+    method: Method,
+    strengths: tuple[float, ...],
+    teacher: str,
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """Each field of `Trace`, f32[A, T], of a method's runs in a world."""
+    runs = [trace(trainer, world, method, strength, teacher, seed) for strength in strengths]
+    return {
+        name: np.array([[at[name] for at in each] for each in runs], np.float32)
+        for name in Trace.__dataclass_fields__
+    }
+
+
+def trace(
+    trainer: Trainer, world: World, method: Method, strength: float, teacher: str, seed: int
+) -> list[dict[str, float]]:
+    """A run: what `Trainer.measure` says every so many updates.
+
+    Runs of a world share their random numbers, and measurements of all methods do.
+    """
+    size, lab = trainer.config.training, trainer.lab
+    beginning, acting, asking = (
+        jax.random.fold_in(jax.random.key(seed), purpose) for purpose in (2, 3, 4)
+    )
+    rng = np.random.default_rng([seed, 2])
+    pull = jnp.float32(strength)
+    step, prepare = trainer.compiled(method)
+    state, found = trainer.start(method, beginning), []
+    for done in range(1, size.updates + 1):
+        if method.prepare is None:
+            rows = rng.integers(0, len(world.pairs.weight), size.pairs)
+            batch = jax.tree.map(lambda x, rows=rows: x[rows], world.pairs)
+        else:
+            rows = rng.choice(len(world.prompts.mask), size.prompts, replace=False)
+            key = jax.random.fold_in(acting, done)
+            group = trainer.sample(world, method.policy(state.params), teacher, rows, key)
+            with jax.set_mesh(lab.mesh):
+                ref_logp = lab.ref_logp(lab.reference, group)
+                batch = prepare(state.params, lab.reference, group, ref_logp, pull)
+        state, metrics = step(state, batch, lab.reference, pull)
+        if not np.isfinite(metrics["loss"]):
+            raise InputError(f"the loss of update {done} is not finite; lower language.training.lr")
+        if done % size.every == 0:
+            found.append(trainer.measure(world, method.policy(state.params), asking))
+    return found

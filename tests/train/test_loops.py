@@ -288,13 +288,15 @@ def test_several_rewards_are_logged_and_may_see_the_progress(built, tmp_path):
     late = lambda group, *, progress: np.full(group.mask.shape[:2], progress, np.float32)
     reward = Several({"right": (toy.reward, 1.0), "late": (late, 4.0)})
     prepared, keys = [], []
+    bits = lambda key: tuple(jax.random.key_data(key).tolist())
 
     def prepare(group, key, *, params):
         prepared.append(float(params["logits"].sum()))
-        keys.append(tuple(jax.random.key_data(key).tolist()))
+        keys.append(bits(key))
         return group
 
     step, state, data = built("improve")
+    rollouts = {bits(rollout_key(state.key, n)) for n in range(4)}
     with RunDirectory(tmp_path, {}) as run:
         improve(step, state, data, rollout=toy.rollout, reward=reward, steps=4, run=run,
                 prepare=prepare)  # fmt: skip
@@ -303,8 +305,7 @@ def test_several_rewards_are_logged_and_may_see_the_progress(built, tmp_path):
     for row in rows:
         assert row["reward"] == pytest.approx(row["reward_right"] + 4 * row["reward_late"])
     assert prepared[0] == 0 and len(prepared) == len(set(keys)) == 4
-    assert not {tuple(jax.random.key_data(rollout_key(state.key, n)).tolist())
-                for n in range(4)} & set(keys)  # fmt: skip
+    assert not rollouts & set(keys)
 
     nan = lambda group: np.full(group.mask.shape[:2], np.nan, np.float32)
     bad = Several({"right": (toy.reward, 1.0), "bad": (nan, 0.0)})

@@ -65,14 +65,14 @@ def test_the_shift_is_half_way_between_good_and_bad():
     """By hand: good rewards 1 (twice) and 4, a bad one of -2; a row of weight 0 is NaN."""
     ratio = jnp.array([1.0, 4.0, -2.0, jnp.nan])[:, None] / 0.5
     batch = Rating(None, None, jnp.ones([4, 1], bool), jnp.array([1.0, 1.0, 0.0, 1.0]),
-                   jnp.array([2.0, 1.0, 3.0, 0.0]))  # fmt: skip
+                   jnp.array([2.0, 1.0, 1.0, 0.0]))  # fmt: skip
     shift = lambda x: reward_shift(x, jnp.zeros([4, 1]), batch, beta=0.5)
     assert shift(ratio) == pytest.approx(0.5 * (2.0 - 2.0))
     assert shift(ratio + 6.0) == pytest.approx(3.0)
     assert not np.any(jax.grad(shift)(ratio))
     loss = lambda x: shifted_bco(x, jnp.zeros([4, 1]), batch, beta=0.5).mean
     assert loss(ratio + 6.0) == pytest.approx(float(loss(ratio)), rel=1e-5)
-    by_hand = (2 * np.log1p(np.exp(-1)) + np.log1p(np.exp(-4)) + 3 * np.log1p(np.exp(-2))) / 6
+    by_hand = (2 * np.log1p(np.exp(-1)) + np.log1p(np.exp(-4)) + np.log1p(np.exp(-2))) / 4
     assert loss(ratio) == pytest.approx(by_hand, rel=1e-5)
 
 

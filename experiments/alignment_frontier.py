@@ -50,7 +50,16 @@ import numpy as np
 from jax import Array
 
 from experiments.alignment_language import LanguageConfig, on_language_model
-from experiments.alignment_methods import Method, actor_critic, offline, online, rloo
+from experiments.alignment_methods import (
+    Method,
+    actor_critic,
+    compared,
+    nash_md,
+    offline,
+    online,
+    remax,
+    rloo,
+)
 from experiments.alignment_report import conclusion, write_report
 from experiments.alignment_runs import (
     Bench,
@@ -96,6 +105,9 @@ METHODS: dict[str, Method] = {
     "RLOO": rloo((0.1, 0.2)),
     "GRPO": online(lambda b: partial(grpo, clip=0.2, beta=b), group_advantages, (0.02, 0.2)),
     "PPO": actor_critic((0.1, 0.2), clip=0.2, value_clip=5.0, value_weight=0.1),
+    "online DPO": compared(lambda b: partial(dpo, beta=b), (0.1, 0.5)),
+    "ReMax": remax((0.1, 0.2)),
+    "Nash-MD": nash_md((0.02, 0.05), share=0.125, rivals=2),
 }
 BASE = "DPO"
 BEST_OF_N = "best-of-n"
@@ -152,8 +164,11 @@ def check(config: Config) -> None:
     place, size = ("", config.training) if sandbox else ("language.", config.language.training)
     if size.updates % size.every:
         raise InputError(f"{place}training.updates: must be a multiple of {place}training.every")
-    if size.completions < 2:
-        raise InputError(f"{place}training.completions: a group needs at least 2")
+    for name in config.methods:
+        beside = METHODS[name].beside
+        least = 2 if beside is None else 1 + beside.count
+        if size.completions < least:
+            raise InputError(f"{place}training.completions: {name} needs at least {least}")
 
 
 def main(config: Config) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from experiments.alignment_methods import SAMPLING, Method
+from experiments.alignment_methods import SAMPLING, Method, rollout_of
 from experiments.alignment_runs import Bench, Trace, Training, optimizer
 from experiments.lab import Lab, Responses
 from experiments.language_model import LanguageModel, MeshConfig, load_language_model
@@ -38,6 +38,7 @@ from irl_jax.models.lora import merge
 from irl_jax.models.sharding import REPLICATED, RULES
 from irl_jax.rewards.embedding import EmbeddingReward, EnsembleConfig, fit_ensemble
 from irl_jax.train.objectives import lora
+from irl_jax.train.online import prepare_key
 from irl_jax.train.progress import Advance, Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.train.shard import jit_step, place, shardings
@@ -329,11 +330,14 @@ class Trainer:
             jax.jit(partial(method.batch, shape, adapt)),
         )
 
-    def sample(self, world: World, policy: PyTree, teacher: str, rows: Any, key: Array) -> Group:
-        """Completions of some of a world's prompts by a LoRA, rewarded."""
+    def sample(
+        self, world: World, method: Method, policy: PyTree, teacher: str, rows: Any, key: Array
+    ) -> Group:
+        """Completions of some of a world's prompts by a LoRA and what is beside it, rewarded."""
         lab, count = self.lab, self.config.training.completions
         prompts = jax.tree.map(lambda x: x[rows], world.prompts)
-        group = lab.rollout(self.merged(policy, lab.reference), prompts, key, count)
+        rollout = rollout_of(lab.rollout, method.beside, count, lab.model.config, lab.reference)
+        group = rollout(self.merged(policy, lab.reference), prompts, key)
         if teacher == "gold":
             reward = self.beta * jnp.asarray(world.gold(lab.judge(lab.texts(group))))
         else:
@@ -407,10 +411,12 @@ def trace(
         else:
             rows = rng.choice(len(world.prompts.mask), size.prompts, replace=False)
             key = jax.random.fold_in(acting, done)
-            group = trainer.sample(world, method.policy(state.params), teacher, rows, key)
+            policy = method.policy(state.params)
+            group = trainer.sample(world, method, policy, teacher, rows, key)
             with jax.set_mesh(lab.mesh):
                 ref_logp = lab.ref_logp(lab.reference, group)
-                batch = prepare(state.params, lab.reference, group, ref_logp, pull)
+                judging = prepare_key(acting, done)
+                batch = prepare(state.params, lab.reference, group, ref_logp, pull, judging)
         state, metrics = step(state, batch, lab.reference, pull)
         if not np.isfinite(metrics["loss"]):
             raise InputError(f"the loss of update {done} is not finite; lower language.training.lr")

@@ -2,13 +2,14 @@
 
 A method knows no task: one table serves the sandbox's decoders, trained whole, and a language
 model under a LoRA. `offline` makes a `Method` of a loss of comparisons in one line, `online` of
-a policy gradient.
+a policy gradient, `compared` of a loss of comparisons that are made of the policy's samples.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,19 +18,38 @@ from jax import Array
 
 from irl_jax.dynamics.advantages import leave_one_out
 from irl_jax.losses.policy import reinforce
+from irl_jax.losses.ratio import k2
 from irl_jax.masking import masked_sum
 from irl_jax.models.decoder import DecoderConfig
 from irl_jax.models.heads import init_scalar_head
+from irl_jax.rollout.guide import MixtureGuide
+from irl_jax.rollout.pairs import in_twos, sampled_pair
+from irl_jax.rollout.rivals import Rollout, alongside
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.train.actor_critic import ppo_objective, valued, values
-from irl_jax.train.objectives import Adapt, ScoredGroup, policy_objective
-from irl_jax.types import Group, Objective, PyTree
+from irl_jax.train.objectives import Adapt, ScoredGroup, direct_objective, policy_objective
+from irl_jax.train.prepare import nash_md as against_rivals
+from irl_jax.train.prepare import remax as against_greedy
+from irl_jax.types import Group, Objective, Preference, PyTree
 
 SAMPLING = Sampling(temperature=1.0)
 
 # rewarded samples, reference log-probs f32[B, K, T], the critic's values f32[B, K, T] or None,
-# strength -> batch
-Prepare = Callable[[Group, Array, Any, Array], Any]
+# strength, key -> batch
+Prepare = Callable[[Group, Array, Any, Array, Array], Any]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What is sampled beside a policy's own completions, and not learned from.
+
+    Attributes:
+        count: of the completions of each prompt, how many; they come last.
+        how: (shape of the decoder, reference parameters) -> `temperature` or `guides`.
+    """
+
+    count: int
+    how: Callable[[DecoderConfig, PyTree], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -43,12 +63,14 @@ class Method:
             comparisons.
         strengths: of the pull to the reference (β, τ), in the method's own units.
         critic: whether a scalar head is trained with the policy.
+        beside: what else is sampled, if anything.
     """
 
     objective: Callable[[DecoderConfig, Adapt, Any], Objective]
     prepare: Prepare | None
     strengths: tuple[float, ...]
     critic: bool = False
+    beside: Beside | None = None
 
     def start(self, shape: DecoderConfig, policy: PyTree, key: Array) -> PyTree:
         """Parameters before the first update: the policy's, and those of a critic."""
@@ -63,12 +85,32 @@ class Method:
 
     def batch(
         self, shape: DecoderConfig, adapt: Adapt, params: PyTree, reference: PyTree,
-        group: Group, ref_logp: Array, strength: Array,
+        group: Group, ref_logp: Array, strength: Array, key: Array,
     ) -> Any:  # fmt: skip
         """What the objective learns from, of rewarded samples; see `prepare`."""
         assert self.prepare is not None
         value = values(shape, params, reference, group, adapt=adapt) if self.critic else None
-        return self.prepare(group, ref_logp, value, strength)
+        return self.prepare(group, ref_logp, value, strength, key)
+
+
+def rollout_of(
+    sample: Callable[..., Group], beside: Beside | None, completions: int,
+    shape: DecoderConfig, reference: PyTree,
+) -> Rollout:  # fmt: skip
+    """The rollout of a method: as many completions for each method, whatever they are for.
+
+    Args:
+        sample: (params, prompts, key, *, completions, and what `Beside.how` gives) -> Group.
+        beside: of the method.
+        completions: of each prompt in all.
+        shape: of the decoder.
+        reference: parameters of the reference policy.
+    """
+    if beside is None:
+        return partial(sample, completions=completions)
+    own = partial(sample, completions=completions - beside.count)
+    others = partial(sample, completions=beside.count, **beside.how(shape, reference))
+    return alongside(own, others)
 
 
 def offline(
@@ -96,7 +138,9 @@ def online(
         strengths: see `Method`.
     """
 
-    def prepare(group: Group, ref_logp: Array, value: None, strength: Array) -> ScoredGroup:
+    def prepare(
+        group: Group, ref_logp: Array, value: None, strength: Array, key: Array
+    ) -> ScoredGroup:
         return ScoredGroup(group, advantage(group.reward), ref_logp)
 
     objective = lambda shape, adapt, strength: policy_objective(
@@ -105,10 +149,70 @@ def online(
     return Method(objective, prepare, strengths)
 
 
+def compared(loss: Callable[[Any], Any], strengths: tuple[float, ...]) -> Method:
+    """Online DPO and its kin: a loss of pairs of its own samples, which a judge compares.
+
+    The judge is a Bradley-Terry one by the reward, as the annotator of offline methods is by
+    gold; of K completions of a prompt it is shown K / 2 pairs.
+
+    Args:
+        loss: strength -> the loss, one of `losses.direct`.
+        strengths: see `Method`.
+    """
+
+    def prepare(
+        group: Group, ref_logp: Array, value: None, strength: Array, key: Array
+    ) -> Preference:
+        return sampled_pair(in_twos(group), key)
+
+    objective = lambda shape, adapt, strength: direct_objective(shape, adapt, loss(strength))
+    return Method(objective, prepare, strengths)
+
+
+def remax(strengths: tuple[float, ...]) -> Method:
+    """ReMax, its penalty on KL in the loss."""
+
+    def prepare(
+        group: Group, ref_logp: Array, value: None, strength: Array, key: Array
+    ) -> ScoredGroup:
+        return against_greedy(group, ref_logp)
+
+    objective = lambda shape, adapt, strength: policy_objective(
+        shape, adapt, partial(reinforce, beta=strength, kl=k2), sampling=SAMPLING
+    )
+    greedy = Beside(1, lambda shape, reference: {"temperature": 0.0})
+    return Method(objective, prepare, strengths, beside=greedy)
+
+
+def nash_md(strengths: tuple[float, ...], *, share: float, rivals: int) -> Method:
+    """Nash-MD, its preferences those of a Bradley-Terry judge by the reward.
+
+    Args:
+        strengths: see `Method`; τ, probability a nat.
+        share: of the reference in the rival.
+        rivals: completions of each prompt by the rival.
+    """
+
+    def prepare(
+        group: Group, ref_logp: Array, value: None, strength: Array, key: Array
+    ) -> ScoredGroup:
+        return against_rivals(group, ref_logp, rivals=rivals, tau=strength)
+
+    objective = lambda shape, adapt, strength: policy_objective(
+        shape, adapt, reinforce, sampling=SAMPLING
+    )
+    mixture = Beside(
+        rivals, lambda shape, reference: {"guides": (MixtureGuide(shape, reference, share),)}
+    )
+    return Method(objective, prepare, strengths, beside=mixture)
+
+
 def rloo(strengths: tuple[float, ...]) -> Method:
     """RLOO, its penalty on KL in the reward, as in the paper."""
 
-    def prepare(group: Group, ref_logp: Array, value: None, strength: Array) -> ScoredGroup:
+    def prepare(
+        group: Group, ref_logp: Array, value: None, strength: Array, key: Array
+    ) -> ScoredGroup:
         ratio = masked_sum(group.logp - ref_logp, group.mask, axis=-1)
         return ScoredGroup(group, leave_one_out(group.reward - strength * ratio))
 
@@ -126,7 +230,7 @@ def actor_critic(strengths: tuple[float, ...], **keywords: Any) -> Method:
         **keywords: of `ppo_objective`.
     """
 
-    def prepare(group: Group, ref_logp: Array, value: Array, strength: Array) -> Any:
+    def prepare(group: Group, ref_logp: Array, value: Array, strength: Array, key: Array) -> Any:
         return valued(group, value, ref_logp, beta=strength)
 
     objective = lambda shape, adapt, strength: ppo_objective(

@@ -19,13 +19,14 @@ import numpy as np
 import optax
 from jax import Array
 
-from experiments.alignment_methods import Method
+from experiments.alignment_methods import Beside, Method, rollout_of
 from experiments.sandbox import Task, compare, draw_prompts, learn_proxy, pooled, sample
 from irl_jax.eval.intervals import Interval, bootstrap
 from irl_jax.masking import masked_sum
 from irl_jax.models.logprob import completion_hidden_logp
 from irl_jax.rewards.embedding import EmbeddingReward, EnsembleConfig
 from irl_jax.train.objectives import full
+from irl_jax.train.online import prepare_key
 from irl_jax.train.state import TrainState, init_state
 from irl_jax.train.step import make_train_step
 from irl_jax.types import Group, Preference, PyTree
@@ -134,12 +135,14 @@ def judged(task: Task, model: EmbeddingReward, group: Group) -> tuple[Array, Arr
 
 
 def rewarded(
-    task: Task, signal: Signal, params: PyTree, key: Array, *, prompts: int, completions: int
-) -> tuple[Group, Array]:
+    task: Task, signal: Signal, params: PyTree, key: Array, *, prompts: int, completions: int,
+    beside: Beside | None,
+) -> tuple[Group, Array]:  # fmt: skip
     """Samples of a policy with the signal's reward, and their reference log-probs."""
     ask, act = jax.random.split(key)
     context = draw_prompts(task, ask, prompts)
-    group = sample(task, params, context, act, completions=completions)
+    own = partial(sample, task)
+    group = rollout_of(own, beside, completions, task.config, task.reference)(params, context, act)
     proxy, ref_logp = judged(task, signal.model, group)
     reward = jnp.where(signal.gold > 0, signal.gold * group.reward, proxy)
     return replace(group, reward=reward), ref_logp
@@ -201,7 +204,7 @@ def measure_runs(
     return found
 
 
-@partial(jax.jit, static_argnames=("prompts", "completions"))
+@partial(jax.jit, static_argnames=("prompts", "completions", "beside"))
 def draw_runs(
     tasks: Task,
     signals: Signal,
@@ -212,15 +215,18 @@ def draw_runs(
     *,
     prompts: int,
     completions: int,
+    beside: Beside | None = None,
 ) -> tuple[Group, Array]:
-    """`rewarded` samples of policies [S, A, ...] in update `number`; the same for all methods."""
+    """`rewarded` samples of policies [S, A, ...] in update `number`; one for all methods alike."""
 
     def function(
         task: Task, signal: Signal, key: Array, gold: Array, params: PyTree
     ) -> tuple[Group, Array]:
         signal = replace(signal, gold=gold)
         key = jax.random.fold_in(key, number)
-        return rewarded(task, signal, params, key, prompts=prompts, completions=completions)
+        return rewarded(
+            task, signal, params, key, prompts=prompts, completions=completions, beside=beside
+        )
 
     each = per_run(function, True, True, True, False, False)
     found: tuple[Group, Array] = each(tasks, signals, keys, golds, policies)
@@ -280,8 +286,9 @@ def sampled_runs(
             method.objective(task.config, full, strength), optimizer(training.lr)
         )
         batch = method.batch(
-            task.config, full, state.params, task.reference, group, ref_logp, strength
-        )
+            task.config, full, state.params, task.reference, group, ref_logp, strength,
+            prepare_key(state.key, state.step),
+        )  # fmt: skip
         return step(state, batch, task.reference)[0]
 
     each = per_run(function, True, False, False, False, False)
@@ -346,6 +353,7 @@ def align(
                     tasks, signals, learning, jnp.int32(number), golds,
                     method.policy(states.params),
                     prompts=training.prompts, completions=training.completions,
+                    beside=method.beside,
                 )  # fmt: skip
                 states = sampled_runs(
                     tasks, groups, ref_logp, each, states, method=method, training=training

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from irl_jax.models.logprob import completion_logp
 from irl_jax.models.sharding import RULES
 from irl_jax.rewards.vader import vader
 from irl_jax.rollout.generate import generate
+from irl_jax.rollout.guide import Guide
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.train.progress import Advance
 from irl_jax.train.run import write_atomic
@@ -105,8 +106,29 @@ class Lab:
 
         self.ref_logp = ref_logp
 
-    def rollout(self, params: PyTree, prompts: Prompt, key: Array, completions: int) -> Group:
-        """Samples responses; `params` are the decoder's."""
+    def rollout(
+        self,
+        params: PyTree,
+        prompts: Prompt,
+        key: Array,
+        completions: int,
+        *,
+        temperature: float | None = None,
+        guides: tuple[Guide, ...] = (),
+    ) -> Group:
+        """Samples responses; `params` are the decoder's.
+
+        Args:
+            params: of the decoder.
+            prompts: `Prompt` of B rows.
+            key: typed PRNG key.
+            completions: of each prompt.
+            temperature: in place of that of `sampling`.
+            guides: see `generate`.
+        """
+        sampling = self.sampling
+        if temperature is not None:
+            sampling = replace(sampling, temperature=temperature)
         with jax.set_mesh(self.mesh):
             return generate(
                 self.model.config,
@@ -115,8 +137,9 @@ class Lab:
                 place(self.mesh, key),
                 completions=completions,
                 max_new_tokens=self.max_new_tokens,
-                sampling=self.sampling,
+                sampling=sampling,
                 eos_ids=(self.model.tokenizer.eos_id,),
+                guides=guides,
             )
 
     def embed(self, group: Group) -> Array:

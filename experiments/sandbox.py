@@ -59,6 +59,7 @@ from irl_jax.rewards.embedding import (
     fit_members,
 )
 from irl_jax.rollout.generate import generate
+from irl_jax.rollout.guide import Guide
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.train.objectives import sft_objective
 from irl_jax.train.run import RunDirectory
@@ -185,6 +186,7 @@ def sample(
     *,
     completions: int,
     temperature: float = 1.0,
+    guides: tuple[Guide, ...] = (),
 ) -> Group:
     """Completions of a policy, with their gold reward.
 
@@ -195,6 +197,7 @@ def sample(
         key: typed PRNG key.
         completions: K.
         temperature: divides the logits.
+        guides: see `generate`.
     """
     group = generate(
         task.config,
@@ -205,6 +208,7 @@ def sample(
         max_new_tokens=task.max_new_tokens,
         sampling=Sampling(temperature=temperature),
         eos_ids=(EOS,),
+        guides=guides,
     )
     return dataclasses.replace(group, reward=gold(task, context, group.action, group.mask))
 

@@ -19,8 +19,15 @@ Expected: with these flags, seconds an update (ours, TRL, Tunix) and peak GiB, j
     grpo, float32: 7.9, 19.9, 15.1: 2.52 and 1.92 times; 4.5, 6.0, 8.3 GiB;
     dpo, bfloat16: 10.5, 17.6, 21.4: 1.68 and 2.04 times; 5.3, 6.7, 8.8 GiB;
     grpo, bfloat16: 7.7, 14.0, 13.9: 1.82 and 1.81 times; 4.4, 4.1, 6.2 GiB.
-    TRL's two f32 updates of DPO were 26.8 and 32.5 s, the others within 10 %. Our bfloat16 keeps
-    f32 weights and gains little on CPUs; it is still the fastest of all.
+    On another day, when the cores gave a tenth less, float32: dpo with --updates 5, 13.0 and 39.1
+    (33.0 to 40.3): 3.01 times TRL; grpo with --updates 4 --beta 0, which has no reference, 8.9,
+    21.6, 15.1: 2.42 and 1.69 times; 4.4, 5.5, 7.7 GiB.
+    What bounds ours in float32, that day: products of matrices. 64 of 1024 x 576 x 1536 went at
+    136 GFLOP/s, and so do the layers, forward (140) and gradient (143). DPO's 13.4 s: the reference
+    3.4, the gradient 8.9 (layers 6.8, vocabulary 2.1), Adam 1. GRPO's 9.2 s: sampling 3.3, the
+    reference 1.4, the gradient 4.1. In bfloat16 a forward pass takes two thirds or half of the
+    time, the gradient through the layers as long or longer, since XLA's products with a
+    transposed operand fall back to float32 on CPUs; it is still the fastest of all.
 """
 
 from __future__ import annotations

@@ -78,8 +78,8 @@ def leave_one_out(reward: Array) -> Array:
 def baseline_advantages(reward: Array, baseline: Array) -> Array:
     """Rewards relative to a number for each prompt, Aᵢ = rᵢ − b.
 
-    With b the reward of the greedy completion of the prompt it is ReMax; with b the mean
-    of a batch or of a past, REINFORCE with a baseline.
+    With b the reward of the greedy completion of the prompt it is ReMax
+    (`train.prepare.remax`); with b the mean of a batch or of a past, REINFORCE with a baseline.
 
     Args:
         reward: f32[B, K].

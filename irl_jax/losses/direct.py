@@ -27,7 +27,7 @@ function of their own:
     f-DPO                     dpo, score=tilted(f')
     DPO-norm, LN-DPO          dpo, score=mean_log_ratio
     SPIN                      dpo, the opponent as the reference
-    online DPO                dpo, pairs of `rollout.pairs.best_and_worst`
+    online DPO                dpo, pairs of `rollout.pairs.sampled_pair` (see `train.prepare`)
     TR-DPO                    any, the reference moved by optax.incremental_update (soft) or
                               optax.periodic_update (hard; arXiv 2404.09656)
 """

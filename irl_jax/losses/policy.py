@@ -7,7 +7,7 @@
 
 | objective         | ratio    | clip                  | aggregation       | advantage      |
 | ----------------- | -------- | --------------------- | ----------------- | -------------- |
-| reinforce         | none     |                       | sum of a sequence | any; RLOO      |
+| reinforce         | none     |                       | sum of a sequence | RLOO; any      |
 | ppo               | token    | of the gain           | tokens            | GAE            |
 | grpo              | token    | of the gain           | sequences         | group          |
 | dr_grpo           | token    | of the gain           | constant length   | group, no std  |
@@ -140,9 +140,10 @@ def policy_gradient(
 def reinforce(
     logp: Array, batch: Group | Trajectory, *, advantage: Array, **penalties: Unpack[Penalties]
 ) -> Loss:
-    """REINFORCE, and RLOO, ReMax and REINFORCE++ by the choice of the advantage.
+    """REINFORCE, and RLOO, ReMax, Nash-MD and REINFORCE++ by the choice of the advantage.
 
     L = −1/N Σᵢ Σₜ Aᵢₜ log π(oᵢₜ): the gradient of the expected reward of whole completions.
+    What ReMax and Nash-MD sample beside them is in `train.prepare`.
 
     Args:
         logp: f32[B, K, T] or f32[B, T], as in `policy_gradient`.

@@ -14,8 +14,8 @@ on pairs sum. What a name stands for, to be given to `train.objectives`:
     APO-zero        direct_objective(…, partial(direct_variants.apo_zero, beta=β)): pairs
     APO-zero of ratings
                     direct_objective(…, partial(kto, beta=β, kl=0.0, good=1.0, bad=1.0))
-    BCO             direct_objective(…, partial(bco, beta=β, delta=δ))
-    paired BCO      direct_objective(…, partial(each_side(bco), beta=β, delta=δ))
+    BCO             direct_objective(…, partial(shifted_bco, beta=β))
+    paired BCO      direct_objective(…, partial(each_side(shifted_bco), beta=β))
 
 Where good and bad come from different prompts, BCO weights the bad ones: give
 `dynamics.weights.density_ratio` of their prompts to `batch.weight`.
@@ -153,6 +153,32 @@ def kto(
     )
 
 
+def reward_shift(logp: Array, ref_logp: Array, batch: Rating, *, beta: float) -> Array:
+    """The δ of `bco`: half-way between the mean rewards of good and of bad responses.
+
+    δ = ½ (E[r | good] + E[r | bad]), r = β log π(y|x)/π_ref(y|x).
+
+    Args:
+        logp: f32[B, T], as in `unpaired`.
+        ref_logp: f32[B, T], as in `unpaired`.
+        batch: the ratings, as in `unpaired`.
+        beta: β > 0 (reward a nat).
+
+    Returns:
+        f32[], a constant to be differentiated around; a kind that is absent counts 0.
+
+    Reference: Jung et al. 2024, arXiv 2404.04656 (reward shift).
+
+    Differs: of one (micro-)batch, where the paper has a running mean over batches.
+    """
+    weight = as_float("batch.weight", batch.weight, jnp.shape(logp)[:1])
+    counts = weight > 0
+    score = jnp.where(counts, batch.score, 0.0)
+    reward = jnp.where(counts, beta * log_ratio(logp, ref_logp, batch.mask), 0.0)
+    good, bad = (safe_divide(*weighted(reward, weight * s)) for s in (score, 1.0 - score))
+    return jax.lax.stop_gradient(0.5 * (good + bad))
+
+
 def bco(
     logp: Array,
     ref_logp: Array,
@@ -173,8 +199,8 @@ def bco(
         batch: the ratings, as in `unpaired`.
         beta: β > 0 (reward a nat).
         delta: δ, f32[], a constant: half the sum of the mean rewards of good and bad
-            responses, a running mean over batches in the paper. The metrics
-            `reward_good` and `reward_bad` are what it is made of.
+            responses, a running mean over batches in the paper. `reward_shift` is that of
+            a batch; of many, the metrics `reward_good` and `reward_bad` are its parts.
         good: weight of what is good.
         bad: weight of what is bad.
 
@@ -194,6 +220,34 @@ def bco(
     return unpaired(
         logp, ref_logp, batch, beta=beta, baseline=delta, link=logistic, good=good, bad=bad
     )
+
+
+def shifted_bco(
+    logp: Array, ref_logp: Array, batch: Rating, *, beta: float, good: float = 1.0, bad: float = 1.0
+) -> Loss:
+    """`bco` with the `reward_shift` of its own batch, which is all that it needs to be trained.
+
+    A constant that is added to all rewards changes nothing: only their differences count.
+
+    Args:
+        logp: f32[B, T], as in `unpaired`.
+        ref_logp: f32[B, T], as in `unpaired`.
+        batch: the ratings, as in `unpaired`.
+        beta: β > 0 (reward a nat).
+        good: weight of what is good.
+        bad: weight of what is bad.
+
+    Returns:
+        Loss a rating (nats), with the metrics of `unpaired`. The shift is of a
+        (micro-)batch, so that cutting one into several changes the loss.
+
+    Raises:
+        InputError: an array has the wrong shape or dtype, a number is out of range.
+
+    Reference: Jung et al. 2024, arXiv 2404.04656.
+    """
+    delta = reward_shift(logp, ref_logp, batch, beta=beta)
+    return bco(logp, ref_logp, batch, beta=beta, delta=delta, good=good, bad=bad)
 
 
 def each_side(loss: Callable[..., Loss]) -> Callable[..., Loss]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from irl_jax.masking import check_shape
-from irl_jax.types import Group, Preference
+from irl_jax.types import Group, InputError, Preference
 
 
 def best_and_worst(group: Group) -> Preference:
@@ -41,11 +43,33 @@ def best_and_worst(group: Group) -> Preference:
     )
 
 
+def in_twos(group: Group) -> Group:
+    """Neighbouring completions of a prompt as groups of two: K/2 rows in place of one.
+
+    Args:
+        group: B prompts with K completions each, K even.
+
+    Returns:
+        B K/2 rows of 2 completions, those of the first prompt first.
+
+    Raises:
+        InputError: K is odd.
+    """
+    b, k = group.mask.shape[:2]
+    if k % 2:
+        raise InputError(f"group: {k} completions of a prompt are no pairs; give an even number")
+    halves = lambda x: x.reshape(b * k // 2, 2, *x.shape[2:])
+    paired: Group = jax.tree.map(halves, replace(group, context=None))
+    return replace(
+        paired, context=jax.tree.map(lambda x: jnp.repeat(x, k // 2, axis=0), group.context)
+    )
+
+
 def sampled_pair(group: Group, key: Array) -> Preference:
     """The first two completions of each prompt, in the order that a Bradley-Terry judge gives.
 
     Rewards times a large number make a judge without noise. For `train.online.improve` it is
-    the `prepare` of online DPO.
+    the `prepare` of online DPO; of more than two completions, take those of `in_twos`.
 
     Args:
         group: K >= 2 completions of each prompt, rewarded.

@@ -35,7 +35,7 @@ def rollout_key(key: Array, done: int, attempt: int = 0) -> Array:
     return jax.random.fold_in(jax.random.fold_in(key, ROLLOUT + attempt), done)
 
 
-def prepare_key(key: Array, done: int) -> Array:
+def prepare_key(key: Array, done: int | Array) -> Array:
     """The key of what is made of a rollout after `done` updates."""
     return jax.random.fold_in(jax.random.fold_in(key, PREPARE), done)
 

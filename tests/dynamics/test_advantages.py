@@ -10,6 +10,7 @@ from irl_jax.dynamics.advantages import (
     baseline_advantages,
     group_advantages,
     leave_one_out,
+    nash_advantages,
     whiten,
 )
 from irl_jax.masking import masked_mean
@@ -136,6 +137,17 @@ def test_whitening_what_is_equal_or_nothing_is_zero():
     assert not np.any(whiten(rounded, mask, eps=0.0))
     gradient = jax.grad(lambda x: whiten(x, ones).sum())(jnp.full([2, 3], 0.1))
     assert np.isfinite(gradient).all()
+
+
+def test_nash_advantages_equal_oracle():
+    rng = np.random.default_rng(3)
+    preference, ratio = rng.random([2, 3, 4]), rng.standard_normal([2, 3])
+    actual = nash_advantages(np.float32(preference), np.float32(ratio), tau=0.3)
+    np.testing.assert_allclose(actual, oracles.nash(preference, ratio, tau=0.3), rtol=1e-4)
+    with pytest.raises(InputError, match=r"^log_ratio: expected shape \[2, 3\]"):
+        nash_advantages(np.float32(preference), np.float32(ratio[:, :1]), tau=0.3)
+    with pytest.raises(InputError, match=r"^tau: "):
+        nash_advantages(np.float32(preference), np.float32(ratio), tau=-0.1)
 
 
 def test_a_baseline_of_another_size_is_named():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments import alignment_frontier as study
-from experiments.alignment_methods import offline, rloo
+from experiments.alignment_methods import offline, rloo, rollout_of
 from experiments.alignment_runs import (
     Measuring,
     Signal,
@@ -29,7 +29,7 @@ from irl_jax.models.decoder import DecoderConfig, init_params
 from irl_jax.models.logprob import completion_logp
 from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.train.objectives import direct_objective
-from irl_jax.types import InputError, Preference, Prompt
+from irl_jax.types import Group, InputError, Preference, Prompt
 
 SANDBOX = SandboxConfig(
     vocabulary=6, prompt_tokens=2, max_new_tokens=5, width=8, layers=1, demonstrations=256,
@@ -111,6 +111,33 @@ def test_comparisons_move_a_policy_the_less_the_stronger_the_pull():
     assert 0 < gap[1] < 0.5 * gap[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("RLOO", [(4, {})]),
+        ("online DPO", [(4, {})]),
+        ("ReMax", [(3, {}), (1, {"temperature": 0.0})]),
+        ("Nash-MD", [(2, {}), (2, {"share": 0.125, "params": "reference"})]),
+    ],
+)
+def test_all_methods_sample_as_many_completions(name, expected):
+    """Also those that sample more than their own."""
+    calls = []
+
+    def sample(params, prompts, key, *, completions, **how):
+        for guide in how.pop("guides", ()):
+            how |= {"share": guide.share, "params": guide.params}
+        calls.append((completions, how))
+        zeros = jnp.zeros((2, completions, 3))
+        return Group(prompts, zeros, zeros > 0, zeros, zeros[..., 0], zeros[..., 0] > 0)
+
+    shape: Any = None
+    rollout = rollout_of(sample, study.METHODS[name].beside, 4, shape, "reference")
+    group = rollout(None, jnp.zeros((2, 1)), jax.random.key(0))
+    assert group.mask.shape == (2, 4, 3)
+    assert calls == expected
+
+
 @pytest.fixture(scope="module")
 def world():
     tasks = jax.tree.map(lambda x: x[None], make_task(SANDBOX, 0))
@@ -144,6 +171,8 @@ def test_bad_input():
         study.check(replace(TINY, training=replace(TINY.training, every=5)))
     with pytest.raises(InputError, match="seeds"):
         study.check(replace(TINY, seeds=2))
+    with pytest.raises(InputError, match=r"^training\.completions: Nash-MD needs at least 3"):
+        study.check(replace(TINY, training=replace(TINY.training, completions=2)))
 
 
 @pytest.mark.slow

@@ -3,7 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_jax.losses.unpaired import bco, each_side, kto, mismatched_kl
+from irl_jax.losses.unpaired import (
+    bco,
+    each_side,
+    kto,
+    mismatched_kl,
+    reward_shift,
+    shifted_bco,
+)
 from irl_jax.types import Rating
 from tests.losses.test_direct import BATCH, LOGP, MASK, REF
 
@@ -52,6 +59,21 @@ def test_the_divergence_is_a_mean_and_never_negative():
 def test_bco_at_its_shift_is_log_two():
     loss = bco(LOGP[:, 0], LOGP[:, 0], RATINGS, beta=0.3, delta=0.0)
     assert loss.mean == pytest.approx(np.log(2), rel=1e-6)
+
+
+def test_the_shift_is_half_way_between_good_and_bad():
+    """By hand: good rewards 1 (twice) and 4, a bad one of -2; a row of weight 0 is NaN."""
+    ratio = jnp.array([1.0, 4.0, -2.0, jnp.nan])[:, None] / 0.5
+    batch = Rating(None, None, jnp.ones([4, 1], bool), jnp.array([1.0, 1.0, 0.0, 1.0]),
+                   jnp.array([2.0, 1.0, 1.0, 0.0]))  # fmt: skip
+    shift = lambda x: reward_shift(x, jnp.zeros([4, 1]), batch, beta=0.5)
+    assert shift(ratio) == pytest.approx(0.5 * (2.0 - 2.0))
+    assert shift(ratio + 6.0) == pytest.approx(3.0)
+    assert not np.any(jax.grad(shift)(ratio))
+    loss = lambda x: shifted_bco(x, jnp.zeros([4, 1]), batch, beta=0.5).mean
+    assert loss(ratio + 6.0) == pytest.approx(float(loss(ratio)), rel=1e-5)
+    by_hand = (2 * np.log1p(np.exp(-1)) + np.log1p(np.exp(-4)) + np.log1p(np.exp(-2))) / 4
+    assert loss(ratio) == pytest.approx(by_hand, rel=1e-5)
 
 
 def test_pairs_are_read_as_good_and_bad():

@@ -21,6 +21,16 @@ def leave_one_out(reward):
     return out
 
 
+def nash(preference, log_ratio, *, tau):
+    """Munos et al. 2023, Nash-MD-PG: P(y ≻ y') − 1/2 − τ log π/π_ref, the mean over y'."""
+    b, k, j = np.shape(preference)
+    out = np.zeros((b, k))
+    for row, i in np.ndindex(b, k):
+        for rival in range(j):
+            out[row, i] += (preference[row][i][rival] - 1 / 2 - tau * log_ratio[row][i]) / j
+    return out
+
+
 def whiten(advantage, mask, *, centre=True, eps=1e-6):
     """Hu et al. 2025: the mean and the deviation of the whole batch."""
     inside = [a for a, m in zip(np.ravel(advantage), np.ravel(mask), strict=True) if m]

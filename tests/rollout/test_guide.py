@@ -13,7 +13,7 @@ from irl_jax.models.decoder import DecoderConfig, forward, logits
 from irl_jax.models.heads import apply_scalar_head, init_scalar_head
 from irl_jax.models.logprob import completion_hidden, completion_logp
 from irl_jax.rollout.generate import generate
-from irl_jax.rollout.guide import DecoderGuide, PrefixGuide
+from irl_jax.rollout.guide import DecoderGuide, MixtureGuide, PrefixGuide
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.types import InputError, Prompt
 from tests.models.cases import random_params
@@ -229,6 +229,42 @@ def test_guides_compose():
     np.testing.assert_array_equal(np.isfinite(short).sum(-1), 2)
 
 
+def next_token(config, params):
+    """log-probs of the next token before each column of WHOLE, f64[B, N, T, V], uncached."""
+    tokens = np.broadcast_to(ACTION, (2, *ACTION.shape)).reshape(-1, T)
+    n = len(WHOLE)
+    prompt = np.repeat(np.concatenate([CONTEXT.tokens, CONTEXT.mask], 1), n, axis=0)
+    every = np.concatenate([prompt[:, :2], tokens], 1).astype(np.int32)
+    mask = np.concatenate([prompt[:, 2:] > 0, np.ones_like(tokens, bool)], 1)
+    hidden = jax.jit(forward, static_argnums=0)(config, params, every, mask=mask)[0]
+    scores = logits(config, params, hidden[:, 1 : 1 + T])
+    return log_softmax(np.float64(scores)).reshape(2, n, T, V)
+
+
+def test_a_mixture_is_geometric_token_by_token(params):
+    other = random_params(CRITIC, seed=5)
+    mine, theirs = next_token(CONFIG, params), next_token(CRITIC, other)
+    of_whole = lambda table: np.where(
+        MASK, np.take_along_axis(table, np.stack([ACTION] * 2)[..., None], 3)[..., 0], 0.0
+    ).sum(-1)
+    assert np.abs(of_whole(mine) - of_whole(theirs)).max() > 1
+    for share in (0.0, 0.3, 1.0):
+        guide = MixtureGuide(CRITIC, other, jnp.float32(share))
+        want = of_whole(log_softmax((1 - share) * mine + share * theirs))
+        np.testing.assert_allclose(guided_logp(params, (guide,)), want, atol=2e-4)
+    group = sample(params, (MixtureGuide(CRITIC, other, jnp.float32(0.3)),), completions=8)
+    want = of_whole(log_softmax(0.7 * mine + 0.3 * theirs))
+    which = numbers(group)
+    np.testing.assert_allclose(group.logp.sum(-1), np.take_along_axis(want, which, 1), atol=2e-4)
+
+
+def test_a_mixture_leaves_out_what_another_guide_excludes(params):
+    guide = MixtureGuide(CRITIC, random_params(CRITIC, seed=5), jnp.float32(1.0))
+    scores = jnp.zeros((2, 1, V)).at[..., 3].set(-jnp.inf)
+    mixed = guide.adjust(scores, jnp.int32(0), (jnp.ones((2, 1, CRITIC.d_model)), None))
+    assert jnp.isneginf(mixed).tolist() == [[[False, False, False, True, False]]] * 2
+
+
 def test_a_weight_compiles_nothing(params):
     """w = 0 is the policy; another w runs the same program."""
     guide = lambda w: DecoderGuide(CRITIC, critic_params(), jnp.float32(w), 3)
@@ -246,5 +282,8 @@ def test_bad_guides(params):
     critic = critic_params() | {"decoder": random_params(DecoderConfig(**other))}
     with pytest.raises(InputError, match="guide: its vocabulary has 7 tokens, the policy's 5"):
         sample(params, (DecoderGuide(DecoderConfig(**other), critic, jnp.float32(1), 0),))
+    mixture = MixtureGuide(DecoderConfig(**other), critic["decoder"], jnp.float32(0.5))
+    with pytest.raises(InputError, match="guide: its vocabulary has 7 tokens, the policy's 5"):
+        sample(params, (mixture,))
     with pytest.raises(InputError, match="top_k: must be at least 0"):
         sample(params, (DecoderGuide(CRITIC, critic_params(), jnp.float32(1), -1),))

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_jax.rollout.pairs import best_and_worst, sampled_pair, win_rate
+from irl_jax.rollout.pairs import best_and_worst, in_twos, sampled_pair, win_probability, win_rate
 from irl_jax.types import Group, InputError
 
 REWARD = jnp.array([[0.1, 0.9, -0.3], [2.0, 2.0, 2.0]])
@@ -53,3 +53,24 @@ def test_win_rates_are_of_the_group():
     assert rate[0, 0] == pytest.approx((0.5 + p(0.1, 0.9) + p(0.1, -0.3)) / 3, rel=1e-5)
     assert rate[1].tolist() == [0.5] * 3
     np.testing.assert_allclose(rate.mean(-1), 0.5, rtol=1e-6)
+
+
+def test_a_win_is_of_a_completion_against_a_rival():
+    reward, rivals = jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 3.0, -1.0]])
+    win = win_probability(reward, rivals)
+    expected = 1 / (1 + np.exp(np.array([[[-1.0, 2.0, -2.0], [0.0, 3.0, -1.0]]])))
+    np.testing.assert_allclose(win, expected, rtol=1e-5)
+
+
+def test_a_group_of_four_is_two_of_two():
+    """Rewards and prompts go with their completions; an odd number is refused."""
+    action = jnp.arange(2 * 4 * 3).reshape(2, 4, 3)
+    zeros = jnp.zeros([2, 4, 3])
+    group = Group(jnp.array([[7], [8]]), action, action >= 0, zeros, action[..., 0] + 0.5,
+                  jnp.ones([2, 4], bool))  # fmt: skip
+    twos = in_twos(group)
+    assert twos.context[:, 0].tolist() == [7, 7, 8, 8]
+    np.testing.assert_array_equal(twos.action, action.reshape(4, 2, 3))
+    np.testing.assert_array_equal(twos.reward, twos.action[..., 0] + 0.5)
+    with pytest.raises(InputError, match=r"^group: 3 completions of a prompt are no pairs"):
+        in_twos(GROUP)

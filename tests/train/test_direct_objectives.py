@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_jax.losses.direct_variants import on_policy_weight, tdpo, wpo
+from irl_jax.losses.direct_variants import on_policy_weight, tdpo, wpo, xpo
 from irl_jax.losses.reference_free import simpo
 from irl_jax.losses.unpaired import bco, each_side, kto
 from irl_jax.models.decoder import forward, logits
 from irl_jax.models.logprob import completion_logp
 from irl_jax.train.objectives import (
+    Extended,
     direct_objective,
     full,
     mismatched_objective,
@@ -28,6 +29,8 @@ POLICY, REFERENCE = random_params(CONFIG, 1), random_params(CONFIG)
 ACTION, MASK = completions()
 PAIRS = Preference(context(), ACTION, MASK, jnp.zeros(B), jnp.array([1.0, 0.5, 2.0]))
 RATINGS = Rating(PAIRS.context, ACTION[:, 0], MASK[:, 0], jnp.array([1.0, 0.0, 1.0]), PAIRS.weight)
+EXPLORE = jnp.array([[True, False], [False, True], [False, True]])
+XPO = partial(xpo, beta=0.5, alpha=0.2)
 KTO = partial(kto, beta=0.5, good=1.0, bad=1.3)
 OBJECTIVES = {
     "rating": (direct_objective(CONFIG, full, partial(bco, beta=0.5, delta=0.1)), RATINGS),
@@ -35,6 +38,7 @@ OBJECTIVES = {
     "kto": (mismatched_objective(CONFIG, full, KTO), RATINGS),
     "kto of pairs": (mismatched_objective(CONFIG, full, each_side(KTO)), PAIRS),
     "tdpo": (tdpo_objective(CONFIG, full, beta=0.5, alpha=0.7), PAIRS),
+    "xpo": (direct_objective(CONFIG, full, XPO), Extended(PAIRS, {"explore": EXPLORE})),
     "wpo": (wpo_objective(CONFIG, full, beta=0.5), PAIRS),
 }
 
@@ -89,6 +93,10 @@ def test_ratings_and_losses_without_a_reference(losses, tables):
     logp, ref_logp = map(at_tokens, tables)
     near(losses[0]["rating"], bco(logp[:, 0], ref_logp[:, 0], RATINGS, beta=0.5, delta=0.1))
     near(losses[0]["free"], simpo(logp, PAIRS, beta=2.0, gamma=0.3))
+
+
+def test_a_batch_brings_what_its_loss_takes_by_keyword(losses, tables):
+    near(losses[0]["xpo"], XPO(*map(at_tokens, tables), PAIRS, explore=EXPLORE))
 
 
 def test_the_divergence_of_kto_is_that_of_the_neighbours_completions(losses, tables):

@@ -10,7 +10,7 @@ import pytest
 from irl_jax.rewards.several import Several
 from irl_jax.train.checkpoint import Checkpointer
 from irl_jax.train.offline import fit
-from irl_jax.train.online import collect, fill, improve
+from irl_jax.train.online import collect, fill, improve, rollout_key
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import Group, InputError, Loss
 from tests.train import toy
@@ -287,13 +287,16 @@ def test_resumed_is_uninterrupted_when_prompts_are_replaced(built, tmp_path):
 def test_several_rewards_are_logged_and_may_see_the_progress(built, tmp_path):
     late = lambda group, *, progress: np.full(group.mask.shape[:2], progress, np.float32)
     reward = Several({"right": (toy.reward, 1.0), "late": (late, 4.0)})
-    prepared = []
+    prepared, keys = [], []
+    bits = lambda key: tuple(jax.random.key_data(key).tolist())
 
-    def prepare(group, *, params):
+    def prepare(group, key, *, params):
         prepared.append(float(params["logits"].sum()))
+        keys.append(bits(key))
         return group
 
     step, state, data = built("improve")
+    rollouts = {bits(rollout_key(state.key, n)) for n in range(4)}
     with RunDirectory(tmp_path, {}) as run:
         improve(step, state, data, rollout=toy.rollout, reward=reward, steps=4, run=run,
                 prepare=prepare)  # fmt: skip
@@ -301,7 +304,8 @@ def test_several_rewards_are_logged_and_may_see_the_progress(built, tmp_path):
     assert [row["reward_late"] for row in rows] == [0, 0.25, 0.5, 0.75]
     for row in rows:
         assert row["reward"] == pytest.approx(row["reward_right"] + 4 * row["reward_late"])
-    assert prepared[0] == 0 and len(prepared) == 4
+    assert prepared[0] == 0 and len(prepared) == len(set(keys)) == 4
+    assert not rollouts & set(keys)
 
     nan = lambda group: np.full(group.mask.shape[:2], np.nan, np.float32)
     bad = Several({"right": (toy.reward, 1.0), "bad": (nan, 0.0)})

@@ -23,7 +23,7 @@ from irl_jax.rollout.pairs import sampled_pair
 from irl_jax.rollout.rivals import alongside
 from irl_jax.train.objectives import Extended
 from irl_jax.train.online import improve
-from irl_jax.train.prepare import exploring_pair, nash_md, remax
+from irl_jax.train.prepare import exploring_pair, nash_md, remax, self_play
 from irl_jax.train.state import init_state
 from irl_jax.train.step import make_train_step
 from irl_jax.types import Group
@@ -146,9 +146,41 @@ def test_remax_has_the_gradient_of_the_expected_reward():
         np.testing.assert_allclose(advantage[:, 0], REWARD - REWARD[greedy], atol=1e-6)
 
 
+def test_a_pair_that_explores_says_which_side_is_the_references():
+    action = jnp.tile(jnp.array([[2, 0]]), (64, 1))
+    group = arms(action, jnp.asarray(REF, jnp.float32), jnp.zeros((64, 2)))
+    batch = exploring_pair(group, jax.random.key(0))
+    np.testing.assert_array_equal(batch.keywords["explore"], batch.batch.action[..., 0] == 0)
+    assert 0 < batch.keywords["explore"][:, 0].sum() < 64
+
+
+def test_self_play_tells_what_the_pair_wins_against_all():
+    reward = jnp.array([[0.5, 2.0, -1.0], [1.0, 1.0, 1.0]])
+    group = arms(jnp.array([[3, 1, 2], [0, 1, 2]]), jnp.asarray(REF, jnp.float32), reward)
+    batch = self_play(group)
+    assert batch.batch.action[0, :, 0].tolist() == [1, 2]
+    assert batch.batch.weight.tolist() == [1, 0]
+    best = (sigmoid(1.5) + 0.5 + sigmoid(3.0)) / 3
+    worst = (sigmoid(-1.5) + sigmoid(-3.0) + 0.5) / 3
+    np.testing.assert_allclose(batch.keywords["win"], [[best, worst], [0.5, 0.5]], rtol=1e-6)
+
+
+def test_log_probs_of_all_or_of_the_own_completions_are_the_same():
+    group = arms(
+        jnp.array([[0, 1, 2]]), jnp.asarray(REF, jnp.float32), jnp.array([[1.0, 0.0, 2.0]])
+    )
+    ref = jnp.array([[[-1.0], [-2.0], [-3.0]]])
+    few, many = (nash_md(group, x, rivals=1, tau=0.5) for x in (ref[:, :2], ref))
+    jax.tree.map(np.testing.assert_array_equal, few, many)
+    ratio = REF[:2] - np.array([-1.0, -2.0])
+    wins = sigmoid(np.array([1.0, 0.0]) - 2.0)
+    np.testing.assert_allclose(few.advantage[0], wins - 0.5 - 0.5 * ratio, rtol=1e-5)
+    np.testing.assert_array_equal(remax(group, ref).ref_logp, ref[:, :2])
+
+
 # through the online loop, sampled
 
-B, STEPS = 4096, 200
+STEPS = 300
 KNOWN = normal(REF + REWARD / BETA)
 optimiser = lambda steps: optax.adam(optax.cosine_decay_schedule(0.1, steps))
 
@@ -225,39 +257,42 @@ def xpo_rest():
     return normal(np.append(found.x, 0.0))
 
 
-METHODS = {  # name -> (rollout, prepare, objective, where it comes to rest)
+METHODS = {  # name -> (rollout, prepare, objective, where it comes to rest, prompts)
     "ReMax": (
         alongside(own(4), greedy),
         lambda group: remax(group, ref_of(group)),
         of_samples(partial(reinforce, beta=BETA, kl=k2)),
         KNOWN,
+        512,
     ),
-    "online DPO": (own(2), sampled_pair, of_pairs(partial(dpo, beta=BETA)), KNOWN),
+    "online DPO": (own(2), sampled_pair, of_pairs(partial(dpo, beta=BETA)), KNOWN, 4096),
     "XPO": (
         alongside(own(1), of_the_reference),
         exploring_pair,
         of_pairs(partial(xpo, beta=BETA, alpha=ALPHA)),
         xpo_rest(),
+        4096,
     ),
     "Nash-MD": (
         alongside(own(2), mixture),
         lambda group: nash_md(group, ref_of(group), rivals=2, tau=TAU, prefer=prefer),
         of_samples(reinforce),
         DAMPED,
+        2048,
     ),
 }
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_through_the_loop_a_method_comes_to_its_optimum(name):
-    rollout, prepare, objective, rest = METHODS[name]
+    rollout, prepare, objective, rest, prompts = METHODS[name]
     tx = optimiser(STEPS)
     state = init_state(jnp.asarray(REF, jnp.float32), tx, jax.random.key(0))
     reward = jax.jit(lambda group: jnp.asarray(REWARD, jnp.float32)[group.action[..., 0]])
     state = improve(
         jax.jit(make_train_step(objective, tx)),
         state,
-        itertools.repeat(np.zeros(B)),
+        itertools.repeat(np.zeros(prompts)),
         rollout=jax.jit(rollout),
         reward=reward,
         prepare=jax.jit(prepare),

@@ -157,6 +157,8 @@ def test_on_policy_weights():
         expected = oracles.on_policy_weight(LOGP[index], 0.5 * REF[index], MASK[index])
         assert share[index] == pytest.approx(expected, rel=1e-5)
     assert on_policy_weight(LOGP, LOGP, jnp.zeros_like(MASK)).tolist() == [[1, 1], [1, 1]]
+    slope = jax.grad(lambda x: on_policy_weight(x, 0.5 * REF, MASK).sum())(LOGP)
+    assert not np.any(slope)
 
 
 def test_sppo_rests_at_a_step_of_multiplicative_weights():

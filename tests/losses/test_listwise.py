@@ -34,11 +34,14 @@ def test_lambda_weights_by_hand():
 
 
 def test_tied_rewards_have_places_and_so_a_gradient():
-    """At the reference all implicit rewards are 0."""
+    """At the reference all implicit rewards are 0: places are 1, 2, 3, and every slope is half."""
     batch = Ranking(None, None, None, count=jnp.array([3]), weight=jnp.ones(1))
     grade = jnp.array([[2.0, 1.0, 0.0]])
     slope = jax.grad(lambda r: lambda_pairs(r, batch, grade=grade).total)(jnp.zeros([1, 3]))
-    assert slope[0, 0] < 0 < slope[0, 2]
+    d = 1 / np.log([2, 3, 4])
+    first, far, second = 2 * (d[0] - d[1]), 3 * (d[0] - d[2]), 1 * (d[1] - d[2])
+    expected = [-(first + far) / 2, (first - second) / 2, (far + second) / 2]
+    np.testing.assert_allclose(slope[0], expected, rtol=1e-5)
 
 
 def test_tpo_is_simpo_of_the_others_and_imitates_the_first():

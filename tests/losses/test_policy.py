@@ -79,6 +79,7 @@ def test_k3_and_the_ratio_pull_the_right_way_far_from_the_reference(x):
     ratio, slope = jax.value_and_grad(probability_ratio)(jnp.float32(x), jnp.float32(0))
     assert np.isfinite(ratio) and ratio > 1e7
     assert np.isfinite(slope) and slope > 1e7
+    assert jax.grad(probability_ratio, 1)(jnp.float32(x), jnp.float32(0)) == 0
 
 
 def test_the_ratio_is_exact_where_it_is_read():
@@ -96,6 +97,7 @@ def test_the_ratio_is_exact_where_it_is_read():
         (1.5, -2.0, -3.0, False),
         (0.5, -2.0, -1.6, True),
         (1.5, 0.0, 0.0, False),
+        (0.5, 0.0, 0.0, False),
     ],
 )
 def test_clipped_surrogate(ratio, advantage, value, clipped):

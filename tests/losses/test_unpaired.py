@@ -54,6 +54,7 @@ def test_the_divergence_is_a_mean_and_never_negative():
     assert mismatched_kl(logp, ref, mask, weight) == pytest.approx(2.5)
     assert mismatched_kl(ref, logp, mask, weight) == 0
     assert mismatched_kl(logp, ref, mask, 0 * weight) == 0
+    assert not np.any(jax.grad(mismatched_kl)(logp, ref, mask, weight))
 
 
 def test_bco_at_its_shift_is_log_two():

@@ -8,7 +8,9 @@ strengths of its pull to the reference and measured along its way; what it is wo
 read off between the measurements, at the strength that was best in the other worlds. A seed is
 a world of its own: another source, taste and reference policy.
 
-To add a method, add a line to `METHODS`.
+With `--model` the task is a language model's, each method trains a LoRA on it, and gold is the
+valence of what it writes (`experiments.alignment_language`): the same table of methods, the same
+report. To add a method, add a line to `METHODS`.
 
 Claim: at equal KL, IPO is level with DPO, and KTO and SimPO behind both at 1 nat; RLOO, GRPO and
     PPO on a proxy are not surely apart from DPO up to 2 nats and surely behind at 3, where the
@@ -49,7 +51,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from experiments.alignment_language import LanguageConfig, on_language_model
+from experiments.alignment_language import on_language_model
 from experiments.alignment_methods import (
     Method,
     actor_critic,
@@ -72,6 +74,7 @@ from experiments.alignment_runs import (
     make_signals,
     world_keys,
 )
+from experiments.alignment_worlds import LanguageConfig
 from experiments.cli import run as run_cli
 from experiments.sandbox import SandboxConfig, Task, draw_prompts, kept_task, proxy, sample
 from experiments.study import Clock, kept, launch

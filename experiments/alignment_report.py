@@ -111,10 +111,10 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
                 "Gold is in standard deviations of the reference policy's, which has 0 at a KL of "
                 "0; intervals are 95 % over worlds. A curve is what a method reaches at a KL, at "
                 "the strength of its pull to the reference that was best in the other worlds. "
-                "The optimum, estimated from samples, is the reference reweighted by exp(λ gold), "
-                "which no policy exceeds; best-of-n is drawn at the bound of its KL. Strengths "
-                "that do not reach a KL in every world are left out there, so that a curve may "
-                "dip where a strong pull ends.",
+                "The optimum is the reference reweighted by exp(λ gold), which no policy exceeds, "
+                "estimated from samples (from few, too low); best-of-n is drawn at the bound of "
+                "its KL. Strengths that do not reach a KL in every world are left out there, so "
+                "that a curve may dip where a strong pull ends.",
                 table(columns, rows),
                 f"Differences are paired by world. An empty cell: no strength of the method "
                 f"gets that far in every world, or it is {base} itself.",

@@ -17,8 +17,8 @@ Claim: at equal KL, IPO is level with DPO, and KTO and SimPO behind both at 1 na
     proxy is over-optimised. On gold itself they are surely ahead of DPO, unlike PPO-GT in the
     DPO paper; no policy that was trained comes near best-of-n on gold, near the optimum. Of the
     methods that compare their own samples, Nash-MD is on the proxy level with DPO up to 2 nats,
-    and surely behind at 3, online DPO behind at 1; on gold both are surely ahead. ReMax, with
-    one greedy sample as its baseline, learns more slowly: behind DPO at 1 nat on either.
+    and surely behind at 3, online DPO behind at 1; on gold both are surely ahead. ReMax is
+    surely behind DPO at 1 nat on either, and on gold ahead at 3.
 Command: python -m experiments.alignment_frontier
 Runtime: 298 s of CPU with all compilation without the last three methods (12 min 18 s beside
     many other runs), 250 s for DPO and these three (26 min beside many others), about 8 min for

@@ -2,11 +2,13 @@
 
 In the sandbox (`experiments.sandbox`) gold is known. The reference policy writes pairs, which
 an annotator compares with noise; DPO, IPO, KTO and SimPO learn from these comparisons, and so
-does a reward model, the proxy, that RLOO, GRPO, PPO and best-of-n are given. The latter four
-are also run on the gold reward itself (as “PPO-GT” in the DPO paper). Each method is run at several
-strengths of its pull to the reference and measured along its way; what it is worth at a KL is
-read off between the measurements, at the strength that was best in the other worlds. A seed is
-a world of its own: another source, taste and reference policy.
+does a reward model, the proxy, that RLOO, GRPO, PPO, online DPO, ReMax, Nash-MD and best-of-n
+are given. The latter seven are also run on the gold reward itself (as “PPO-GT” in the DPO
+paper); online DPO and Nash-MD see no reward, but what a Bradley-Terry judge makes of it. All
+sample as many completions, ReMax's greedy one and Nash-MD's rivals among them. Each method is
+run at several strengths of its pull to the reference and measured along its way; what it is
+worth at a KL is read off between the measurements, at the strength that was best in the other
+worlds. A seed is a world of its own: another source, taste and reference policy.
 
 With `--model` the task is a language model's, each method trains a LoRA on it, and gold is the
 valence of what it writes (`experiments.alignment_language`): the same table of methods, the same
@@ -15,24 +17,34 @@ report. To add a method, add a line to `METHODS`.
 Claim: at equal KL, IPO is level with DPO, and KTO and SimPO behind both at 1 nat; RLOO, GRPO and
     PPO on a proxy are not surely apart from DPO up to 2 nats and surely behind at 3, where the
     proxy is over-optimised. On gold itself they are surely ahead of DPO, unlike PPO-GT in the
-    DPO paper; no policy that was trained comes near best-of-n on gold, near the optimum.
+    DPO paper; no policy that was trained comes near best-of-n on gold, near the optimum. Of the
+    methods that compare their own samples, Nash-MD is on the proxy level with DPO up to 2 nats,
+    and surely behind at 3, online DPO behind at 1; on gold both are surely ahead. ReMax is
+    surely behind DPO at 1 nat on either, and on gold ahead at 3.
 Command: python -m experiments.alignment_frontier
-Runtime: 298 s of CPU with all compilation; 12 min 18 s beside many other runs; peak
-    memory 1.3 GiB.
+Runtime: 298 s of CPU with all compilation without the last three methods (12 min 18 s beside
+    many other runs), 250 s for DPO and these three (26 min beside many others), about 8 min for
+    all; peak memory 1.5 GiB. `--methods` runs a part.
 Expected: 4 worlds, means with 95 % intervals over worlds, gold in standard deviations of the
     reference's (SFT: 0 at 0 nats). DPO 0.60 [0.58, 0.62] at 1 nat, 0.77 [0.70, 0.92] at 2, 0.95
     [0.85, 1.09] at 3. Less DPO, paired, at 1 / 2 / 3 nats: IPO -0.00 / -0.01 / -0.01 [-0.01,
     0.02]; KTO -0.08 [-0.16, -0.01] / -0.05 [-0.12, 0.01]; SimPO -0.18 [-0.30, -0.12] / -0.16
     [-0.30, 0.01]. On the proxy: RLOO -0.06 [-0.17, 0.09] / -0.06 [-0.32, 0.13] / -0.28 [-0.62,
     -0.12]; GRPO -0.12 [-0.26, 0.09] / -0.17 [-0.48, 0.18] / -0.32 [-0.59, -0.05]; PPO -0.07
-    [-0.24, 0.10] / -0.03 [-0.28, 0.15] / -0.26 [-0.57, -0.00]; best-of-n -0.00 / 0.02 / -0.02
+    [-0.24, 0.10] / -0.03 [-0.28, 0.15] / -0.26 [-0.57, -0.00]; online DPO -0.23 [-0.35, -0.09]
+    / -0.18 [-0.25, 0.00] / not reached in all worlds; ReMax -0.16 [-0.21, -0.05] / -0.13 [-0.38,
+    0.04] / -0.14 [-0.29, 0.01]; Nash-MD -0.05 [-0.23, 0.08] / -0.00 [-0.25, 0.15] / -0.31
+    [-0.67, -0.17]; best-of-n -0.00 / 0.02 / -0.02
     [-0.37, 0.19]. On gold: RLOO 0.12 [0.02, 0.19] / 0.32 / 0.44 [0.36, 0.54]; GRPO 0.14 / 0.27 /
-    0.41 [0.29, 0.55]; PPO 0.14 / 0.29 / 0.35 [0.21, 0.46]; best-of-n 0.56 / 0.90 / 1.15 [0.86,
-    1.39]. The optimum has 1.27 [1.11, 1.42] and 1.77 [1.48, 2.01] at 1 and 2 nats. GRPO with a
-    weak pull runs off on the proxy: gold -1.8 at 33 nats. The proxy is small perceptrons on
-    the reference's embeddings, DPO trains the whole decoder: a better reward model may close
-    the gap. Two strengths each and one learning rate for all, chosen after a pilot on the same
-    worlds; four worlds are few.
+    0.41 [0.29, 0.55]; PPO 0.14 / 0.29 / 0.35 [0.21, 0.46]; online DPO 0.09 [0.06, 0.15] / 0.22
+    [0.15, 0.35] / 0.31 [0.26, 0.43]; ReMax -0.16 [-0.26, -0.08] / 0.00 [-0.27, 0.16] / 0.19
+    [0.12, 0.29]; Nash-MD 0.09 [0.01, 0.16] / 0.40 [0.33, 0.53] / 0.56 [0.45, 0.69]; best-of-n
+    0.56 / 0.90 / 1.15 [0.86, 1.39]. The optimum has 1.27 [1.11, 1.42] and 1.77 [1.48, 2.01] at
+    1 and 2 nats. GRPO with a weak pull runs off on the proxy: gold -1.8 at 33 nats. The proxy
+    is small perceptrons on the reference's embeddings, DPO trains the whole decoder: a better
+    reward model may close the gap. Two strengths each and one learning rate for all, chosen
+    after a pilot on the same worlds, but for online DPO, ReMax and Nash-MD, whose strengths
+    were not tried out; four worlds are few.
 
 Reference: Rafailov et al. 2023, "Direct Preference Optimization", arXiv 2305.18290, figure 2.
 Differs: gold is read off at equal KL, with intervals over worlds; their figure shows every run.

@@ -65,9 +65,10 @@ def drawing(summary: dict[str, Any]) -> str:
     panels = {}
     for teacher, words in TEACHERS.items():
         own = [key for key in of if key[1] == teacher]
+        colours = [c for c in COLOURS if teacher == "comparisons" or c != "pink"]
         lines = [
             series(key, key[0], colour)
-            for key, colour in zip(own, list(COLOURS) * len(own), strict=False)
+            for key, colour in zip(own, colours * len(own), strict=False)
         ]
         if base is not None and teacher != "comparisons":
             lines.append(series((summary["base"], "comparisons"), summary["base"], "pink"))

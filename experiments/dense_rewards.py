@@ -42,7 +42,7 @@ from experiments.cli import run as run_cli
 from experiments.comparisons import MEASURES, measure
 from experiments.sandbox import SandboxConfig, Task, draw_prompts, embed, gold, make_task, sample
 from experiments.study import Clock, kept, launch
-from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
+from irl_jax.eval.intervals import Interval, student
 from irl_jax.eval.ranking import spearman
 from irl_jax.losses.divergence import contrast
 from irl_jax.losses.policy import weighted_sft
@@ -223,7 +223,7 @@ def experiment(config: Config, run: RunDirectory, progress: Progress) -> None:
 def summarise(config: Config, measures: np.ndarray, tokens: np.ndarray) -> dict[str, Any]:
     """Means over worlds with their intervals; `against` is the dense reward less the others."""
     counts = range(len(config.demonstrations))
-    table_of = lambda i, m: [bootstrap(measures[:, i, c, m]) for c in counts]
+    table_of = lambda i, m: [student(measures[:, i, c, m]) for c in counts]
     return {
         "demonstrations": config.demonstrations,
         "measures": {
@@ -231,11 +231,11 @@ def summarise(config: Config, measures: np.ndarray, tokens: np.ndarray) -> dict[
             for m, name in enumerate(MEASURES)
         },
         "against": {
-            method: [paired_difference(measures[:, i, c, 1], measures[:, 0, c, 1]) for c in counts]
+            method: [student(measures[:, 0, c, 1] - measures[:, i, c, 1]) for c in counts]
             for i, method in enumerate(METHODS)
             if i
         },
-        TOKENS: [bootstrap(tokens[:, c]) for c in counts],
+        TOKENS: [student(tokens[:, c]) for c in counts],
     }
 
 

@@ -61,7 +61,7 @@ from experiments.sandbox import (
 from experiments.sandbox_world import EOS
 from experiments.study import Clock, kept, launch
 from irl_jax.eval.best_of_n import best_of_n, kl_bound, kl_estimate, selection_probability
-from irl_jax.eval.intervals import bootstrap, paired_difference
+from irl_jax.eval.intervals import student
 from irl_jax.losses.prefix import Cost, prefix_bellman, prefix_regression, squared
 from irl_jax.masking import masked_sum
 from irl_jax.models.heads import apply_scalar_head, init_scalar_head, last_value
@@ -350,7 +350,7 @@ def summarise(
         "points": {
             name: [
                 {"setting": setting}
-                | {m: bootstrap([world[name][i][m] for world in by_seed]) for m in MEASURES}
+                | {m: student([world[name][i][m] for world in by_seed]) for m in MEASURES}
                 for i, setting in enumerate(settings(config, name))
             ]
             for name in by_seed[0]
@@ -385,11 +385,11 @@ def against_best(
         i = int(np.argmax(means))
         read = by_seed[0][name][i]["tokens"]
         enough = [j for j, n in enumerate(config.ns) if 2 * n >= read] or [len(config.ns) - 1]
-        pick = lambda method, k: [world[method][k]["gold"] for world in by_seed]
+        pick = lambda method, k: np.array([world[method][k]["gold"] for world in by_seed])
         found[name] = {
             "setting": settings(config, name)[i],
             "n": config.ns[enough[0]],
-            "gold": paired_difference(pick(BEST, enough[0]), pick(name, i)),
+            "gold": student(pick(name, i) - pick(BEST, enough[0])),
         }
     return found
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from numpy.typing import ArrayLike
 
 from irl_jax.eval.best_of_n import best_of_n, kl_bound, powers_of_two
-from irl_jax.eval.intervals import Interval, bootstrap
+from irl_jax.eval.intervals import Interval, student
 from irl_jax.eval.overoptimisation import Fit, Form, fit
 from irl_jax.report.page import (
     card,
@@ -32,7 +32,6 @@ from irl_jax.train.run import RunDirectory
 
 BLOCK = 4  # updates of GRPO whose means make a point
 EQUAL_KL = (2.0, 10.0, 20.0)  # nats at which policies are compared
-RESAMPLES = 1000  # of the bootstrap
 STOPPED = "stopped by a second proxy"
 COLOURS = ("blue", "orange", "green", "purple", "pink", "teal")
 Arrays = Mapping[str, np.ndarray]
@@ -40,7 +39,7 @@ Arrays = Mapping[str, np.ndarray]
 
 def interval(values: ArrayLike) -> Interval:
     """Of the mean over seeds; of a difference, paired by seed."""
-    return bootstrap(values, resamples=RESAMPLES)
+    return student(values)
 
 
 def blocks(x: np.ndarray, size: int) -> np.ndarray:

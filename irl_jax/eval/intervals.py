@@ -1,4 +1,4 @@
-"""Confidence intervals by the bootstrap, resampling whole prompts.
+"""Confidence intervals: by the bootstrap, resampling whole prompts; of few seeds; of a share.
 
 Completions of one prompt are alike, so a thousand completions of twenty prompts
 carry little more than twenty observations' worth of evidence. Give the prompts as
@@ -70,6 +70,9 @@ def bootstrap(
     seed: int = 0,
 ) -> Interval:
     """Expanded percentile bootstrap interval of a statistic of the rows of values.
+
+    No resample lies beyond the observations, so that with fewer than about eight of them the
+    interval is too narrow: for a mean over few seeds take `student`.
 
     Args:
         values: f64[N, ...], one row an observation.
@@ -145,6 +148,32 @@ def paired_difference(
     first, second = finite("before", before, 1), finite("after", after, 1)
     same_shape(before=first, after=second)
     return bootstrap(second - first, clusters=clusters, level=level, resamples=resamples, seed=seed)
+
+
+def student(values: ArrayLike, *, level: float = LEVEL) -> Interval:
+    """Student's interval of the mean of few independent values: of seeds, or of worlds.
+
+    x̄ ± t_{(1+level)/2, n−1} s / √n. Of a difference between methods that were run on the same
+    seeds, give the differences.
+
+    Args:
+        values: f64[N], N >= 2, one of each seed; about normal.
+        level: coverage wanted, in (0, 1).
+
+    Raises:
+        InputError: fewer than two values, or one that is not finite.
+
+    Reference: Student 1908, "The probable error of a mean".
+
+    Example:
+        >>> print(student([0.0, 1.0, 2.0]))
+        1.000 [-1.484, 3.484]
+    """
+    rows = finite("values", values, 1)
+    if len(rows) < 2:
+        raise InputError(f"values: an interval needs at least 2 of them, got {len(rows)}")
+    half = scipy.stats.t.ppf((1 + level) / 2, len(rows) - 1) * scipy.stats.sem(rows)
+    return Interval(float(rows.mean()), float(rows.mean() - half), float(rows.mean() + half))
 
 
 def proportion(values: ArrayLike, *, level: float = LEVEL) -> Interval:

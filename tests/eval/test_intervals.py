@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -8,6 +10,7 @@ from irl_jax.eval.intervals import (
     expanded_tail,
     paired_difference,
     proportion,
+    student,
 )
 from irl_jax.types import InputError
 
@@ -141,3 +144,24 @@ def test_proportion_takes_shares_and_nothing_else():
     for values in ([], [0.0, 1.5], [-0.1]):
         with pytest.raises(InputError, match="values"):
             proportion(values)
+
+
+def test_students_interval_is_that_of_the_t_test(rng):
+    x = rng.normal(2.0, 3.0, 5)
+    for level in (0.8, 0.95):
+        known = scipy.stats.ttest_1samp(x, 0.0).confidence_interval(level)
+        assert student(x, level=level) == pytest.approx((x.mean(), known.low, known.high))
+
+
+def test_of_four_seeds_only_students_interval_covers_as_often_as_it_says():
+    rng = np.random.default_rng(3)
+    draws = rng.normal(1.0, 1.0, (2000, 4))
+    covers = lambda interval, x: not interval(x).excludes(1.0)
+    assert np.mean([covers(student, x) for x in draws]) == pytest.approx(0.95, abs=0.012)
+    resampled = partial(bootstrap, resamples=400)
+    assert np.mean([covers(resampled, x) for x in draws[:300]]) < 0.9
+
+
+def test_a_single_seed_has_no_interval():
+    with pytest.raises(InputError, match="values: an interval needs at least 2 of them, got 1"):
+        student([1.0])

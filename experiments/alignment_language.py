@@ -165,13 +165,13 @@ class Trainer:
         )
 
     def sample(
-        self, world: World, method: Method, policy: PyTree, teacher: str, rows: Any, key: Array
+        self, world: World, method: Method, params: PyTree, teacher: str, rows: Any, key: Array
     ) -> Group:
         """Completions of some of a world's prompts by a LoRA and what is beside it, rewarded."""
         lab, count = self.lab, self.config.training.completions
         prompts = jax.tree.map(lambda x: x[rows], world.prompts)
         rollout = rollout_of(lab.rollout, method.beside, count, lab.model.config, lab.reference)
-        group = rollout(self.merged(policy, lab.reference), prompts, key)
+        group = rollout(self.merged(method.policy(params), lab.reference), prompts, key)
         if teacher == "gold":
             reward = self.beta * jnp.asarray(world.gold(lab.judge(lab.texts(group))))
         else:
@@ -218,14 +218,9 @@ def traces(
 
 
 def trace(
-    trainer: Trainer,
-    world: World,
-    method: Method,
-    strength: float,
-    teacher: str,
-    seed: int,
+    trainer: Trainer, world: World, method: Method, strength: float, teacher: str, seed: int,
     advance: Advance,
-) -> list[dict[str, float]]:
+) -> list[dict[str, float]]:  # fmt: skip
     """A run: what `Trainer.measure` says every so many updates.
 
     Runs of a world share their random numbers, and measurements of all methods do.
@@ -245,12 +240,10 @@ def trace(
         else:
             rows = rng.choice(len(world.prompts.mask), size.prompts, replace=False)
             key = jax.random.fold_in(acting, done)
-            policy = method.policy(state.params)
-            group = trainer.sample(world, method, policy, teacher, rows, key)
+            group = trainer.sample(world, method, state.params, teacher, rows, key)
             with jax.set_mesh(lab.mesh):
-                ref_logp = lab.ref_logp(lab.reference, group)
-                judging = prepare_key(acting, done)
-                batch = prepare(state.params, lab.reference, group, ref_logp, pull, judging)
+                known = group, lab.ref_logp(lab.reference, group), pull, prepare_key(acting, done)
+                batch = prepare(state.params, lab.reference, *known)
         state, metrics = step(state, batch, lab.reference, pull)
         if not np.isfinite(metrics["loss"]):
             raise InputError(f"the loss of update {done} is not finite; lower language.training.lr")

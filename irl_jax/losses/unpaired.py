@@ -14,8 +14,10 @@ on pairs sum. What a name stands for, to be given to `train.objectives`:
     APO-zero        direct_objective(…, partial(direct_variants.apo_zero, beta=β)): pairs
     APO-zero of ratings
                     direct_objective(…, partial(kto, beta=β, kl=0.0, good=1.0, bad=1.0))
-    BCO             direct_objective(…, partial(shifted_bco, beta=β))
-    paired BCO      direct_objective(…, partial(each_side(shifted_bco), beta=β))
+    BCO             direct_objective(…, partial(bco, beta=β, delta=δ))
+    paired BCO      direct_objective(…, partial(each_side(bco), beta=β, delta=δ))
+    BCO whose shift is its batch's: in place of `bco` above, without delta,
+                    lambda *x, beta: bco(*x, beta=beta, delta=reward_shift(*x, beta=beta))
 
 Where good and bad come from different prompts, BCO weights the bad ones: give
 `dynamics.weights.density_ratio` of their prompts to `batch.weight`.
@@ -220,34 +222,6 @@ def bco(
     return unpaired(
         logp, ref_logp, batch, beta=beta, baseline=delta, link=logistic, good=good, bad=bad
     )
-
-
-def shifted_bco(
-    logp: Array, ref_logp: Array, batch: Rating, *, beta: float, good: float = 1.0, bad: float = 1.0
-) -> Loss:
-    """`bco` with the `reward_shift` of its own batch, which is all that it needs to be trained.
-
-    A constant that is added to all rewards changes nothing: only their differences count.
-
-    Args:
-        logp: f32[B, T], as in `unpaired`.
-        ref_logp: f32[B, T], as in `unpaired`.
-        batch: the ratings, as in `unpaired`.
-        beta: β > 0 (reward a nat).
-        good: weight of what is good.
-        bad: weight of what is bad.
-
-    Returns:
-        Loss a rating (nats), with the metrics of `unpaired`. The shift is of a
-        (micro-)batch, so that cutting one into several changes the loss.
-
-    Raises:
-        InputError: an array has the wrong shape or dtype, a number is out of range.
-
-    Reference: Jung et al. 2024, arXiv 2404.04656.
-    """
-    delta = reward_shift(logp, ref_logp, batch, beta=beta)
-    return bco(logp, ref_logp, batch, beta=beta, delta=delta, good=good, bad=bad)
 
 
 def each_side(loss: Callable[..., Loss]) -> Callable[..., Loss]:

@@ -9,7 +9,6 @@ from irl_jax.losses.unpaired import (
     kto,
     mismatched_kl,
     reward_shift,
-    shifted_bco,
 )
 from irl_jax.types import Rating
 from tests.losses.test_direct import BATCH, LOGP, MASK, REF
@@ -71,10 +70,16 @@ def test_the_shift_is_half_way_between_good_and_bad():
     assert shift(ratio) == pytest.approx(0.5 * (2.0 - 2.0))
     assert shift(ratio + 6.0) == pytest.approx(3.0)
     assert not np.any(jax.grad(shift)(ratio))
-    loss = lambda x: shifted_bco(x, jnp.zeros([4, 1]), batch, beta=0.5).mean
+    shifted = lambda *x, beta: bco(*x, beta=beta, delta=reward_shift(*x, beta=beta))
+    loss = lambda x: shifted(x, jnp.zeros([4, 1]), batch, beta=0.5).mean
     assert loss(ratio + 6.0) == pytest.approx(float(loss(ratio)), rel=1e-5)
     by_hand = (2 * np.log1p(np.exp(-1)) + np.log1p(np.exp(-4)) + np.log1p(np.exp(-2))) / 4
     assert loss(ratio) == pytest.approx(by_hand, rel=1e-5)
+    pairs = each_side(shifted)(LOGP, REF, BATCH, beta=0.3)
+    further = each_side(shifted)(
+        LOGP + 0.0, REF - MASK / MASK.sum(-1, keepdims=True), BATCH, beta=0.3
+    )
+    assert further.mean == pytest.approx(float(pairs.mean), rel=1e-5)
 
 
 def test_pairs_are_read_as_good_and_bad():

@@ -89,7 +89,7 @@ from experiments.alignment_runs import (
 )
 from experiments.alignment_worlds import LanguageConfig
 from experiments.cli import run as run_cli
-from experiments.sandbox import SandboxConfig, Task, draw_prompts, kept_task, proxy, sample
+from experiments.sandbox import SandboxConfig, Task, draw_prompts, kept_tasks, proxy, sample
 from experiments.study import Clock, kept, launch
 from irl_jax.dynamics.advantages import group_advantages
 from irl_jax.eval.best_of_n import best_of_n, kl_bound, powers_of_two
@@ -222,8 +222,7 @@ def experiment(config: Config, run: RunDirectory, progress: Progress) -> None:
 
 def on_sandbox(config: Config, run: RunDirectory) -> Bench:
     """The task of the sandbox: worlds, comparisons, proxies."""
-    worlds = [kept_task(run, config.sandbox, seed) for seed in range(config.seeds)]
-    tasks = jax.tree.map(lambda *x: jnp.stack(x), *worlds)
+    tasks = kept_tasks(run, config.sandbox, config.seeds)
     signals = make_signals(
         tasks,
         world_keys(config.seeds, 1),

@@ -68,7 +68,7 @@ from experiments.alignment_runs import (
     world_keys,
 )
 from experiments.cli import run as run_cli
-from experiments.sandbox import SandboxConfig, Task, kept_task
+from experiments.sandbox import SandboxConfig, Task, kept_tasks
 from experiments.study import Clock, kept, launch
 from irl_jax.dynamics.advantages import group_advantages
 from irl_jax.dynamics.weights import above, best
@@ -195,8 +195,7 @@ def experiment(config: Config, run: RunDirectory, progress: Progress) -> None:
     clock = Clock(run.path / "seconds.json")
     advance = progress.stage("rounds", len(RECIPES) + 1)
     with clock("worlds"):
-        worlds = [kept_task(run, config.sandbox, seed) for seed in range(config.seeds)]
-        tasks = jax.tree.map(lambda *x: jnp.stack(x), *worlds)
+        tasks = kept_tasks(run, config.sandbox, config.seeds)
         signals = make_signals(
             tasks,
             world_keys(config.seeds, 1),

@@ -61,7 +61,7 @@ from experiments.sandbox import (
     Task,
     compare,
     draw_prompts,
-    kept_task,
+    kept_tasks,
     learn_proxy,
     proxy,
     sample,
@@ -140,8 +140,7 @@ def experiment(config: Config, run: RunDirectory, progress: Progress) -> None:
     clock = Clock(run.path / "seconds.json")
     advance = progress.stage("over-optimisation", 5)
     with clock("worlds"):
-        worlds = [kept_task(run, config.sandbox, seed) for seed in range(config.seeds)]
-        tasks = jax.tree.map(lambda *x: jnp.stack(x), *worlds)
+        tasks = kept_tasks(run, config.sandbox, config.seeds)
         advance(1, {})
     with clock("proxies"):
         pairs, models, second = learn_all(config, tasks)

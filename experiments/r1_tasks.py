@@ -30,6 +30,17 @@ EOS = 0  # ends a solution; also fills
 VOCABULARY = 1 + len(ALPHABET)
 # lines "a+b=c", then the answer
 FORM = matches(r"(?:-?\d+[-+*/]-?\d+=-?\d+\n){1,9}#[-+*/()\d]{1,40}")
+WIDTH = 12  # tokens of a question, at most
+# task -> tokens of a completion, at most; the longest worked solutions have 21 and 31
+LENGTH: Mapping[str, int] = {"chain_sum": 24, "countdown": 32}
+# task -> settings of reasoning-gym
+SETTINGS: Mapping[str, Mapping[str, int]] = {
+    "chain_sum": {"min_terms": 3, "max_terms": 3, "min_digits": 1, "max_digits": 1},
+    "countdown": {
+        "min_numbers": 3, "max_numbers": 3, "min_value": 1, "max_value": 12,
+        "min_target": 1, "max_target": 40,
+    },
+}  # fmt: skip
 
 _OPERATIONS: Mapping[type, tuple[str, Callable[[Fraction, Fraction], Fraction]]] = {
     ast.Add: ("+", operator.add),

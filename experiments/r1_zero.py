@@ -3,9 +3,9 @@
 A small policy is shown how 800 questions are worked out, so that it is right sometimes. Then
 it goes on by trial and error: it answers questions that nobody worked out for it, and
 reasoning-gym's own verifiers say which answers are right. Every variant is a row of
-`VARIANTS`; it starts from the same policy and draws the same number of completions. The tasks
-are chain_sum (three numbers of one digit) and countdown with few, small numbers (three, up
-to 12, for a target up to 40).
+`r1_variants.VARIANTS`; it starts from the same policy and draws the same number of completions.
+The tasks are chain_sum (three numbers of one digit) and countdown with few, small numbers
+(three, up to 12, for a target up to 40).
 
 Data: chain_sum and countdown of reasoning-gym, generated: pip install "irl_jax[reasoning]".
 Claim: GRPO makes a policy solve more at its first attempt, and no more in 16: pass@1 rises on
@@ -54,7 +54,10 @@ from experiments.cli import run as run_cli
 from experiments.r1_report import Result, conclusion, summarise, write_report
 from experiments.r1_tasks import (
     EOS,
+    LENGTH,
+    SETTINGS,
     VOCABULARY,
+    WIDTH,
     WRITTEN,
     accuracy,
     completions,
@@ -63,10 +66,8 @@ from experiments.r1_tasks import (
     make_questions,
     prompts,
 )
+from experiments.r1_variants import ABLATION, VARIANTS
 from experiments.study import Clock, kept, launch
-from irl_jax.dynamics.advantages import group_advantages, leave_one_out
-from irl_jax.dynamics.weights import above
-from irl_jax.losses.policy import cispo, dapo, dr_grpo, grpo, gspo, reinforce, weighted_sft
 from irl_jax.models.decoder import DecoderConfig
 from irl_jax.rewards.several import Several
 from irl_jax.rewards.shaping import overlong_penalty
@@ -80,57 +81,7 @@ from irl_jax.train.state import TrainState, init_state
 from irl_jax.train.step import Step, make_train_step, several_updates
 from irl_jax.types import Group, InputError, PyTree
 
-WIDTH = 12  # tokens of a question, at most
-# task -> tokens of a completion, at most; the longest worked solutions have 21 and 31
-LENGTH: Mapping[str, int] = {"chain_sum": 24, "countdown": 32}
 SAMPLING = Sampling(temperature=1.0)
-# task -> settings of reasoning-gym
-SETTINGS: Mapping[str, Mapping[str, int]] = {
-    "chain_sum": {"min_terms": 3, "max_terms": 3, "min_digits": 1, "max_digits": 1},
-    "countdown": {
-        "min_numbers": 3, "max_numbers": 3, "min_value": 1, "max_value": 12,
-        "min_target": 1, "max_target": 40,
-    },
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Variant:
-    """An algorithm.
-
-    Attributes:
-        label: its name.
-        loss: of `irl_jax.losses.policy`.
-        advantage: rewards f32[B, K] -> f32[B, K].
-        resample: batches drawn to replace prompts that teach nothing; see `improve`.
-        overlong: tokens before the limit over which a penalty grows; 0 for none.
-    """
-
-    label: str
-    loss: PolicyLoss
-    advantage: Callable[[Array], Array] = group_advantages
-    resample: int = 0
-    overlong: int = 0
-
-
-HIGHER = (0.2, 0.28)
-CENTRED = partial(group_advantages, scale=False)
-RIGHT = lambda reward: above(reward, threshold=1.0).astype(jnp.float32)
-GRPO, GRPO_HIGHER = partial(grpo, clip=0.2), partial(grpo, clip=HIGHER)
-DAPO = partial(dapo, clip=HIGHER)
-VARIANTS = {
-    "grpo": Variant("GRPO", GRPO),
-    "higher": Variant("+ clip-higher", GRPO_HIGHER),
-    "dynamic": Variant("+ dynamic sampling", GRPO_HIGHER, resample=1),
-    "token": Variant("+ token-level loss", DAPO, resample=1),
-    "dapo": Variant("+ overlong shaping (DAPO)", DAPO, resample=1, overlong=4),
-    "dr_grpo": Variant("Dr. GRPO", partial(dr_grpo, clip=0.2, length=32.0), CENTRED),
-    "gspo": Variant("GSPO", partial(gspo, clip=(3e-4, 4e-4))),
-    "cispo": Variant("CISPO", partial(cispo, clip=(1.0, 0.28))),
-    "rloo": Variant("RLOO", reinforce, leave_one_out),
-    "expert": Variant("expert iteration", weighted_sft, RIGHT),
-}
-ABLATION = ("grpo", "higher", "dynamic", "token", "dapo")
 
 
 @dataclass(frozen=True)

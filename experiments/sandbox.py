@@ -177,6 +177,13 @@ def kept_task(run: RunDirectory, config: SandboxConfig, seed: int) -> Task:
     return task
 
 
+def kept_tasks(run: RunDirectory, config: SandboxConfig, seeds: int) -> Task:
+    """The worlds of seeds 0, 1, ..., kept as `kept_task` does; leaves with a leading axis S."""
+    worlds = [kept_task(run, config, seed) for seed in range(seeds)]
+    tasks: Task = jax.tree.map(lambda *x: jnp.stack(x), *worlds)
+    return tasks
+
+
 @partial(jax.jit, static_argnames=("completions", "temperature"))
 def sample(
     task: Task,

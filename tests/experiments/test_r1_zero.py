@@ -14,19 +14,19 @@ import pytest
 
 from experiments import r1_tasks
 from experiments.r1_report import Result, summarise
-from experiments.r1_tasks import EOS, completions, countdown_question, decode, encode, form
-from experiments.r1_zero import (
-    CONFIG,
+from experiments.r1_tasks import (
+    EOS,
     LENGTH,
     SETTINGS,
-    VARIANTS,
     WIDTH,
-    Learner,
-    World,
-    main,
-    sample,
-    shape,
+    completions,
+    countdown_question,
+    decode,
+    encode,
+    form,
 )
+from experiments.r1_variants import VARIANTS
+from experiments.r1_zero import CONFIG, Learner, World, main, sample, shape
 from irl_jax.eval.pass_at_k import pass_at_k
 from irl_jax.models.decoder import init_params
 from irl_jax.models.logprob import completion_logp

@@ -14,16 +14,16 @@ Claim: the dense reward, summed, orders other completions better than a discrimi
     reference's log-prob taken off, the fine-tuned model's own says next to nothing.
 Command: python -m experiments.dense_rewards
 Runtime: 169 s of CPU (7 min 48 s beside eight other runs on 2 cores); peak memory 1.8 GiB.
-Expected: means over 6 worlds with 95 % intervals, from 64, 256 and 1,024 demonstrations. Rank
-    correlation with gold within a prompt: dense reward 0.440 [0.377, 0.501], 0.604 [0.524,
-    0.685], 0.722 [0.643, 0.804]; less the discriminator 0.128 [0.061, 0.190], 0.230 [0.112,
-    0.319], 0.285 [0.164, 0.369]; less comparisons 0.006 [-0.053, 0.055], 0.096 [0.023, 0.136],
-    0.155 [0.089, 0.188]; log π_SFT alone 0.105 to 0.158, intervals hold 0. Gold of the best of
-    16, in standard deviations: dense 0.705, 0.994, 1.216 [1.154, 1.285]; comparisons 0.665,
-    0.799, 0.885 [0.756, 0.975]; discriminator 0.419, 0.739, 0.916 [0.859, 0.991]. Token by
-    token, rank correlation with what each adds to gold: 0.375 [0.332, 0.414], 0.494 [0.442,
-    0.536], 0.595 [0.549, 0.632]. The dense reward is read off a whole decoder, the other two
-    are small perceptrons on the reference's embeddings.
+Expected: means over 6 worlds with 95 % t intervals, from 64, 256 and 1,024 demonstrations. Rank
+    correlation with gold within a prompt: dense reward 0.440 [0.373, 0.507], 0.604 [0.519, 0.690],
+    0.722 [0.636, 0.808]; less the discriminator 0.128 [0.063, 0.194], 0.230 [0.117, 0.343], 0.285
+    [0.173, 0.398]; less comparisons 0.006 [-0.051, 0.063], 0.096 [0.035, 0.158], 0.155 [0.098,
+    0.213]; log π_SFT alone 0.105 to 0.158, intervals hold 0. Gold of the best of 16, in standard
+    deviations: dense 0.705, 0.994, 1.216 [1.142, 1.290]; comparisons 0.665, 0.799, 0.885 [0.767,
+    1.002]; discriminator 0.419, 0.739, 0.916 [0.847, 0.986]. Token by token, rank correlation with
+    what each adds to gold: 0.375 [0.332, 0.419], 0.494 [0.440, 0.548], 0.595 [0.549, 0.641]. The
+    dense reward is read off a whole decoder, the other two are small perceptrons on the reference's
+    embeddings.
 """
 
 from __future__ import annotations

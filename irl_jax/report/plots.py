@@ -34,6 +34,8 @@ COLOURS = {
     "purple": "#8b3fd1",
     "pink": "#c2255c",
     "teal": "#0b7a8f",
+    "brown": "#8a5a2b",
+    "olive": "#66760a",
 }
 INK = {"ink": "#1f2430", "muted": "#6b7280", "axis": "#9aa1ad", "grid": "#e5e7eb"}
 
@@ -47,7 +49,7 @@ _HEADING = 38  # height of what stands above them, without the legend
 _ROW = 16  # height of a row of the legend
 _FOOT = 38  # height of the x axis
 _STEPS = (1, 2, 2.5, 5, 10)  # between ticks, times a power of ten
-_MARKERS = "osD^vP"
+_MARKERS = "osD^vPX*"
 _DASHES = ((0, (4, 2)), (0, (1, 1.6)), (0, (6, 2, 1, 2)))
 _STYLE: Any = {
     "svg.fonttype": "none",

@@ -6,7 +6,7 @@ CSS = """
   --muted: #6b7280; --axis: #9aa1ad; --grid: #e5e7eb; --good: #0b7a4f; --bad: #b42318;
   --good-back: #e3f5ec; --bad-back: #fdecea; --accent: #2563eb;
   --blue: #2563eb; --orange: #d9480f; --green: #0d8a5f; --purple: #8b3fd1; --pink: #c2255c;
-  --teal: #0b7a8f;
+  --teal: #0b7a8f; --brown: #8a5a2b; --olive: #66760a;
   --mono: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace;
 }
 @media screen and (prefers-color-scheme: dark) {
@@ -15,7 +15,7 @@ CSS = """
     --muted: #98a2b1; --axis: #5d6775; --grid: #272d36; --good: #56d39b; --bad: #ff8a80;
     --good-back: #14301f; --bad-back: #3a1a18; --accent: #7aa7ff;
     --blue: #7aa7ff; --orange: #ff9e64; --green: #4fd6a0; --purple: #c49bff; --pink: #ff86ad;
-    --teal: #5cc8dd;
+    --teal: #5cc8dd; --brown: #d9a877; --olive: #c3d64f;
   }
 }
 * { box-sizing: border-box; }

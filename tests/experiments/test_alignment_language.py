@@ -50,6 +50,7 @@ def finished(tiny_model_dir, tmp_path_factory):
     return config, dict(counts)
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_the_runs(finished):
     path: Path = finished[0].run_dir
     summary = json.loads((path / "summary.json").read_text())
@@ -69,12 +70,14 @@ def test_figures_are_those_of_the_runs(finished):
     assert summary["runs"][-1]["gold"][-1] == pytest.approx(np.mean(best), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_step_is_compiled_once_for_all_worlds(finished):
     counts = finished[1]
     assert counts["jit(step)"] == 2  # one a method
     assert counts.get("jit(generate)", 0) <= 1  # policies act as they are measured
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_it_was(finished, monkeypatch):
     path: Path = finished[0].run_dir
     before = json.loads((path / "summary.json").read_text())

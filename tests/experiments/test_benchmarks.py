@@ -47,6 +47,7 @@ def test_sampling_times_only_what_it_drew():
     assert times[0] > 0
 
 
+@pytest.mark.slow
 def test_policy_updates_begin_at_the_reference():
     task = Task(
         name="", directory="", vocab_size=sft_step.TINY.vocab_size, prompts=2, completions=2,

@@ -152,6 +152,7 @@ JUDGE = JudgeConfig(
 )
 
 
+@pytest.mark.slow
 def test_a_judge_learns_its_labels_and_reads_no_later_step():
     """On a random policy's readings, 1+2=3 is told from 1+2=4 once the labels say so."""
     shape = policy_config(TASK.terms, TASK.digits, width=TASK.width, layers=TASK.layers)

@@ -332,3 +332,19 @@ def test_the_entropy_bonus_has_the_gradient_of_the_entropy():
     np.testing.assert_allclose(
         jax.grad(expected_bonus)(LOGITS), -jax.grad(entropy)(LOGITS), atol=1e-6
     )
+
+
+def test_a_completion_whose_first_token_is_masked_learns_from_the_others():
+    """Where stale tokens are masked, what is left is a shorter completion."""
+    logp = jnp.array([[[-0.3, -0.7, -0.2], [-0.4, -0.1, -0.6]]])
+    mask = jnp.array([[[False, True, True], [True, True, True]]])
+    advantage = jnp.array([[1.0, -1.0]])
+
+    def loss(logp, mask):
+        nothing = jnp.zeros(mask.shape[:2])
+        group = Group(None, None, mask, jnp.zeros_like(logp), nothing, nothing > 0)
+        return reinforce(logp, group, advantage=advantage).total
+
+    assert float(loss(logp, mask)) == pytest.approx(0.9 - 1.1)
+    gradient = jax.grad(loss)(logp, mask)
+    np.testing.assert_allclose(gradient, [[[0, -1, -1], [1, 1, 1]]])

@@ -1,8 +1,11 @@
 """Records to token ids: chat template, EOS, length limits.
 
-A prompt and its completion are tokenized apart, so that the same prompt has the
-same tokens before every completion and before a sampled one. EOS ends every
-completion that was not cut.
+A prompt has the same tokens before every completion and before a sampled one: those that
+it has alone. A completion continues it: prompt and completion are together the tokens of
+the whole text, as the template renders it, and no model's space (a dummy prefix) comes
+between them. Where a token of the whole would cross the border (only where the text does
+not break there, as in a word begun by the prompt), the prompt keeps its own tokens and the
+rest is encoded as a continuation. EOS ends every completion that was not cut.
 """
 
 from __future__ import annotations
@@ -225,9 +228,10 @@ class Encoder:
         """Yields (record, ids of its prompt and completions) of what is kept."""
         bos = self.tokenizer.encode("", add_bos=self.add_bos)
         eos = self.tokenizer.eos_id
-        ids = self.tokenizer.encode_batch(texts)
         for i, record in enumerate(records):
-            prompt, *rest = ids[columns * i : columns * (i + 1)]
+            head, *tails = texts[columns * i : columns * (i + 1)]
+            pairs = self.tokenizer.encode_pieces([[head, tail] for tail in tails] or [[head]])
+            prompt, rest = pairs[0][0], [pair[1] for pair in pairs if tails]
             row = [bos + prompt, *([*completion, eos] for completion in rest)]
             if not row[0]:
                 raise InputError(

@@ -169,7 +169,8 @@ class Updates:
         lr: peak learning rate of Adam; 10 % warm-up, cosine decay to 0.
         epochs: times that a rollout is learned from.
         minibatches: updates of an epoch.
-        resample: rollouts more, to replace prompts whose rewards are all equal.
+        resample: rollouts more, to replace prompts whose completions are all worth the same.
+        decides: part of the reward that says which are; the whole by default.
     """
 
     loss: PolicyLoss
@@ -182,6 +183,7 @@ class Updates:
     epochs: int = 1
     minibatches: int = 1
     resample: int = 0
+    decides: str | None = None
 
 
 def align(
@@ -268,6 +270,7 @@ def align(
             observe=observe,
             steps=updates.steps,
             resample=updates.resample,
+            decides=updates.decides,
             frozen=frozen,
             run=run,
             checkpoints=checkpoints,

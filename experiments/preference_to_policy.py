@@ -46,7 +46,7 @@ import numpy as np
 from experiments.cli import run as run_cli
 from experiments.language_model import MeshConfig, load_language_model
 from experiments.policy_training import LoraConfig, check_batches, export
-from experiments.preference_data import DataConfig, encode, fingerprint, read_records
+from experiments.preference_data import DataConfig, check_file, encode, fingerprint, read_records
 from experiments.preference_measures import (
     EvaluationConfig,
     accuracy_on,
@@ -154,11 +154,13 @@ def prepare(config: Config, progress: Progress) -> Setup:
         accumulate=config.accumulate,
         ways=mesh.shape["data"] * mesh.shape["fsdp"],
     )
-    records = read_records(config.data, config.run_dir / "data", seed=config.seed)
+    check_file(config.data)
     with writing(config.run_dir):
         model = load_language_model(
             config.model, config.run_dir, seed=config.seed, dtype=config.dtype, progress=progress
         )
+    cache = config.run_dir / "data"
+    records = read_records(config.data, model.tokenizer, cache, seed=config.seed)
     pairs = encode(config.data, model, *records)
     if config.method == "grpo" and len(pairs.train_prompts) < config.grpo.prompts:
         raise InputError(

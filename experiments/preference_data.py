@@ -14,7 +14,7 @@ import numpy as np
 from experiments.language_model import LanguageModel
 from irl_jax.data.builders import HELD_OUT, TRAIN, Records, Side, prepare_preferences
 from irl_jax.data.chat import DIALOGUE_TEMPLATE, Text
-from irl_jax.data.encode import EncodedPreference, EncodedPrompt, Encoder
+from irl_jax.data.encode import EncodedPreference, EncodedPrompt, Encoder, untied
 from irl_jax.data.identity import Identity
 from irl_jax.data.jsonl import PreferenceRecord, PromptRecord, read_preferences
 from irl_jax.data.tokenizer import Tokenizer
@@ -68,7 +68,7 @@ class Pairs:
         train_prompts: the different prompts of `train`.
         held_out_prompts: the different prompts of `held_out`, at least 2.
         shapes: of the batches, the largest last; each pair fits one.
-        left_out: why pairs were left out -> how many.
+        left_out: why pairs of the file were left out -> how many.
     """
 
     train: list[EncodedPreference]
@@ -97,14 +97,17 @@ def fingerprint(path: Path, flag: str = "data.path") -> str:
         raise InputError(f"{flag}: {path}: {reason}; check the path") from error
 
 
-def check_file(config: DataConfig) -> None:
+def check_file(config: DataConfig) -> int:
     """Reads every line, before any work is done.
 
+    Returns:
+        The number of pairs that are dropped because their sides are equal.
+
     Raises:
-        InputError: a line that cannot be read.
+        InputError: a line that cannot be read, or equal sides that are not to be dropped.
     """
-    for _ in read_preferences(config.file, ties=config.ties):
-        pass
+    ties: Literal["error", "keep"] = "keep" if config.ties == "drop" else "error"
+    return sum(r.chosen == r.rejected for r in read_preferences(config.file, ties=ties))
 
 
 def template_of(chat: str, tokenizer: Tokenizer) -> str | None:
@@ -156,12 +159,21 @@ def encode(
     model: LanguageModel,
     train: Sequence[PreferenceRecord],
     held_out: Sequence[PreferenceRecord],
+    *,
+    equal: int = 0,
 ) -> Pairs:
     """Records as token ids, as the model writes them.
 
+    Args:
+        config: how they are encoded.
+        model: whose tokens and template they are.
+        train: pairs to learn from.
+        held_out: pairs to measure on.
+        equal: pairs that were dropped before, because their sides are equal.
+
     Raises:
         InputError: limits beyond the model's context, a record over a limit, messages
-            without a chat template, fewer than two held-out prompts.
+            without a chat template, sides that become equal, fewer than two held-out prompts.
     """
     template = template_of(config.chat, model.tokenizer)
     if template is None and not isinstance(train[0].prompt, str):
@@ -178,10 +190,16 @@ def encode(
         add_bos=config.add_bos,
         overlong=config.overlong,
     )
-    sides = [encoder.preferences(records) for records in (train, held_out)]
+    fitting = [encoder.preferences(records, ties="keep") for records in (train, held_out)]
+    sides = [untied(pairs, config.ties) for pairs in fitting]
     learned = {tuple(pair.prompt) for pair in sides[0]}
     unseen = [pair for pair in sides[1] if tuple(pair.prompt) not in learned]
-    left_out = {"held out, but of a prompt that is trained on": len(sides[1]) - len(unseen)}
+    count = lambda *parts: sum(map(len, parts))
+    left_out = {
+        "over a limit": count(train, held_out) - count(*fitting),
+        "with equal sides": equal + count(*fitting) - count(*sides),
+        "held out, but of a prompt that is trained on": count(sides[1]) - count(unseen),
+    }
     sides[1] = unseen
     prompts = [
         prompts_of(records, side) for records, side in zip((train, held_out), sides, strict=True)

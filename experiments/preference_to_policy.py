@@ -154,14 +154,14 @@ def prepare(config: Config, progress: Progress) -> Setup:
         accumulate=config.accumulate,
         ways=mesh.shape["data"] * mesh.shape["fsdp"],
     )
-    check_file(config.data)
+    equal = check_file(config.data)
     with writing(config.run_dir):
         model = load_language_model(
             config.model, config.run_dir, seed=config.seed, dtype=config.dtype, progress=progress
         )
     cache = config.run_dir / "data"
     records = read_records(config.data, model.tokenizer, cache, seed=config.seed)
-    pairs = encode(config.data, model, *records)
+    pairs = encode(config.data, model, *records, equal=equal)
     if config.method == "grpo" and len(pairs.train_prompts) < config.grpo.prompts:
         raise InputError(
             f"grpo.prompts: {config.grpo.prompts} prompts an update, but there are only "
@@ -233,6 +233,7 @@ def experiment(
             "method": config.method,
             "pairs": len(pairs.train),
             "held_out_pairs": len(pairs.held_out),
+            "left_out": {why: count for why, count in pairs.left_out.items() if count},
             "held_out_prompts": len(held_out),
             "reward_accuracy": accuracy_on(pairs.held_out, judged),
             "longer_accuracy": accuracy_on(pairs.held_out, lengths(pairs.held_out)),

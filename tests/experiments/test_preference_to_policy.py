@@ -18,6 +18,7 @@ from experiments.preference_data import (
     DataConfig,
     as_text,
     bucket_shapes,
+    check_file,
     encode,
     limits,
     read_records,
@@ -396,8 +397,32 @@ def test_a_prompt_that_is_trained_on_once_cut_is_not_held_out(tiny_model_dir, tm
     assert {tuple(p.prompt) for p in pairs.train}.isdisjoint(
         tuple(p.prompt) for p in pairs.held_out
     )
-    (gone,) = pairs.left_out.values()
+    gone = pairs.left_out["held out, but of a prompt that is trained on"]
     assert gone == len(held_out) - len(pairs.held_out) > 0
+
+
+def test_pairs_that_become_equal_are_ties_and_counted(tiny_model_dir, tmp_path):
+    """Three pairs equal as text, five once cut to six tokens, of 48."""
+    rows = [dict(row) for row in ROWS]
+    for row in rows[:3]:
+        row["rejected"] = row["chosen"]
+    for row in rows[10:15]:
+        row["chosen"] = "It is great and " + row["chosen"]
+        row["rejected"] = "It is great and " + row["rejected"]
+    path = write_jsonl(tmp_path / "ties.jsonl", rows)
+    config, params = load_pretrained(tiny_model_dir)
+    model = LanguageModel(config, params, Tokenizer.from_directory(tiny_model_dir))
+    data = DataConfig(path=path, held_out=0.25, max_completion=4, overlong="truncate", ties="drop")
+    equal = check_file(data)
+    records = read_records(data, model.tokenizer, tmp_path / "data", seed=0)
+    pairs = encode(data, model, *records, equal=equal)
+    assert equal == 3 and pairs.left_out["with equal sides"] == 8
+    assert len(pairs.train) + len(pairs.held_out) == len(ROWS) - 8
+    assert all(pair.chosen != pair.rejected for pair in [*pairs.train, *pairs.held_out])
+    with pytest.raises(InputError, match=r"ties\.jsonl:1: `chosen` equals `rejected`"):
+        check_file(replace(data, ties="error"))
+    with pytest.raises(InputError, match=r"ties\.jsonl:\d+: .* are the same tokens, rendered"):
+        encode(replace(data, ties="error"), model, *records)
 
 
 def test_a_model_without_a_template_takes_dialogues_only_if_told(tiny_model_dir, tmp_path):

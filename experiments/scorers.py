@@ -20,13 +20,19 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from experiments.embeddings import map_groups
-from experiments.language_model import LanguageModel, load_language_model
+from experiments.language_model import (
+    LanguageModel,
+    load_language_model,
+    load_tokenizer,
+    model_path,
+)
 from experiments.policy_training import LoraConfig
-from experiments.preference_data import DataConfig, limits
+from experiments.preference_data import DataConfig, limits, template_of
 from experiments.preference_reward import member_rewards, verdict
 from experiments.preference_training import REWARD, RewardConfig
-from irl_jax.data.chat import DIALOGUE_TEMPLATE, Text
+from irl_jax.data.chat import Text
 from irl_jax.data.encode import Encoder
+from irl_jax.data.identity import Identity
 from irl_jax.data.jsonl import GroupRecord
 from irl_jax.masking import check_range, masked_mean
 from irl_jax.models.logprob import completion_logp
@@ -170,6 +176,20 @@ def run_settings(path: Path) -> dict[str, Any]:
     return settings
 
 
+def run_identity(path: Path, settings: Mapping[str, Any]) -> Identity:
+    """Which prompts were one to the model of a run.
+
+    Args:
+        path: directory of the run.
+        settings: those of the run.
+
+    Raises:
+        InputError: its model has gone.
+    """
+    tokenizer = load_tokenizer(model_path(settings["model"], path))
+    return Identity.of(tokenizer, template_of(settings["data"]["chat"], tokenizer))
+
+
 def token_scorer(
     model: LanguageModel,
     data: DataConfig,
@@ -196,7 +216,7 @@ def token_scorer(
         max_prompt, max_completion = limits(data, model.config.max_positions)
     except InputError as error:
         raise InputError(str(error).replace("data.", "read.")) from error
-    template = DIALOGUE_TEMPLATE if data.chat == "dialogue" else model.tokenizer.chat_template
+    template = template_of(data.chat, model.tokenizer)
     encoder = Encoder(
         model.tokenizer,
         max_prompt,

@@ -149,7 +149,7 @@ def _parse(source: str, line: bytes) -> dict[str, Any]:
 
 
 def read_preferences(
-    path: str | Path, *, ties: Literal["error", "drop"] = "error"
+    path: str | Path, *, ties: Literal["error", "drop", "keep"] = "error"
 ) -> Iterator[PreferenceRecord]:
     """Yields the pairs of a file, in any of the forms of this module.
 
@@ -166,7 +166,7 @@ def read_preferences(
         names = ("chosen", "rejected")
         sides = [field(row, name, source) for name in names]
         prompt, (chosen, rejected) = sides_of(row, sides, names, source)
-        if chosen == rejected:
+        if chosen == rejected and ties != "keep":
             if ties == "drop":
                 continue
             raise InputError(

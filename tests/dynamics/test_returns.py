@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_jax.dynamics.advantages import whiten
+from irl_jax.dynamics.advantages import group_advantages, whiten
 from irl_jax.dynamics.returns import gae, returns
 from irl_jax.dynamics.shaping import adapted_beta, kl_penalised, potential_shaped
 from irl_jax.types import InputError
@@ -122,3 +122,19 @@ def test_reinforce_plus_plus_is_the_whitened_reward_to_go():
     np.testing.assert_allclose(to_go, advantage, atol=1e-5)
     expected = oracles.whiten(advantage, MASK)
     np.testing.assert_allclose(whiten(to_go, MASK), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_reinforce_plus_plus_with_a_baseline_counts_tokens():
+    """A long completion moves the mean and the deviation more than a short one."""
+    reward = np.float32([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0]])
+    mask = np.arange(4) < np.array([[4, 1, 1], [2, 3, 0]])[..., None]
+    advantage = group_advantages(reward, scale=False)
+    got = whiten(advantage, mask)
+    np.testing.assert_allclose(got, oracles.whiten(np.asarray(advantage), mask), rtol=1e-4)
+    assert got.shape == mask.shape and not np.any(got[~mask])
+    np.testing.assert_allclose(got[mask].mean(), 0, atol=1e-6)
+    np.testing.assert_allclose(got[mask].std(), 1, rtol=1e-4)
+    by_completion = whiten(advantage, mask.any(-1))
+    assert np.abs(got[..., 0] - by_completion)[mask[..., 0]].max() > 0.2
+    with pytest.raises(InputError, match=r"^advantage: expected shape \[2, 3\]"):
+        whiten(advantage[:1], mask)

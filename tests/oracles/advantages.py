@@ -33,6 +33,8 @@ def nash(preference, log_ratio, *, tau):
 
 def whiten(advantage, mask, *, centre=True, eps=1e-6):
     """Hu et al. 2025: the mean and the deviation of the whole batch."""
+    if np.ndim(advantage) < np.ndim(mask):  # of completions, each of their tokens counting
+        advantage = np.repeat(np.asarray(advantage)[..., None], np.shape(mask)[-1], axis=-1)
     inside = [a for a, m in zip(np.ravel(advantage), np.ravel(mask), strict=True) if m]
     out = np.zeros(np.shape(advantage))
     for index in np.ndindex(*out.shape):

@@ -37,7 +37,8 @@ class DataConfig:
     max_completion: int | None = None  # tokens, EOS included; None: as max_prompt
     overlong: Literal["error", "drop", "truncate"] = "error"  # what becomes of a longer record
     chat: Literal["model", "dialogue"] = "model"  # the model's template, or Human: / Assistant:
-    add_bos: bool = False  # begin prompts with BOS, for a model without a chat template
+    add_bos: bool | None = None  # begin prompts with BOS; None: as the tokenizer says
+    control: Literal["parse", "text"] = "parse"  # control tokens in the texts: parse, or letters
     buckets: int = 2  # shapes of batches; each compiles once, more of them pad less
 
     def __post_init__(self) -> None:
@@ -189,6 +190,7 @@ def encode(
         template=template,
         add_bos=config.add_bos,
         overlong=config.overlong,
+        control=config.control,
     )
     fitting = [encoder.preferences(records, ties="keep") for records in (train, held_out)]
     sides = [untied(pairs, config.ties) for pairs in fitting]

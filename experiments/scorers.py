@@ -125,7 +125,9 @@ def learned_scorer(
         return verdict(each, reward)
 
     read = {name: settings["data"][name] for name in ("max_prompt", "max_completion", "chat")}
-    data = DataConfig(**read, add_bos=settings["data"]["add_bos"])
+    own = settings["data"]
+    added = {name: own[name] for name in ("add_bos", "control") if name in own}
+    data = DataConfig(**read, **added)
     return token_scorer(language_model, data, config, partial(rewards, learned, base), progress)
 
 
@@ -224,6 +226,7 @@ def token_scorer(
         template=template,
         add_bos=data.add_bos,
         overlong=config.overlong,
+        control=data.control,
     )
 
     def score(groups: Sequence[GroupRecord]) -> list[np.ndarray]:

@@ -1,13 +1,59 @@
-"""Files of a tokenizer's directory: JSON objects, and files that are whole or not there."""
+"""Files of a tokenizer's directory: what cannot be read is told in one line."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from irl_jax.types import InputError
+
+
+class Refusals:
+    """Tells in one line what the library `tokenizers` refuses.
+
+    The library raises `Exception` itself, no class of its own, and where its Rust code
+    panics one that cannot be imported. Only these two are taken; everything else passes.
+    """
+
+    def __init__(self, place: str, fix: str) -> None:
+        """`place` names the file, `fix` what can be done."""
+        self._place, self._fix = place, fix
+
+    def __enter__(self) -> None:
+        """Nothing to begin with."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Raises InputError in place of what the library raised."""
+        if kind is Exception or (kind is not None and kind.__name__ == "PanicException"):
+            raise InputError(f"{self._place}: {one_line(error)}; {self._fix}") from error
+
+
+def one_line(error: BaseException | None) -> str:
+    """What an exception says, on one line; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def read_text(file: Path) -> str:
+    """A text file.
+
+    Raises:
+        InputError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"{file}: {reason}; check the path") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: not UTF-8 ({error.reason}); fetch the file again") from error
 
 
 def read_object(file: Path, *, required: bool) -> dict[str, Any]:
@@ -20,8 +66,9 @@ def read_object(file: Path, *, required: bool) -> dict[str, Any]:
         if required:
             raise InputError(f"{file}: no such file; expected a tokenizer's directory")
         return {}
+    text = read_text(file)
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{file}: broken JSON ({error}); fetch the file again") from error
     if not isinstance(value, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,24 +71,6 @@ class Pairs:
     train_prompts: list[EncodedPrompt]
     held_out_prompts: list[EncodedPrompt]
     shapes: list[Shape]
-
-
-def fingerprint(path: Path, flag: str = "data.path") -> str:
-    """SHA-256 of a file, hexadecimal: a run goes on with the data it began with.
-
-    Args:
-        path: the file.
-        flag: that names it.
-
-    Raises:
-        InputError: no such file.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"{flag}: {path}: {reason}; check the path") from error
 
 
 def read_records(

@@ -60,7 +60,7 @@ def no_file(place):
 
 
 def directory_of_data(place):
-    return ["--data.path", str(place.path)], r"data\.path: \S+: is a directory; check the path"
+    return ["--data.path", str(place.path)], r"\S+: cannot be read \(Is a directory\); check the path"
 
 
 def empty_file(place):

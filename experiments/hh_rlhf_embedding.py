@@ -38,7 +38,7 @@ import numpy as np
 from experiments.cli import run as run_cli
 from experiments.embeddings import embed_groups, embed_texts
 from experiments.language_model import load_language_model
-from experiments.study import Clock, kept, launch, model_path, splits
+from experiments.study import Clock, given_model, kept, launch, splits
 from irl_jax.data.chat import DIALOGUE_TEMPLATE, render_chat
 from irl_jax.data.jsonl import GroupRecord, PreferenceRecord, read_preferences
 from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
@@ -234,7 +234,7 @@ def main(config: Config) -> None:
     records, prompt = read(config.data)
     inputs = {
         "data": config.data,
-        "language_model": model_path(config.language_model),
+        "language_model": given_model(config.language_model),
         "sentence_encoder": config.sentence_encoder or minilm_path(),
     }
     launch(config, partial(experiment, config, records, prompt), conclusion, inputs=inputs)

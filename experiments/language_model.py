@@ -20,7 +20,7 @@ from irl_jax.data.feeds import make_feed
 from irl_jax.data.jsonl import DemonstrationRecord
 from irl_jax.data.tokenizer import Tokenizer
 from irl_jax.models.decoder import DecoderConfig, init_params
-from irl_jax.models.huggingface import load_huggingface, save_huggingface
+from irl_jax.models.huggingface import save_huggingface
 from irl_jax.models.pretrained import load_pretrained, smollm2_path
 from irl_jax.models.sharding import RULES
 from irl_jax.train.objectives import sft_objective
@@ -93,16 +93,27 @@ def load_language_model(
     Raises:
         InputError: if there is no such model.
     """
+    path = model_path(name, run_dir)
+    if name == "tiny" and not path.exists():
+        make_tiny(path, seed=seed, progress=progress)
+    config, params = load_pretrained(path)
+    return LanguageModel(dataclasses.replace(config, dtype=dtype), params, load_tokenizer(path))
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of a GGUF file or of a Hugging Face directory.
+
+    Raises:
+        InputError: there is none.
+    """
+    return Tokenizer.from_gguf(path) if path.is_file() else Tokenizer.from_directory(path)
+
+
+def model_path(name: str, run_dir: Path) -> Path:
+    """Where the language model of a name lies, see `load_language_model`."""
     if name == "tiny":
-        path = run_dir / "tiny"
-        if not path.exists():
-            make_tiny(path, seed=seed, progress=progress)
-        config, params = load_huggingface(path)
-    else:
-        path = smollm2_path() if name == "smollm2" else Path(name)
-        config, params = load_pretrained(path)
-    tokenizer = Tokenizer.from_gguf(path) if path.is_file() else Tokenizer.from_directory(path)
-    return LanguageModel(dataclasses.replace(config, dtype=dtype), params, tokenizer)
+        return run_dir / "tiny"
+    return smollm2_path() if name == "smollm2" else Path(name)
 
 
 def make_tiny(path: Path, *, seed: int, progress: Progress) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from experiments.language_model import LanguageModel
-from irl_jax.data.builders import Records, prepare_preferences
+from irl_jax.data.builders import HELD_OUT, TRAIN, Records, Side, prepare_preferences
 from irl_jax.data.chat import DIALOGUE_TEMPLATE, Text
-from irl_jax.data.encode import EncodedPreference, EncodedPrompt, Encoder
-from irl_jax.data.jsonl import PreferenceRecord, PromptRecord
+from irl_jax.data.encode import EncodedPreference, EncodedPrompt, Encoder, untied
+from irl_jax.data.identity import Identity
+from irl_jax.data.jsonl import PreferenceRecord, PromptRecord, read_preferences
+from irl_jax.data.tokenizer import Tokenizer
 from irl_jax.train.run import writing
 from irl_jax.types import InputError
 
@@ -64,6 +67,7 @@ class Pairs:
         train_prompts: the different prompts of `train`.
         held_out_prompts: the different prompts of `held_out`, at least 2.
         shapes: of the batches, the largest last; each pair fits one.
+        left_out: why pairs of the file were left out -> how many.
     """
 
     train: list[EncodedPreference]
@@ -71,28 +75,64 @@ class Pairs:
     train_prompts: list[EncodedPrompt]
     held_out_prompts: list[EncodedPrompt]
     shapes: list[Shape]
+    left_out: dict[str, int]
+
+
+def check_file(config: DataConfig) -> int:
+    """Reads every line, before any work is done.
+
+    Returns:
+        The number of pairs that are dropped because their sides are equal.
+
+    Raises:
+        InputError: a line that cannot be read, or equal sides that are not to be dropped.
+    """
+    ties: Literal["error", "keep"] = "keep" if config.ties == "drop" else "error"
+    return sum(r.chosen == r.rejected for r in read_preferences(config.file, ties=ties))
+
+
+def template_of(chat: str, tokenizer: Tokenizer) -> str | None:
+    """The chat template that `DataConfig.chat` names."""
+    return DIALOGUE_TEMPLATE if chat == "dialogue" else tokenizer.chat_template
 
 
 def read_records(
-    config: DataConfig, cache: Path, *, seed: int
+    config: DataConfig, tokenizer: Tokenizer, cache: Path, *, seed: int
 ) -> tuple[Records[PreferenceRecord], Records[PreferenceRecord]]:
     """The preferences of a file, (train, held out), prepared once in a cache.
+
+    Prompts that the model sees as one text are on one side.
 
     Raises:
         InputError: a line that cannot be read, too few prompts on a side.
     """
     with writing(cache):
-        train, held_out = prepare_preferences(
-            config.file, cache, fraction=config.held_out, seed=seed, ties=config.ties
+        return prepare_preferences(
+            config.file,
+            cache,
+            fraction=config.held_out,
+            seed=seed,
+            ties=config.ties,
+            identity=Identity.of(tokenizer, template_of(config.chat, tokenizer)),
+            check=partial(check_sides, config),
         )
-    if not train:
+
+
+def check_sides(config: DataConfig, sides: dict[str, Side]) -> None:
+    """Raises `InputError` where a side of the split is of no use."""
+    if not sides[TRAIN].records:
         raise InputError(f"{config.path}: no prompt is left to train on; lower data.held_out")
-    if not held_out:
+    if not sides[HELD_OUT].records:
         raise InputError(
             f"{config.path}: none of its prompts was drawn as held out; raise data.held_out, or "
             "give more data"
         )
-    return train, held_out
+    for name, side in sides.items():
+        if not side.weight:
+            raise InputError(
+                f"{side.source}: this pair and all others of the side {name} have `weight` 0; "
+                "give some of them more, or change data.held_out"
+            )
 
 
 def encode(
@@ -100,14 +140,23 @@ def encode(
     model: LanguageModel,
     train: Sequence[PreferenceRecord],
     held_out: Sequence[PreferenceRecord],
+    *,
+    equal: int = 0,
 ) -> Pairs:
     """Records as token ids, as the model writes them.
 
+    Args:
+        config: how they are encoded.
+        model: whose tokens and template they are.
+        train: pairs to learn from.
+        held_out: pairs to measure on.
+        equal: pairs that were dropped before, because their sides are equal.
+
     Raises:
         InputError: limits beyond the model's context, a record over a limit, messages
-            without a chat template, fewer than two held-out prompts.
+            without a chat template, sides that become equal, fewer than two held-out prompts.
     """
-    template = DIALOGUE_TEMPLATE if config.chat == "dialogue" else model.tokenizer.chat_template
+    template = template_of(config.chat, model.tokenizer)
     if template is None and not isinstance(train[0].prompt, str):
         raise InputError(
             f"{train[0].source}: holds messages, but the model has no chat template; "
@@ -122,7 +171,17 @@ def encode(
         add_bos=config.add_bos,
         overlong=config.overlong,
     )
-    sides = [encoder.preferences(records) for records in (train, held_out)]
+    fitting = [encoder.preferences(records, ties="keep") for records in (train, held_out)]
+    sides = [untied(pairs, config.ties) for pairs in fitting]
+    learned = {tuple(pair.prompt) for pair in sides[0]}
+    unseen = [pair for pair in sides[1] if tuple(pair.prompt) not in learned]
+    count = lambda *parts: sum(map(len, parts))
+    left_out = {
+        "over a limit": count(train, held_out) - count(*fitting),
+        "with equal sides": equal + count(*fitting) - count(*sides),
+        "held out, but of a prompt that is trained on": count(sides[1]) - count(unseen),
+    }
+    sides[1] = unseen
     prompts = [
         prompts_of(records, side) for records, side in zip((train, held_out), sides, strict=True)
     ]
@@ -133,7 +192,7 @@ def encode(
         )
     lengths = np.array([pair.lengths for side in sides for pair in side])
     shapes = bucket_shapes(lengths, config.buckets, (max_prompt, max_completion))
-    return Pairs(sides[0], sides[1], prompts[0], prompts[1], shapes)
+    return Pairs(sides[0], sides[1], prompts[0], prompts[1], shapes, left_out)
 
 
 def limits(config: DataConfig, context: int) -> Shape:

@@ -51,6 +51,8 @@ def conclusion(summary: dict[str, Any]) -> str:
         ]
     if summary["implicit_accuracy"] is not None:
         rows.append((f"{method}, implicit-reward accuracy", show("implicit_accuracy")))
+    if left_out := list_left_out(summary):
+        rows.append(("pairs left out", left_out))
     rows += [
         (
             f"{method}, learned reward",
@@ -65,6 +67,16 @@ def conclusion(summary: dict[str, Any]) -> str:
     ]
     held = f"on {summary['held_out_prompts']} held-out prompts ({summary['held_out_pairs']} pairs):"
     return "\n".join(["", held, *(f"{name:<32}  {value}" for name, value in rows)])
+
+
+def list_left_out(summary: dict[str, Any]) -> str:
+    """Why pairs of the file were left out, and how many; empty if none was.
+
+    Example:
+        >>> list_left_out({"left_out": {"over a limit": 2, "with equal sides": 1}})
+        '2 over a limit, 1 with equal sides'
+    """
+    return ", ".join(f"{count} {why}" for why, count in summary["left_out"].items())
 
 
 def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
@@ -151,7 +163,8 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
         ],
         subtitle=(
             f"{summary['pairs']} pairs to learn from, {summary['held_out_pairs']} held out; "
-            f"model {run.config['model']}"
+            + (f"left out: {left_out}; " if (left_out := list_left_out(summary)) else "")
+            + f"model {run.config['model']}"
         ),
     )
     write(run.report, html)

@@ -46,7 +46,7 @@ import numpy as np
 from experiments.cli import run as run_cli
 from experiments.language_model import MeshConfig, load_language_model
 from experiments.policy_training import LoraConfig, check_batches, export
-from experiments.preference_data import DataConfig, encode, read_records
+from experiments.preference_data import DataConfig, check_file, encode, read_records
 from experiments.preference_measures import (
     EvaluationConfig,
     accuracy_on,
@@ -68,7 +68,7 @@ from experiments.preference_training import (
     align_offline,
     align_online,
 )
-from experiments.study import Clock, launch_prepared, model_path, settings_of
+from experiments.study import Clock, given_model, launch_prepared, settings_of
 from irl_jax.masking import check_range
 from irl_jax.models.sharding import RULES
 from irl_jax.rollout.sampling import Sampling
@@ -124,7 +124,7 @@ def main(config: Config) -> None:
 
     Nothing is written before the data and the model have been read and checked.
     """
-    inputs = {"data.path": config.data.file, "model": model_path(config.model)}
+    inputs = {"data.path": config.data.file, "model": given_model(config.model)}
     launch_prepared(
         config.run_dir,
         settings_of(config, inputs, ELSEWHERE),
@@ -152,12 +152,14 @@ def prepare(config: Config, progress: Progress) -> Setup:
         accumulate=config.accumulate,
         ways=mesh.shape["data"] * mesh.shape["fsdp"],
     )
-    records = read_records(config.data, config.run_dir / "data", seed=config.seed)
+    equal = check_file(config.data)
     with writing(config.run_dir):
         model = load_language_model(
             config.model, config.run_dir, seed=config.seed, dtype=config.dtype, progress=progress
         )
-    pairs = encode(config.data, model, *records)
+    cache = config.run_dir / "data"
+    records = read_records(config.data, model.tokenizer, cache, seed=config.seed)
+    pairs = encode(config.data, model, *records, equal=equal)
     if config.method == "grpo" and len(pairs.train_prompts) < config.grpo.prompts:
         raise InputError(
             f"grpo.prompts: {config.grpo.prompts} prompts an update, but there are only "
@@ -229,6 +231,7 @@ def experiment(
             "method": config.method,
             "pairs": len(pairs.train),
             "held_out_pairs": len(pairs.held_out),
+            "left_out": {why: count for why, count in pairs.left_out.items() if count},
             "held_out_prompts": len(held_out),
             "reward_accuracy": accuracy_on(pairs.held_out, judged),
             "longer_accuracy": accuracy_on(pairs.held_out, lengths(pairs.held_out)),

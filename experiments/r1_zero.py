@@ -308,6 +308,7 @@ class Learner:
             reward=reward,
             steps=batches,
             resample=variant.resample,
+            decides="accuracy",
             prepare=lambda group: ScoredGroup(group, variant.advantage(group.reward)),
             frozen=(None,),
             progress=progress,

@@ -59,10 +59,18 @@ import numpy as np
 
 from experiments.cli import run as run_cli
 from experiments.score_report import conclusion, write_report
-from experiments.scorers import SCORERS, ReadConfig, characters, identity, required, run_settings
+from experiments.scorers import (
+    SCORERS,
+    ReadConfig,
+    characters,
+    identity,
+    required,
+    run_identity,
+    run_settings,
+)
 from experiments.study import Clock, kept, launch
 from irl_jax.data.builders import HELD_OUT, HeldOut
-from irl_jax.data.chat import Text
+from irl_jax.data.chat import Message, Text
 from irl_jax.data.evaluation import EvaluationRecord, read_evaluation
 from irl_jax.data.jsonl import GroupRecord
 from irl_jax.eval.best_of_n import curve
@@ -139,9 +147,7 @@ def read(config: Config) -> list[EvaluationRecord]:
         raise InputError("data: no file of comparisons; give one, --data comparisons.jsonl")
     records = list(read_evaluation(config.data, ties=config.ties))
     if config.held_out:
-        settings = run_settings(Path(required(config.model, config.reward)))
-        split = HeldOut(settings["data"]["held_out"], settings["seed"])
-        records = [record for record in records if split.name(record.prompt) == HELD_OUT]
+        records = held_out_of(Path(required(config.model, config.reward)), records)
     if config.limit is not None and config.limit < len(records):
         drawn = np.random.default_rng([config.seed, 0]).permutation(len(records))
         records = [records[i] for i in sorted(drawn[: config.limit])]
@@ -152,10 +158,30 @@ def read(config: Config) -> list[EvaluationRecord]:
     return records
 
 
+def held_out_of(run: Path, records: Sequence[EvaluationRecord]) -> list[EvaluationRecord]:
+    """The records whose prompts a run held out, in whatever form its file had them.
+
+    Raises:
+        InputError: no finished run, or a prompt that its model's template refuses.
+    """
+    settings = run_settings(run)
+    split = HeldOut(settings["data"]["held_out"], settings["seed"], run_identity(run, settings))
+    found = []
+    for record in records:
+        try:
+            if split.name(record.prompt) == HELD_OUT:
+                found.append(record)
+        except InputError as error:
+            raise InputError(f"{record.source}: {error}") from error
+    return found
+
+
 def prompt_numbers(records: Sequence[EvaluationRecord]) -> np.ndarray:
-    """The number of each record's prompt, i64[N]."""
+    """The number of each record's prompt, i64[N]; a string is a user's message."""
     number: dict[str, int] = {}
-    return np.array([number.setdefault(repr(r.prompt), len(number)) for r in records], int)
+    as_turns = lambda text: [Message(role="user", content=text)] if isinstance(text, str) else text
+    forms = [repr(as_turns(record.prompt)) for record in records]
+    return np.array([number.setdefault(form, len(number)) for form in forms], int)
 
 
 def edit(records: Sequence[EvaluationRecord], count: int, seed: int) -> list[Edited]:

@@ -21,14 +21,20 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from experiments.embeddings import map_groups
-from experiments.language_model import LanguageModel, load_language_model
+from experiments.language_model import (
+    LanguageModel,
+    load_language_model,
+    load_tokenizer,
+    model_path,
+)
 from experiments.policy_training import LoraConfig
-from experiments.preference_data import DataConfig, limits
+from experiments.preference_data import DataConfig, limits, template_of
 from experiments.preference_reward import member_rewards, verdict
 from experiments.preference_training import REWARD, RewardConfig
-from experiments.study import model_path
-from irl_jax.data.chat import DIALOGUE_TEMPLATE, Text
+from experiments.study import given_model
+from irl_jax.data.chat import Text
 from irl_jax.data.encode import Encoder
+from irl_jax.data.identity import Identity
 from irl_jax.data.jsonl import GroupRecord
 from irl_jax.masking import check_range, masked_mean
 from irl_jax.models.logprob import completion_logp
@@ -184,7 +190,7 @@ def identity(model: str | None, reward: str) -> dict[str, str]:
     if reward == "length":
         return {}
     if reward != "learned":
-        return identities({"model": model_path(required(model, reward))})
+        return identities({"model": given_model(required(model, reward))})
     path = Path(required(model, reward))
     settings = run_settings(path)
     whole = hashlib.sha256(json.dumps([settings["lora"], settings["reward"]]).encode())
@@ -197,7 +203,7 @@ def identity(model: str | None, reward: str) -> dict[str, str]:
 
 def _base(run: Path, settings: Mapping[str, Any]) -> str:
     """The digest of the model that a run was trained on, which lies there still."""
-    place = model_path(settings["model"]) or run / settings["model"]
+    place = given_model(settings["model"]) or run / settings["model"]
     if SHA256 not in settings:
         raise InputError(
             f"model: {run}: this run does not say by content which model it was trained on, an "
@@ -211,6 +217,20 @@ def _base(run: Path, settings: Mapping[str, Any]) -> str:
             f"{before[:12]}..., is {now[:12]}...); restore it, or train a reward on it"
         )
     return now
+
+
+def run_identity(path: Path, settings: Mapping[str, Any]) -> Identity:
+    """Which prompts were one to the model of a run.
+
+    Args:
+        path: directory of the run.
+        settings: those of the run.
+
+    Raises:
+        InputError: its model has gone.
+    """
+    tokenizer = load_tokenizer(model_path(settings["model"], path))
+    return Identity.of(tokenizer, template_of(settings["data"]["chat"], tokenizer))
 
 
 def token_scorer(
@@ -239,7 +259,7 @@ def token_scorer(
         max_prompt, max_completion = limits(data, model.config.max_positions)
     except InputError as error:
         raise InputError(str(error).replace("data.", "read.")) from error
-    template = DIALOGUE_TEMPLATE if data.chat == "dialogue" else model.tokenizer.chat_template
+    template = template_of(data.chat, model.tokenizer)
     encoder = Encoder(
         model.tokenizer,
         max_prompt,

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import jax
 import numpy as np
 
-from irl_jax.models.pretrained import smollm2_path
+from experiments.language_model import model_path
 from irl_jax.train.inputs import identities
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import SHA256, RunDirectory, as_json, write_atomic
@@ -76,7 +76,7 @@ def settings_of(
     return settings | ({SHA256: found} if found else {})
 
 
-def model_path(name: str) -> Path | None:
+def given_model(name: str) -> Path | None:
     """Where a model lies that is named as `load_language_model` takes it; None if it is made.
 
     Raises:
@@ -84,7 +84,7 @@ def model_path(name: str) -> Path | None:
     """
     if name in ("tiny", "sandbox"):
         return None
-    path = smollm2_path() if name == "smollm2" else Path(name)
+    path = model_path(name, Path())
     if not path.exists():
         raise InputError(f"{path}: no such GGUF file or Hugging Face model directory")
     return path

@@ -25,6 +25,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from irl_jax.data.chat import Text
+from irl_jax.data.identity import Identity
 from irl_jax.data.jsonl import (
     DemonstrationRecord,
     PreferenceRecord,
@@ -46,20 +47,47 @@ class HeldOut:
     Attributes:
         fraction: of the prompts that are held out, 0 to 1.
         seed: other prompts for other seeds.
+        identity: which prompts are one to the model; None: those that are written alike,
+            though a string and a user's message be one to it.
     """
 
     fraction: float
     seed: int
+    identity: Identity | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.fraction <= 1:
             raise InputError(f"held-out fraction: expected 0 to 1, got {self.fraction}")
 
     def name(self, prompt: Text) -> str:
-        """The split of a prompt: "train" or "held_out"."""
-        key = json.dumps([self.seed, prompt], sort_keys=True).encode()
+        """The split of a prompt: "train" or "held_out".
+
+        Raises:
+            InputError: the template of the identity refuses the prompt.
+        """
+        form = prompt if self.identity is None else self.identity(prompt)
+        key = json.dumps([self.seed, form], sort_keys=True).encode()
         number = int.from_bytes(hashlib.sha256(key).digest()[:8], "big")
         return HELD_OUT if number < self.fraction * 2**64 else TRAIN
+
+
+@dataclass
+class Side:
+    """What falls on a side of a split.
+
+    Attributes:
+        records: how many.
+        weight: the sum of their weights; of records without weights 0.
+        source: `FILE:LINE` of the first.
+    """
+
+    records: int = 0
+    weight: float = 0.0
+    source: str = ""
+
+
+# of the sides of a split, by name: raises `InputError` where they are of no use
+Check = Callable[[dict[str, Side]], None]
 
 
 def split_by_prompt(records: Iterable[R], *, fraction: float, seed: int) -> tuple[list[R], list[R]]:
@@ -83,6 +111,13 @@ def split_by_prompt(records: Iterable[R], *, fraction: float, seed: int) -> tupl
     return sides[TRAIN], sides[HELD_OUT]
 
 
+class _LocalInfo(tfds.core.DatasetInfo):
+    """A dataset that no bucket knows: TFDS leaves a temporary directory when it asks."""
+
+    def initialize_from_bucket(self) -> None:
+        """Nothing: what is not on disk is not yet prepared."""
+
+
 class _RecordBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
     """Records that a reader yields, in their order, split by prompt."""
 
@@ -91,6 +126,7 @@ class _RecordBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
 
     def __init__(self, *, read: Callable[[], Iterator[Any]], split: HeldOut, **options: Any):
         self._read, self._split = read, split
+        self._sides: list[str] = []
         super().__init__(file_format="array_record", **options)
 
     @staticmethod
@@ -109,7 +145,7 @@ class _RecordBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
         """A row as the record it was."""
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
+        return _LocalInfo(
             builder=self,
             description="Records of a JSON Lines file, split by prompt.",
             features=tfds.features.FeaturesDict(
@@ -122,13 +158,32 @@ class _RecordBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
             disable_shuffling=True,
         )
 
+    def survey(self) -> dict[str, Side]:
+        """Reads every record, and finds the side of each; nothing is written.
+
+        Raises:
+            InputError: a line that cannot be read, a prompt that the template refuses.
+        """
+        found: dict[str, Side] = {TRAIN: Side(), HELD_OUT: Side()}
+        self._sides = []
+        for record in self._read():
+            try:
+                name = self._split.name(record.prompt)
+            except InputError as error:
+                raise InputError(f"{record.source}: {error}") from error
+            side = found[name]
+            self._sides.append(name)
+            side.records += 1
+            side.weight += getattr(record, "weight", 0.0)
+            side.source = side.source or record.source
+        return found
+
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        found = {self._split.name(record.prompt) for record in self._read()}
-        return {name: self._generate_examples(name) for name in sorted(found)}
+        return {name: self._generate_examples(name) for name in sorted(set(self._sides))}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        for i, record in enumerate(self._read()):
-            if self._split.name(record.prompt) == split:
+        for i, (record, side) in enumerate(zip(self._read(), self._sides, strict=True)):
+            if side == split:
                 line = int(record.source.rpartition(":")[2])
                 messages = not isinstance(record.prompt, str)
                 yield i, self.encode(record) | {"line": line, "messages": messages}
@@ -214,6 +269,8 @@ def prepare_preferences(
     fraction: float,
     seed: int,
     ties: Literal["error", "drop"] = "error",
+    identity: Identity | None = None,
+    check: Check | None = None,
 ) -> tuple[Records[PreferenceRecord], Records[PreferenceRecord]]:
     """The preferences of a JSON Lines file, prepared once, as (train, held out).
 
@@ -223,12 +280,15 @@ def prepare_preferences(
         fraction: of the prompts that are held out.
         seed: of the split.
         ties: as in `read_preferences`.
+        identity: which prompts are one, as in `HeldOut`.
+        check: looks at the sides before anything is written.
 
     Raises:
-        InputError: as `read_preferences`; the cache is left as it was.
+        InputError: as `read_preferences`, or of the check; the cache is left as it was.
     """
     read = partial(read_preferences, path, ties=ties)
-    return _prepare(JsonlPreferences, read, Path(path), Path(cache), HeldOut(fraction, seed), ties)
+    split = HeldOut(fraction, seed, identity)
+    return _prepare(JsonlPreferences, read, Path(path), Path(cache), split, ties, check)
 
 
 def prepare_prompts(
@@ -238,6 +298,7 @@ def prepare_prompts(
     fraction: float,
     seed: int,
     prompt_field: str = "prompt",
+    identity: Identity | None = None,
 ) -> tuple[Records[PromptRecord], Records[PromptRecord]]:
     """The prompts of a JSON Lines file, prepared once, as (train, held out).
 
@@ -247,12 +308,13 @@ def prepare_prompts(
         fraction: of the prompts that are held out.
         seed: of the split.
         prompt_field: as in `read_prompts`.
+        identity: which prompts are one, as in `HeldOut`.
 
     Raises:
         InputError: as `read_prompts`; the cache is left as it was.
     """
     read = partial(read_prompts, path, prompt_field=prompt_field)
-    split = HeldOut(fraction, seed)
+    split = HeldOut(fraction, seed, identity)
     return _prepare(JsonlPrompts, read, Path(path), Path(cache), split, prompt_field)
 
 
@@ -263,18 +325,21 @@ def _prepare(
     cache: Path,
     split: HeldOut,
     option: str,
+    check: Check | None = None,
 ) -> tuple[Records[Any], Records[Any]]:
     directory = cache / _content_hash(path, f"{split} {option}")
     make = lambda: kind(read=read, split=split, data_dir=str(directory))
-    if not directory.exists():
-        for _ in read():  # every error is found before anything is written
-            pass
     builder = make()
     if not Path(builder.data_dir).exists():
+        sides = builder.survey()  # every error is found before anything is written
+        if check is not None:
+            check(sides)
         tfds.disable_progress_bar()
-        with tempfile.TemporaryDirectory() as downloads, contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()):
             try:
-                builder.download_and_prepare(download_dir=downloads)
+                directory.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryDirectory(dir=directory) as downloads:
+                    builder.download_and_prepare(download_dir=downloads)
             except (OSError, RuntimeError) as error:
                 if not Path(builder.data_dir).exists():
                     _check_space(directory, error)

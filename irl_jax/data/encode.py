@@ -1,8 +1,11 @@
 """Records to token ids: chat template, EOS, length limits.
 
-A prompt and its completion are tokenized apart, so that the same prompt has the
-same tokens before every completion and before a sampled one. EOS ends every
-completion that was not cut.
+A prompt has the same tokens before every completion and before a sampled one: those that
+it has alone. A completion continues it: prompt and completion are together the tokens of
+the whole text, as the template renders it, and no model's space (a dummy prefix) comes
+between them. Where a token of the whole would cross the border (only where the text does
+not break there, as in a word begun by the prompt), the prompt keeps its own tokens and the
+rest is encoded as a continuation. EOS ends every completion that was not cut.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from irl_jax.data.chat import Text, render_chat, split_chat
 from irl_jax.data.jsonl import DemonstrationRecord, GroupRecord, PreferenceRecord, PromptRecord
 from irl_jax.data.tokenizer import Tokenizer
 from irl_jax.types import InputError
+
+Ties = Literal["error", "drop", "keep"]  # what becomes of a pair whose sides are equal
 
 
 @dataclass(frozen=True)
@@ -132,12 +137,18 @@ class Encoder:
         if self.overlong not in ("error", "drop", "truncate"):
             raise InputError(f"overlong: expected error, drop or truncate, got {self.overlong!r}")
 
-    def preferences(self, records: Iterable[PreferenceRecord]) -> list[EncodedPreference]:
+    def preferences(
+        self, records: Iterable[PreferenceRecord], *, ties: Ties = "error"
+    ) -> list[EncodedPreference]:
         """Pairs as token ids, in order, dropped ones left out.
 
+        Args:
+            records: the pairs.
+            ties: as in `untied`.
+
         Raises:
-            InputError: a record is too long, its prompt is empty, or it is
-                messages and there is no template.
+            InputError: a record is too long, its prompt is empty, it is messages and there
+                is no template, or its sides are equal once rendered and cut.
         """
         records = list(records)
         texts = []
@@ -145,10 +156,11 @@ class Encoder:
             prompt, chosen = self._pair(record.prompt, record.chosen, record.source)
             _, rejected = self._pair(record.prompt, record.rejected, record.source)
             texts += [prompt, chosen, rejected]
-        return [
+        pairs = (
             EncodedPreference(prompt, chosen, rejected, r.margin, r.weight, r.source)
             for r, (prompt, chosen, rejected) in self._encode(records, texts, 3)
-        ]
+        )
+        return untied(pairs, ties)
 
     def demonstrations(self, records: Iterable[DemonstrationRecord]) -> list[EncodedDemonstration]:
         """Demonstrations as token ids, in order, dropped ones left out.
@@ -225,9 +237,10 @@ class Encoder:
         """Yields (record, ids of its prompt and completions) of what is kept."""
         bos = self.tokenizer.encode("", add_bos=self.add_bos)
         eos = self.tokenizer.eos_id
-        ids = self.tokenizer.encode_batch(texts)
         for i, record in enumerate(records):
-            prompt, *rest = ids[columns * i : columns * (i + 1)]
+            head, *tails = texts[columns * i : columns * (i + 1)]
+            pairs = self.tokenizer.encode_pieces([[head, tail] for tail in tails] or [[head]])
+            prompt, rest = pairs[0][0], [pair[1] for pair in pairs if tails]
             row = [bos + prompt, *([*completion, eos] for completion in rest)]
             if not row[0]:
                 raise InputError(
@@ -251,6 +264,28 @@ class Encoder:
                     "raise the limit, or set overlong to drop or truncate"
                 )
         return True
+
+
+def untied(pairs: Iterable[EncodedPreference], ties: Ties) -> list[EncodedPreference]:
+    """Pairs whose sides differ as the model sees them.
+
+    Args:
+        pairs: sides may differ in what a template takes away, or after a cut.
+        ties: what becomes of a pair whose sides are the same tokens.
+
+    Raises:
+        InputError: there is such a pair, and ties is "error".
+    """
+    found = []
+    for pair in pairs:
+        if pair.chosen != pair.rejected or ties == "keep":
+            found.append(pair)
+        elif ties == "error":
+            raise InputError(
+                f"{pair.source}: `chosen` and `rejected` are the same tokens, rendered and cut to "
+                "the limits; remove the line, raise max_completion, or set ties to drop"
+            )
+    return found
 
 
 def _plain(text: Text, source: str) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from irl_jax.data.chat import Text
-from irl_jax.data.jsonl import pair_of, read_jsonl
+from irl_jax.data.jsonl import field, read_jsonl, sides_of
 from irl_jax.types import InputError
 
 WHOLE = "all"  # subset of a line that names none
@@ -80,8 +80,9 @@ def read_evaluation(
             prompt, responses, scores = _scored(row, source)
             chosen = 0
         else:
-            better, worse = (_several(row, side) for side in ("chosen", "rejected"))
-            prompt, responses = _responses(row, better, worse, source)
+            better, worse = (_several(row, side, source) for side in ("chosen", "rejected"))
+            names = ["chosen"] * len(better) + ["rejected"] * len(worse)
+            prompt, responses = sides_of(row, [*better, *worse], names, source)
             chosen = len(better)
             if any(response in responses[chosen:] for response in responses[:chosen]):
                 if ties == "drop":
@@ -93,34 +94,14 @@ def read_evaluation(
         yield EvaluationRecord(prompt, responses, chosen, scores, subset, str(name), source)
 
 
-def _several(row: dict[str, Any], side: str) -> list[Any]:
+def _several(row: dict[str, Any], side: str, source: str) -> list[Any]:
     """The responses of a side: a list of messages is one, of anything else several."""
-    value = row.get(side)
-    if isinstance(value, list) and not any(isinstance(item, dict) for item in value):
-        return value
-    return [value] if side in row else []
-
-
-def _responses(
-    row: dict[str, Any], better: list[Any], worse: list[Any], source: str
-) -> tuple[Text, list[Text]]:
-    """The prompt, and the responses without it."""
-    plain = {k: v for k, v in row.items() if k not in ("chosen", "rejected")}
-    for side, values in (("chosen", better), ("rejected", worse)):
-        if not values and side in row:
-            raise InputError(f"{source}: `{side}` is an empty list; expected a response")
-        if values:
-            plain[side] = values[0]
-    pairs = [pair_of(plain, source)]
-    pairs += [pair_of({**plain, "chosen": value}, source) for value in better[1:]]
-    firsts = [chosen for _, chosen, _ in pairs]
-    others = [pair_of({**plain, "rejected": value}, source) for value in worse[1:]]
-    lasts = [pairs[0][2], *(rejected for _, _, rejected in others)]
-    if any(prompt != pairs[0][0] for prompt, _, _ in pairs + others):
-        raise InputError(
-            f"{source}: the responses do not answer one prompt; give it as `prompt`, whole"
-        )
-    return pairs[0][0], firsts + lasts
+    value = field(row, side, source)
+    if not isinstance(value, list) or any(isinstance(item, dict) for item in value):
+        return [value]
+    if not value:
+        raise InputError(f"{source}: `{side}` is an empty list; expected a response")
+    return value
 
 
 def _scored(row: dict[str, Any], source: str) -> tuple[Text, list[Text], list[float]]:
@@ -138,7 +119,7 @@ def _scored(row: dict[str, Any], source: str) -> tuple[Text, list[Text], list[fl
         number = isinstance(score, int | float) and math.isfinite(score)
         if not number:
             raise InputError(f"{source}: `scores[{i}]` is {score!r}; expected a finite number")
-    if "prompt" not in row:
-        raise InputError(f"{source}: no field `prompt`; add or rename it")
-    prompt, texts = _responses({"prompt": row["prompt"]}, responses[:1], responses[1:], source)
+    field(row, "prompt", source)
+    names = [f"responses[{i}]" for i in range(len(responses))]
+    prompt, texts = sides_of(row, responses, names, source)
     return prompt, texts, [float(score) for score in scores]

@@ -8,11 +8,12 @@ messages). The forms of a preference that are read:
 
 * `prompt`, `chosen`, `rejected`, all strings;
 * `prompt` a list of messages (or a string, meaning one user message) and
-  `chosen`, `rejected` lists of messages, with or without the prompt repeated;
+  `chosen`, `rejected` lists of messages, with or without the prompt repeated, whole or in
+  part (see `irl_jax.data.turns`);
 * `chosen` and `rejected` lists of messages that begin alike, no `prompt`: the
   messages that they share are the prompt;
-* `chosen` and `rejected` whole `\n\nHuman: ...\n\nAssistant: ...` dialogues, no
-  `prompt` (Anthropic's HH-RLHF): read as messages, then as above.
+* `chosen` and `rejected` whole `\n\nHuman: ...\n\nAssistant: ...` dialogues, with or
+  without `prompt` (Anthropic's HH-RLHF): read as messages, then as above.
 
 Optional fields of a preference: `margin`, or `score_chosen` and
 `score_rejected` (their difference is the margin); `weight`.
@@ -23,17 +24,15 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from irl_jax.data.chat import ROLES, Message, Text
+from irl_jax.data.turns import check_prompt, separate
 from irl_jax.types import InputError
-
-_TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ def _parse(source: str, line: bytes) -> dict[str, Any]:
 
 
 def read_preferences(
-    path: str | Path, *, ties: Literal["error", "drop"] = "error"
+    path: str | Path, *, ties: Literal["error", "drop", "keep"] = "error"
 ) -> Iterator[PreferenceRecord]:
     """Yields the pairs of a file, in any of the forms of this module.
 
@@ -164,8 +163,10 @@ def read_preferences(
     """
     for number, row in read_jsonl(path):
         source = f"{path}:{number}"
-        prompt, chosen, rejected = pair_of(row, source)
-        if chosen == rejected:
+        names = ("chosen", "rejected")
+        sides = [field(row, name, source) for name in names]
+        prompt, (chosen, rejected) = sides_of(row, sides, names, source)
+        if chosen == rejected and ties != "keep":
             if ties == "drop":
                 continue
             raise InputError(
@@ -190,9 +191,9 @@ def read_prompts(path: str | Path, *, prompt_field: str = "prompt") -> Iterator[
     """
     for number, row in read_jsonl(path):
         source = f"{path}:{number}"
-        prompt = _text(_field(row, prompt_field, source), prompt_field, source)
+        prompt = _text(field(row, prompt_field, source), prompt_field, source)
         if isinstance(prompt, list):
-            _check_prompt(prompt, source)
+            check_prompt(prompt, source)
         rest = {name: value for name, value in row.items() if name != prompt_field}
         yield PromptRecord(prompt, rest, source)
 
@@ -216,98 +217,50 @@ def read_demonstrations(
     for number, row in read_jsonl(path):
         source = f"{path}:{number}"
         prompt: Text
-        completion: Text
+        given: Text
         if "messages" in row and prompt_field not in row:
             messages = _text(row["messages"], "messages", source)
             if isinstance(messages, str):
                 raise InputError(f"{source}: `messages` is a string; expected a list of messages")
-            prompt, (completion,) = _split(messages[:-1], [messages], source)
+            prompt, given, name = messages[:-1], messages, "messages"
         else:
-            prompt = _text(_field(row, prompt_field, source), prompt_field, source)
-            completion = _text(_field(row, completion_field, source), completion_field, source)
-            if isinstance(prompt, list) or isinstance(completion, list):
-                start = _as_messages(prompt, "user")
-                prompt, (completion,) = _split(start, [_as_messages(completion)], source)
+            prompt, given = (
+                _text(field(row, own, source), own, source)
+                for own in (prompt_field, completion_field)
+            )
+            name = completion_field
+        prompt, (completion,) = separate(prompt, [given], [name], source)
         yield DemonstrationRecord(prompt, completion, source)
 
 
-def pair_of(row: dict[str, Any], source: str) -> tuple[Text, Text, Text]:
-    """The prompt and the two completions of a preference, in any of the forms of this module.
+def sides_of(
+    row: dict[str, Any], sides: Sequence[Any], names: Sequence[str], source: str
+) -> tuple[Text, list[Text]]:
+    """The prompt of a line and completions of it, in any of the forms of this module.
 
     Args:
-        row: an object with `chosen`, `rejected` and perhaps `prompt`.
+        row: an object with or without `prompt`.
+        sides: the completions, as the line gives them.
+        names: what the line calls each.
         source: `FILE:LINE`.
 
     Returns:
-        prompt, chosen, rejected: all plain, or all messages; the completions alone.
+        The prompt and the completions alone: all plain, or all messages.
 
     Raises:
-        InputError: a missing field, a wrong type, sides that answer different prompts.
+        InputError: a wrong type, sides that answer different prompts.
     """
     prompt = _text(row["prompt"], "prompt", source) if "prompt" in row else None
-    chosen, rejected = (_text(_field(row, k, source), k, source) for k in ("chosen", "rejected"))
-    if isinstance(chosen, str) and isinstance(rejected, str):
-        if isinstance(prompt, str):
-            return prompt, chosen, rejected
-        if prompt is None:
-            chosen = _dialogue(chosen, "chosen", source)
-            rejected = _dialogue(rejected, "rejected", source)
-    sides = [_as_messages(chosen), _as_messages(rejected)]
-    start = [] if prompt is None else _as_messages(prompt, "user")
-    context, (first, second) = _split(start, sides, source)
-    return context, first, second
+    texts = [_text(side, name, source) for side, name in zip(sides, names, strict=True)]
+    return separate(prompt, texts, names, source)
 
 
-def _split(
-    prompt: list[Message], sides: list[list[Message]], source: str
-) -> tuple[list[Message], list[list[Message]]]:
-    """Takes the prompt off the sides; further messages that they share join it."""
-    n = len(prompt)
-    sides = [side[n:] if n and side[:n] == prompt else side for side in sides]
-    shared = 0
-    if len(sides) > 1:
-        limit = min(len(side) for side in sides) - 1
-        while shared < limit and all(side[shared] == sides[0][shared] for side in sides):
-            shared += 1
-        while shared and any(side[shared]["role"] != "assistant" for side in sides):
-            shared -= 1
-    prompt, sides = [*prompt, *sides[0][:shared]], [side[shared:] for side in sides]
-    _check_prompt(prompt, source)
-    for side in sides:
-        if not side or side[0]["role"] != "assistant":
-            raise InputError(
-                f"{source}: expected the completions to begin with an assistant message after "
-                f"a shared prompt, got {side[0]['role'] if side else 'no message'}; mend the line"
-            )
-    return prompt, sides
+def field(row: dict[str, Any], name: str, source: str) -> Any:
+    """A field of an object, which there must be.
 
-
-def _check_prompt(prompt: list[Message], source: str) -> None:
-    if not prompt or prompt[-1]["role"] == "assistant":
-        got = "an assistant message" if prompt else "no message"
-        raise InputError(f"{source}: the prompt ends with {got}; expected a user message last")
-
-
-def _dialogue(text: str, name: str, source: str) -> list[Message]:
-    r"""Messages of a `\n\nHuman: ...\n\nAssistant: ...` text, stripped of whitespace."""
-    parts = _TURN.split(text)
-    if parts[0].strip() or len(parts) < 5:
-        raise InputError(
-            f"{source}: no `prompt`, and `{name}` is no \\n\\nHuman: ... \\n\\nAssistant: ... "
-            "dialogue; add the field `prompt`"
-        )
-    roles = {"Human": "user", "Assistant": "assistant"}
-    return [
-        {"role": roles[speaker], "content": said.strip()}
-        for speaker, said in zip(parts[1::2], parts[2::2], strict=True)
-    ]
-
-
-def _as_messages(text: Text, role: str = "assistant") -> list[Message]:
-    return [{"role": role, "content": text}] if isinstance(text, str) else text
-
-
-def _field(row: dict[str, Any], name: str, source: str) -> Any:
+    Raises:
+        InputError: there is none.
+    """
     if name not in row:
         has = ", ".join(row) or "none"
         raise InputError(f"{source}: no field `{name}` (fields: {has}); add or rename it")
@@ -328,7 +281,7 @@ def _text(value: Any, name: str, source: str) -> Text:
         if not isinstance(message, dict):
             raise InputError(f"{source}: `{place}` is {_kind(message)}; expected an object")
         role, content = (
-            _field(message, key, f"{source}: `{place}`") for key in Message.__annotations__
+            field(message, key, f"{source}: `{place}`") for key in Message.__annotations__
         )
         if role not in ROLES:
             raise InputError(
@@ -360,7 +313,7 @@ def _margin(row: dict[str, Any], source: str) -> float:
 
 
 def _number(row: dict[str, Any], name: str, source: str, default: float | None) -> float:
-    value = row.get(name, default) if default is not None else _field(row, name, source)
+    value = row.get(name, default) if default is not None else field(row, name, source)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise InputError(f"{source}: `{name}` is {value!r}; expected a finite number")
     return float(value)

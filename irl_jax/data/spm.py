@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
+from irl_jax.data.files import write_whole
 from irl_jax.types import InputError
 
 _ModelProto: Any = vars(sentencepiece_model_pb2)["ModelProto"]  # made at import by protobuf
@@ -26,21 +26,30 @@ class SentencePieceBackend:
     SentencePiece itself never finds a control symbol (`</s>`, a role) in a
     text. Here the text is cut at them first, and the stretches between are
     encoded on their own. The space that a model may put before a text (its
-    dummy prefix) is put before the first stretch alone.
+    dummy prefix) is put before the first stretch alone, or before every one.
 
     Attributes:
         start: the model, for the beginning of a text.
-        inner: the same model without dummy prefix, for what follows a symbol.
+        inner: the same model without dummy prefix.
         pattern: matches the control symbols.
+        prefix: stretches that get the dummy prefix, if the model has one.
     """
 
     start: sentencepiece.SentencePieceProcessor
     inner: sentencepiece.SentencePieceProcessor
     pattern: re.Pattern[str]
+    prefix: Literal["first", "always"] = "first"
 
     @classmethod
-    def from_bytes(cls, data: bytes, source: str) -> SentencePieceBackend:
-        """Loads a serialized model; `source` names it in errors.
+    def from_bytes(
+        cls, data: bytes, source: str, prefix: Literal["first", "always", "never"] = "first"
+    ) -> SentencePieceBackend:
+        """Loads a serialized model.
+
+        Args:
+            data: the model.
+            source: names it in errors.
+            prefix: stretches that get the model's dummy prefix.
 
         Raises:
             InputError: it is no SentencePiece model.
@@ -52,10 +61,12 @@ class SentencePieceBackend:
         proto = _ModelProto.FromString(data)
         proto.normalizer_spec.add_dummy_prefix = False
         inner = sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
+        if prefix == "never":
+            start, prefix = inner, "first"
         symbols = [start.id_to_piece(i) for i in range(start.vocab_size()) if start.is_control(i)]
         longest_first = sorted(symbols, key=len, reverse=True)
         pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
-        return cls(start, inner, pattern)
+        return cls(start, inner, pattern, prefix)
 
     @property
     def vocab_size(self) -> int:
@@ -64,7 +75,11 @@ class SentencePieceBackend:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text."""
-        return [self._encode(text) for text in texts]
+        return [self._encode(text, self.start) for text in texts]
+
+    def encode_continuation(self, text: str) -> list[int]:
+        """Ids of a text without the space that the model puts before one."""
+        return self._encode(text, self.inner)
 
     def decode(self, ids: Sequence[int], skip_special: bool) -> str:
         """Text of the ids."""
@@ -87,21 +102,18 @@ class SentencePieceBackend:
 
     def save(self, directory: Path) -> None:
         """Writes tokenizer.model, whole or not at all."""
-        part = directory / f".tokenizer.model.{os.getpid()}"
-        part.write_bytes(self.start.serialized_model_proto())
-        part.replace(directory / "tokenizer.model")
+        write_whole(directory / "tokenizer.model", self.start.serialized_model_proto())
 
-    def _encode(self, text: str) -> list[int]:
+    def _encode(self, text: str, first: sentencepiece.SentencePieceProcessor) -> list[int]:
+        """Ids of a text whose first stretch is for the model `first`."""
+        later = self.start if self.prefix == "always" else self.inner
         ids: list[int] = []
         place = 0
         for symbol in self.pattern.finditer(text):
-            ids += self._stretch(text, place, symbol.start())
+            ids += (later if place else first).encode(text[place : symbol.start()])
             ids.append(self.start.piece_to_id(symbol.group()))
             place = symbol.end()
-        return ids + self._stretch(text, place, len(text))
-
-    def _stretch(self, text: str, begin: int, end: int) -> list[int]:
-        return (self.inner if begin else self.start).encode(text[begin:end])
+        return ids + (later if place else first).encode(text[place:])
 
 
 def train(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import tokenizers
 
+from irl_jax.data.files import read_object, write_whole
 from irl_jax.data.gguf_tokenizer import read_gguf
+from irl_jax.data.hf_tokenizer import HuggingFaceBackend
 from irl_jax.data.spm import SentencePieceBackend, train
 from irl_jax.types import InputError
 
@@ -34,6 +36,9 @@ class Backend(Protocol):
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text; special tokens written in it are parsed."""
 
+    def encode_continuation(self, text: str) -> list[int]:
+        """Ids of a text that continues another: no space is put before it."""
+
     def decode(self, ids: Sequence[int], skip_special: bool) -> str:
         """Text of the ids."""
 
@@ -45,39 +50,6 @@ class Backend(Protocol):
 
     def save(self, directory: Path) -> None:
         """Writes the library's own file."""
-
-
-@dataclass(frozen=True)
-class HuggingFaceBackend:
-    """A `tokenizers` model (tokenizer.json)."""
-
-    model: tokenizers.Tokenizer
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of ids."""
-        return max(self.model.get_vocab(with_added_tokens=True).values()) + 1
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text."""
-        encodings = self.model.encode_batch(list(texts), add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
-
-    def decode(self, ids: Sequence[int], skip_special: bool) -> str:
-        """Text of the ids."""
-        return self.model.decode(list(ids), skip_special_tokens=skip_special)
-
-    def token_to_id(self, token: str) -> int | None:
-        """Id of a token."""
-        return self.model.token_to_id(token)
-
-    def id_to_token(self, token_id: int) -> str | None:
-        """Token of an id."""
-        return self.model.id_to_token(token_id)
-
-    def save(self, directory: Path) -> None:
-        """Writes tokenizer.json."""
-        _write(directory / "tokenizer.json", self.model.to_str(pretty=True))
 
 
 @dataclass(frozen=True)
@@ -147,6 +119,37 @@ class Tokenizer:
         tail = [self.eos_id] if add_eos else []
         return [head + ids + tail for ids in self.backend.encode_batch(list(texts))]
 
+    def encode_pieces(self, texts: Sequence[Sequence[str]]) -> list[list[list[int]]]:
+        """Ids of the pieces of texts; a piece continues the pieces before it.
+
+        The ids of the first pieces and of the next are together the ids of the text that
+        they make. Where a token of that text would cross the border, what comes before
+        keeps the ids that it has alone (a policy is sampled from them), and the piece is
+        encoded as a continuation: without the space that some models put before a text.
+
+        Args:
+            texts: each in pieces.
+
+        Returns:
+            For each text the ids of each piece.
+        """
+        heads = [list(accumulate(pieces)) for pieces in texts]
+        unique = list(dict.fromkeys(head for each in heads for head in each))
+        ids = dict(zip(unique, self.backend.encode_batch(unique), strict=True))
+        found = []
+        for pieces, each in zip(texts, heads, strict=True):
+            before: list[int] = []
+            row = []
+            for piece, head in zip(pieces, each, strict=True):
+                whole = ids[head]
+                fits = whole[: len(before)] == before
+                row.append(
+                    whole[len(before) :] if fits else self.backend.encode_continuation(piece)
+                )
+                before = whole
+            found.append(row)
+        return found
+
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         """Text of token ids, a list or an i32[T] array.
 
@@ -171,7 +174,7 @@ class Tokenizer:
             value = getattr(self, name)
             if value is not None:
                 config[name] = value
-        _write(directory / "tokenizer_config.json", json.dumps(config, indent=2))
+        write_whole(directory / "tokenizer_config.json", json.dumps(config, indent=2).encode())
 
     @classmethod
     def from_gguf(cls, path: str | Path) -> Tokenizer:
@@ -202,8 +205,8 @@ class Tokenizer:
             InputError: a file is missing or broken, or no EOS token is named.
         """
         directory = Path(path)
-        config = _read_json(directory / "special_tokens_map.json", required=False)
-        config |= _read_json(directory / "tokenizer_config.json", required=True)
+        config = read_object(directory / "special_tokens_map.json", required=False)
+        config |= read_object(directory / "tokenizer_config.json", required=True)
         tokens = {
             name: _token(config.get(name)) for name in ("bos_token", "eos_token", "pad_token")
         }
@@ -211,7 +214,7 @@ class Tokenizer:
         if eos is None:
             raise InputError(f"{directory / 'tokenizer_config.json'}: no `eos_token`; add one")
         return cls(
-            _backend(directory),
+            _backend(directory, config),
             eos_token=eos,
             bos_token=tokens["bos_token"],
             pad_token=tokens["pad_token"],
@@ -254,10 +257,10 @@ class Tokenizer:
         return found
 
 
-def _backend(directory: Path) -> Backend:
+def _backend(directory: Path, config: dict[str, Any]) -> Backend:
     file = directory / "tokenizer.json"
     if file.exists():
-        if "model" not in _read_json(file, required=True):
+        if "model" not in read_object(file, required=True):
             raise InputError(f"{file}: no `model`; expected a file of the tokenizers library")
         model = tokenizers.Tokenizer.from_file(str(file))
         model.no_padding()
@@ -265,10 +268,17 @@ def _backend(directory: Path) -> Backend:
         return HuggingFaceBackend(model)
     file = directory / "tokenizer.model"
     if file.exists():
-        return SentencePieceBackend.from_bytes(file.read_bytes(), str(file))
+        return SentencePieceBackend.from_bytes(file.read_bytes(), str(file), _prefix(config))
     raise InputError(
         f"{directory}: no tokenizer.json and no tokenizer.model; expected a tokenizer's directory"
     )
+
+
+def _prefix(config: dict[str, Any]) -> Literal["first", "always", "never"]:
+    """Stretches of a text that get a SentencePiece model's dummy prefix."""
+    if config.get("add_prefix_space") is False:
+        return "never"
+    return "always" if config.get("legacy") else "first"
 
 
 def _template(directory: Path, config: dict[str, Any]) -> str | None:
@@ -284,24 +294,3 @@ def _template(directory: Path, config: dict[str, Any]) -> str | None:
 def _token(value: Any) -> str | None:
     """A special token's text, written as a string or an object."""
     return value["content"] if isinstance(value, dict) else value
-
-
-def _read_json(file: Path, *, required: bool) -> dict[str, Any]:
-    if not file.exists():
-        if required:
-            raise InputError(f"{file}: no such file; expected a tokenizer's directory")
-        return {}
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{file}: broken JSON ({error}); fetch the file again") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{file}: expected a JSON object; fetch the file again")
-    return value
-
-
-def _write(file: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    part = file.with_name(f".{file.name}.{os.getpid()}")
-    part.write_text(text, encoding="utf-8")
-    part.replace(file)

@@ -4,8 +4,8 @@ A number is read as a `Fraction`, so 0.1 is 1/10 and no tolerance is needed. Rea
 integers, decimals, thousands in groups of three (1,234), a/b, mixed numbers (1 1/2, 1½),
 `\frac{a}{b}`, scientific notation (1.5e3, 1.5 × 10^3), percentages, hundred to trillion as
 words, either sign, with currency and units around it; not number words (five), decimal
-commas, or numbers beyond 400 characters or 10^±1000. Nothing is evaluated: 3 + 4 is no
-number. Time is linear in the length of a text.
+commas, or numbers beyond 400 characters or 10^±1000, however long the text around them.
+Nothing is evaluated: 3 + 4 is no number. Time is linear in the length of a text.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import unicodedata
 from collections import deque
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from itertools import islice
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from irl_jax.types import InputError
 # N responses and the records of their prompts -> f64[N]
 Verifier = Callable[[Sequence[str], Sequence[PromptRecord]], F64]
 
-LONGEST = 400  # characters of an answer that may be a number
+LONGEST = 400  # characters of a number: to read its digits takes time quadratic in them
 GREATEST_EXPONENT = 1000  # of ten
 
 # A quantifier with a + gives nothing back, so that no text takes more than linear time.
@@ -145,11 +146,9 @@ def _truth(record: PromptRecord, field: str, extract: Extractor) -> str:
 
 def _read(text: str) -> tuple[Fraction, bool] | None:
     """The value, and whether it was written as a percentage."""
-    if len(text) > LONGEST:
-        return None
     text = _plain(text)
-    found = list(_NUMBER.finditer(text))
-    if len(found) != 1:
+    found = list(islice(_NUMBER.finditer(text), 2))
+    if len(found) != 1 or len(found[0][0]) > LONGEST:
         return None
     match = found[0]
     before, rest = text[: match.start()], text[match.end() :]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
-from irl_jax.data.encode import Encoder
+from irl_jax.data.encode import Encoder, untied
 from irl_jax.data.jsonl import DemonstrationRecord, GroupRecord, PreferenceRecord, PromptRecord
 from irl_jax.data.tokenizer import Tokenizer
 from irl_jax.types import InputError
@@ -82,6 +83,25 @@ def test_dropping_and_truncating(spm):
     assert pair.prompt == spm.encode("abc" * 10)[-4:]
     assert pair.chosen == spm.encode("xyz" * 10)[:5]
     assert pair.rejected == [*spm.encode("r"), spm.eos_id]
+
+
+def test_sides_that_a_template_or_a_cut_makes_equal_are_ties(spm):
+    trims = "{% for m in messages %}{{ '<|' + m.role + '|>' + (m.content | trim) }}{% endfor %}"
+    trims += "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    spaces, cut = preference(chosen="c d\n", rejected="c d"), preference(chosen="c d e f g")
+    cut = replace(cut, rejected="c d e f h")
+    for encoder, tie in (
+        (Encoder(spm, 50, 50, template=trims), spaces),
+        (Encoder(spm, 50, 2, overlong="truncate"), cut),
+    ):
+        tie = replace(tie, source="f:2")
+        records = [preference(), tie]
+        with pytest.raises(InputError, match=r"^f:2: `chosen` and `rejected` are the same tokens"):
+            encoder.preferences(records)
+        assert [pair.source for pair in encoder.preferences(records, ties="drop")] == ["f:1"]
+        kept = encoder.preferences(records, ties="keep")
+        assert kept[1].chosen == kept[1].rejected
+        assert untied(kept, "drop") == kept[:1]
 
 
 @pytest.mark.parametrize(

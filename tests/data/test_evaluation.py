@@ -51,6 +51,12 @@ FORMS = {
         [C, R, [assistant("s")]],
         1,
     ),
+    "one answer of several turns": (
+        {"prompt": P, "chosen": [[*C, user("q"), *C]], "rejected": [R, [*C, user("q"), *R]]},
+        P,
+        [[*C, user("q"), *C], R, [*C, user("q"), *R]],
+        1,
+    ),
     "messages, sides as text": ({"prompt": P, "chosen": ["c"], "rejected": ["r"]}, P, [C, R], 1),
     "dialogue": (
         {
@@ -113,11 +119,11 @@ WRONG = {
     "id": ({**PAIR, "id": [1]}, r"`id` is \[1\]; expected a string or a whole number"),
     "prompts": (
         {
-            "prompt": P,
-            "chosen": [[*C, user("q"), *C]],
-            "rejected": [R, [*C, user("q"), *R]],
+            "prompt": "p",
+            "chosen": [[*P, *C]],
+            "rejected": [R, [user("t"), *P, *R]],
         },
-        "the responses do not answer one prompt",
+        "`chosen` and `rejected` answer different prompts",
     ),
     "lists without a prompt": (
         {"chosen": ["c"], "rejected": ["r"]},

@@ -150,7 +150,7 @@ ERRORS = {
     "completion by the user": ({"prompt": P, "chosen": P, "rejected": R}, "got no message"),
     "completion by a user": (
         {"prompt": P, "chosen": [user("x")], "rejected": R},
-        "begin with an assistant message after a shared prompt, got user",
+        "`chosen` holds a user message first, and the prompt is given beside it",
     ),
     "no dialogue": ({"chosen": "c", "rejected": "r"}, "add the field `prompt`"),
     "dialogue of one": (

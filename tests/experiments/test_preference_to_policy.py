@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -20,11 +21,12 @@ from experiments.preference_data import (
     DataConfig,
     as_text,
     bucket_shapes,
+    check_file,
     encode,
     limits,
     read_records,
 )
-from experiments.preference_measures import accuracy_on, chunks, implicit_rewards, lengths
+from experiments.preference_measures import accuracy_on, answer, chunks, implicit_rewards, lengths
 from experiments.preference_reward import RewardModel, fit_reward
 from experiments.preference_to_policy import CONFIG, Config, main, prepare
 from experiments.preference_training import RewardConfig, Setup, align_offline
@@ -34,6 +36,7 @@ from irl_jax.data.tokenizer import Tokenizer
 from irl_jax.models.decoder import forward, logits
 from irl_jax.models.lora import attach
 from irl_jax.models.pretrained import load_pretrained
+from irl_jax.train.checkpoint import load_params
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError, PyTree
@@ -426,6 +429,21 @@ def test_limits_come_from_the_context():
         limits(DataConfig(max_prompt=100), 128)
 
 
+@pytest.mark.parametrize("size", [1, 4])
+def test_answers_do_not_depend_on_the_size_of_their_batches(size, dpo):
+    with Progress(io.StringIO()) as progress:
+        setup = prepare(dpo, progress)
+    learned = RewardModel(setup, dpo.reward, load_params(dpo.run_dir / "checkpoints" / "reward"))
+    ask = lambda config: answer(
+        setup, setup.model.params, setup.pairs.held_out_prompts, learned, config, lambda *_: None
+    )
+    given = ask(dpo.evaluation)
+    other = ask(replace(dpo.evaluation, batch_size=size))
+    assert other.text == given.text and len({*sum(given.text, [])}) > 3
+    np.testing.assert_allclose(other.logp, given.logp, atol=1e-4)
+    np.testing.assert_allclose(other.reward, given.reward, atol=1e-3)
+
+
 def test_rows_of_an_evaluation():
     assert chunks([1, 2, 3], 2) == [(2, [1, 2]), (1, [3, None])]
     assert chunks([], 2) == []
@@ -435,11 +453,69 @@ def test_prompts_are_split_and_counted_once(mixed, tiny_model_dir, tmp_path):
     config, params = load_pretrained(tiny_model_dir)
     model = LanguageModel(config, params, Tokenizer.from_directory(tiny_model_dir))
     data = DataConfig(path=mixed, held_out=0.25)
-    pairs = encode(data, model, *read_records(data, tmp_path, seed=0))
+    pairs = encode(data, model, *read_records(data, model.tokenizer, tmp_path, seed=0))
     text = lambda prompts: [as_text(prompt.record.prompt) for prompt in prompts]
     train, held_out = text(pairs.train_prompts), text(pairs.held_out_prompts)
     assert sorted(train + held_out) == sorted({row["prompt"] for row in ROWS})
     assert {repr(p.prompt) for p in pairs.train}.isdisjoint(repr(p.prompt) for p in pairs.held_out)
+
+
+def test_a_prompt_is_on_one_side_in_whatever_form(tiny_model_dir, tmp_path):
+    """Every prompt once as a string and once as messages: what is held out is not learned."""
+    forms = [form(row) for row in ROWS[::2] for form in (dict, as_messages)]
+    config, params = load_pretrained(tiny_model_dir)
+    model = LanguageModel(config, params, Tokenizer.from_directory(tiny_model_dir))
+    data = DataConfig(path=write_jsonl(tmp_path / "both.jsonl", forms), held_out=0.25)
+    train, held_out = read_records(data, model.tokenizer, tmp_path / "data", seed=0)
+    assert len(held_out) and not {as_text(r.prompt) for r in train} & {
+        as_text(r.prompt) for r in held_out
+    }
+    pairs = encode(data, model, train, held_out)
+    assert {tuple(p.prompt) for p in pairs.train}.isdisjoint(
+        tuple(p.prompt) for p in pairs.held_out
+    )
+    assert len(pairs.train) + len(pairs.held_out) == len(forms)
+
+
+def test_a_prompt_that_is_trained_on_once_cut_is_not_held_out(tiny_model_dir, tmp_path):
+    """Prompts that end alike are one prompt to a model that sees only their last tokens."""
+    rows = [{**row, "prompt": f"{i} {ROWS[0]['prompt']}"} for i, row in enumerate(ROWS)]
+    rows += [{**ROWS[2], "prompt": f"the {i}"} for i in range(24)]
+    path = write_jsonl(tmp_path / "cut.jsonl", rows)
+    config, params = load_pretrained(tiny_model_dir)
+    model = LanguageModel(config, params, Tokenizer.from_directory(tiny_model_dir))
+    data = DataConfig(path=path, held_out=0.25, max_prompt=8, overlong="truncate")
+    train, held_out = read_records(data, model.tokenizer, tmp_path / "data", seed=0)
+    pairs = encode(data, model, train, held_out)
+    assert {tuple(p.prompt) for p in pairs.train}.isdisjoint(
+        tuple(p.prompt) for p in pairs.held_out
+    )
+    gone = pairs.left_out["held out, but of a prompt that is trained on"]
+    assert gone == len(held_out) - len(pairs.held_out) > 0
+
+
+def test_pairs_that_become_equal_are_ties_and_counted(tiny_model_dir, tmp_path):
+    """Three pairs equal as text, five once cut to six tokens, of 48."""
+    rows = [dict(row) for row in ROWS]
+    for row in rows[:3]:
+        row["rejected"] = row["chosen"]
+    for row in rows[10:15]:
+        row["chosen"] = "It is great and " + row["chosen"]
+        row["rejected"] = "It is great and " + row["rejected"]
+    path = write_jsonl(tmp_path / "ties.jsonl", rows)
+    config, params = load_pretrained(tiny_model_dir)
+    model = LanguageModel(config, params, Tokenizer.from_directory(tiny_model_dir))
+    data = DataConfig(path=path, held_out=0.25, max_completion=4, overlong="truncate", ties="drop")
+    equal = check_file(data)
+    records = read_records(data, model.tokenizer, tmp_path / "data", seed=0)
+    pairs = encode(data, model, *records, equal=equal)
+    assert equal == 3 and pairs.left_out["with equal sides"] == 8
+    assert len(pairs.train) + len(pairs.held_out) == len(ROWS) - 8
+    assert all(pair.chosen != pair.rejected for pair in [*pairs.train, *pairs.held_out])
+    with pytest.raises(InputError, match=r"ties\.jsonl:1: `chosen` equals `rejected`"):
+        check_file(replace(data, ties="error"))
+    with pytest.raises(InputError, match=r"ties\.jsonl:\d+: .* are the same tokens, rendered"):
+        encode(replace(data, ties="error"), model, *records)
 
 
 def test_a_model_without_a_template_takes_dialogues_only_if_told(tiny_model_dir, tmp_path):
@@ -448,7 +524,7 @@ def test_a_model_without_a_template_takes_dialogues_only_if_told(tiny_model_dir,
     tokenizer = replace(Tokenizer.from_directory(tiny_model_dir), chat_template=None)
     model = LanguageModel(config, params, tokenizer)
     data = DataConfig(path=path, held_out=0.25)
-    records = read_records(data, tmp_path, seed=0)
+    records = read_records(data, tokenizer, tmp_path, seed=0)
     with pytest.raises(InputError, match=r"messages\.jsonl:\d+: .*--data\.chat dialogue"):
         encode(data, model, *records)
     pairs = encode(replace(data, chat="dialogue"), model, *records)

@@ -174,14 +174,19 @@ def test_scores_are_of_the_model_that_the_run_was_trained_on(trained, tiny_model
         main(config)
 
 
-def test_only_what_the_run_held_out(trained, mixed):
-    """The lines that its reward model was measured on, and no other."""
+@pytest.mark.parametrize(
+    "form", [None, as_messages, lambda row: row], ids=["own", "messages", "text"]
+)
+def test_only_what_the_run_held_out(form, model, trained, mixed, tmp_path):
+    """The lines that its reward model was measured on, and no other, in whatever form."""
     path, _ = trained
-    _, held_out = read_records(DataConfig(path=mixed, held_out=0.25), path / "data", seed=0)
-    config = replace(CONFIG, data=mixed, model=str(path), held_out=True)
-    found = [record.source for record in read(config)]
-    assert found == [record.source for record in held_out]
-    assert 0 < len(found) < len(ROWS) / 2
+    data = DataConfig(path=mixed, held_out=0.25)
+    train, held_out = read_records(data, model.tokenizer, path / "data", seed=0)
+    file = mixed if form is None else write_jsonl(tmp_path / "x.jsonl", list(map(form, ROWS)))
+    config = replace(CONFIG, data=file, model=str(path), held_out=True)
+    line = lambda record: record.source.rpartition(":")[2]
+    assert [line(record) for record in read(config)] == [line(record) for record in held_out]
+    assert 0 < len(held_out) < len(ROWS) / 2 and len(train) + len(held_out) == len(ROWS)
 
 
 @pytest.mark.slow

@@ -80,8 +80,7 @@ from experiments.policy_training import (
     check_batches,
     export,
 )
-from experiments.preference_data import fingerprint
-from experiments.study import Clock, launch_prepared
+from experiments.study import Clock, given_model, launch_prepared, settings_of
 from irl_jax.data.encode import EncodedPrompt
 from irl_jax.dynamics.advantages import group_advantages, leave_one_out
 from irl_jax.dynamics.weights import useful
@@ -227,12 +226,14 @@ def main(config: Config) -> None:
 
     Nothing is written before the data and the model have been read and checked.
     """
-    files = dict(zip(("train", "test"), config.data.files(), strict=True))
-    digests = {name: fingerprint(path, f"data.{name}") for name, path in files.items()}
-    settings = {k: v for k, v in as_json(config).items() if k not in ELSEWHERE}
-    settings["data"]["sha256"] = digests
+    train, test = config.data.files()
+    inputs = {"data.train": train, "data.test": test, "model": given_model(config.model)}
     launch_prepared(
-        config.run_dir, settings, partial(prepare, config), partial(experiment, config), conclusion
+        config.run_dir,
+        settings_of(config, inputs, ELSEWHERE),
+        partial(prepare, config),
+        partial(experiment, config),
+        conclusion,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from jax.sharding import Mesh
@@ -122,14 +123,31 @@ class PolicySetup:
             return params
         return _merge(self.model.params, params, self.lora.scale)
 
-    def sample(self, params: PyTree, prompts: Prompt, key: Array, completions: int) -> Group:
-        """Completions of prompts by a decoder."""
+    def sample(
+        self,
+        params: PyTree,
+        prompts: Prompt,
+        key: Array,
+        completions: int,
+        *,
+        numbers: np.ndarray | None = None,
+    ) -> Group:
+        """Completions of prompts by a decoder.
+
+        Args:
+            params: of the decoder.
+            prompts: this process's rows of a batch.
+            key: typed PRNG key.
+            completions: of each prompt.
+            numbers: i32 of this process's rows, see `generate`; None: the batch draws as one.
+        """
         with jax.set_mesh(self.mesh):
             return generate(
                 self.model.config,
                 params,
                 global_batch(self.mesh, prompts),
                 key,
+                numbers=None if numbers is None else global_batch(self.mesh, numbers),
                 completions=completions,
                 max_new_tokens=self.max_new_tokens,
                 sampling=self.sampling,

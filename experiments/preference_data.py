@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -78,24 +77,6 @@ class Pairs:
     held_out_prompts: list[EncodedPrompt]
     shapes: list[Shape]
     left_out: dict[str, int]
-
-
-def fingerprint(path: Path, flag: str = "data.path") -> str:
-    """SHA-256 of a file, hexadecimal: a run goes on with the data it began with.
-
-    Args:
-        path: the file.
-        flag: that names it.
-
-    Raises:
-        InputError: no such file.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"{flag}: {path}: {reason}; check the path") from error
 
 
 def check_file(config: DataConfig) -> int:

@@ -312,7 +312,7 @@ def test_other_data_is_refused(finished, files):
     content = files[1].read_text()
     try:
         write_jsonl(files[1], questions(20, 5))
-        with pytest.raises(InputError, match=r"data\.sha256\.test was"):
+        with pytest.raises(InputError, match=r"data\.test: .*sha256\.data\.test was"):
             main(finished)
     finally:
         files[1].write_text(content)

@@ -357,7 +357,7 @@ def gmpo(
 
     Reference: Zhao et al. 2025, "Geometric-Mean Policy Optimization", arXiv 2507.20673.
 
-    Differs: in the paper ε_high bounds both signs; see `surrogate.geometric`.
+    Differs: the authors' range is symmetric; see `surrogate.geometric`.
     """
     surrogate = geometric(clip)
     return policy_gradient(

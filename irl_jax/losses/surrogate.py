@@ -151,9 +151,9 @@ def geometric(clip: Clip) -> Surrogate:
 
     Reference: Zhao et al. 2025, "Geometric-Mean Policy Optimization", arXiv 2507.20673.
 
-    Differs: the paper clips ρ^sgn(A), so that where its bounds are not symmetric the upper
-    one holds for both signs, −ε_high where A < 0; its own are symmetric, and then the two
-    are the same. Two bounds are read here as in PPO, and as verl reads them.
+    Differs: the authors clip sgn(A) log ρ by one symmetric range, ±ε. Two bounds are read here
+    as in PPO, and as verl reads them: of log ρ. Those of sgn(A) log ρ would be others where
+    A < 0; with ε for both sides the two readings are the same.
     """
     low, high = clip if isinstance(clip, tuple) else (clip, clip)
     check_range("clip (lower side)", low, 0.0, exclusive=True)

@@ -16,7 +16,7 @@ def _sides(clip):
 def _clipped_token(ratio, gain, clip, dual=math.inf):
     """min(ρ A, clip(ρ, 1 − ε, 1 + ε) A), and whether the second was less.
 
-    Where A < 0, at least c A (Ye et al. 2020, eq. 6).
+    Where A < 0, at least c A (Ye et al. 2020).
     """
     low, high = _sides(clip)
     bounded = min(max(ratio, 1 - low), 1 + high)

@@ -328,7 +328,9 @@ def experiment(
     seconds["train"] = seconds.pop("train and measure") - seconds["measure"]
     if jax.process_index() > 0:
         return {}
-    summary = as_json(summarise(config, questions, run) | {"seconds": seconds, "export": exported})
+    files = [f"export/{path.name}" for path in sorted(exported.glob("*"))]
+    summary = summarise(config, questions, run)
+    summary = as_json(summary | {"seconds": seconds, "export": exported, "exported": files})
     write_report(run, summary)
     run.finish(summary)
     return summary

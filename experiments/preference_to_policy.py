@@ -225,7 +225,7 @@ def experiment(
             implicit = accuracy_on(pairs.held_out, found)
         write_samples(run, int(state.step), held_out, *answers)
     with clock("export"):
-        export(config.run_dir, setup.model, policy, dtype=config.export_dtype)
+        exported = export(config.run_dir, setup.model, policy, dtype=config.export_dtype)
     summary = as_json(
         {
             "method": config.method,
@@ -240,7 +240,8 @@ def experiment(
             **compare(*answers),
             "members": compare_members(pairs.held_out, rewards, *answers),
             "seconds": clock.seconds,
-            "export": config.run_dir / "export",
+            "export": exported,
+            "exported": [f"export/{path.name}" for path in sorted(exported.glob("*"))],
             "report": run.report,
         }
     )

@@ -8,6 +8,7 @@ the features are the hidden states of its own middle layers.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import jax
 
@@ -25,6 +26,7 @@ class AnswersConfig:
     """What is asked, and how it is answered."""
 
     model: str = "smollm2"  # smollm2, tiny, a GGUF file or a Hugging Face directory
+    tokenizer: Path | None = None  # directory of another tokenizer; None: the model's own
     prompts: int = 80  # prompts, each on a topic of its own
     completions: int = 32  # responses to each prompt
     max_new_tokens: int = 24  # tokens of a response, at most
@@ -41,8 +43,9 @@ def sample_answers(
     file = run.path / "responses.npz"
     if not file.exists():
         model = load_language_model(
-            config.model, run.path, seed=seed, dtype="float32", progress=progress
-        )
+            config.model, run.path, seed=seed, dtype="float32", progress=progress,
+            tokenizer=config.tokenizer,
+        )  # fmt: skip
         encoder = model.encoder(max_prompt=64, max_completion=config.max_new_tokens)
         prompts = encoder.prompts(
             PromptRecord(prompt_of(name), {}, f"topic {i}")

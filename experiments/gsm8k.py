@@ -198,6 +198,7 @@ class Config:
 
     data: DataConfig = field(default_factory=DataConfig)
     model: str = "smollm2"  # smollm2, tiny, a GGUF file or a Hugging Face directory
+    tokenizer: Path | None = None  # directory of another tokenizer; None: the model's own
     train: Literal["lora", "full"] = "lora"  # what is trained: a LoRA, or every weight
     run_dir: Path = Path("runs/gsm8k")  # what is written; a run goes on there
     seed: int = 0  # of everything random
@@ -260,8 +261,9 @@ def prepare(config: Config, progress: Progress) -> Questions:
     )
     with writing(config.run_dir):
         model = load_language_model(
-            config.model, config.run_dir, seed=config.seed, dtype=config.dtype, progress=progress
-        )
+            config.model, config.run_dir, seed=config.seed, dtype=config.dtype, progress=progress,
+            tokenizer=config.tokenizer,
+        )  # fmt: skip
     train, test = encode(config.data, model)
     test = test[: config.evaluation.questions]
     if len(train) < policy.prompts:

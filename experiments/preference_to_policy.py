@@ -99,6 +99,7 @@ class Config:
 
     data: DataConfig = field(default_factory=DataConfig)
     model: str = "smollm2"  # smollm2, tiny, a GGUF file or a Hugging Face directory
+    tokenizer: Path | None = None  # directory of another tokenizer; None: the model's own
     method: Literal["dpo", "grpo"] = "dpo"  # how the policy is trained
     run_dir: Path = Path("runs/preference_to_policy")  # what is written; a run goes on there
     seed: int = 0  # of everything random
@@ -157,8 +158,9 @@ def prepare(config: Config, progress: Progress) -> Setup:
     records = read_records(config.data, config.run_dir / "data", seed=config.seed)
     with writing(config.run_dir):
         model = load_language_model(
-            config.model, config.run_dir, seed=config.seed, dtype=config.dtype, progress=progress
-        )
+            config.model, config.run_dir, seed=config.seed, dtype=config.dtype, progress=progress,
+            tokenizer=config.tokenizer,
+        )  # fmt: skip
     pairs = encode(config.data, model, *records)
     if config.method == "grpo" and len(pairs.train_prompts) < config.grpo.prompts:
         raise InputError(

@@ -44,6 +44,7 @@ TOGETHER = (4, 2)  # responses that share the encoding of their prompt, the most
 class ReadConfig:
     """How a language model reads prompts and responses."""
 
+    tokenizer: Path | None = None  # directory of another one; None: a run's own, or the model's
     max_prompt: int | None = None  # tokens; None: a run's own, else half the context, at most 512
     max_completion: int | None = None  # tokens of a response, EOS included; None: likewise
     overlong: Literal["error", "truncate"] = "error"  # what becomes of a longer one
@@ -77,8 +78,9 @@ def likelihood_scorer(
 ) -> Scorer:
     """Mean log-prob of a response's tokens, EOS among them, under a language model (nats)."""
     language_model = load_language_model(
-        required(model, "likelihood"), place, seed=0, dtype=config.dtype, progress=progress
-    )
+        required(model, "likelihood"), place, seed=0, dtype=config.dtype, progress=progress,
+        tokenizer=config.tokenizer,
+    )  # fmt: skip
     params = jax.tree.map(jnp.asarray, language_model.params)
 
     @jax.jit
@@ -100,9 +102,11 @@ def learned_scorer(
     del place
     path = Path(required(model, "learned"))
     settings = run_settings(path)
+    own = settings.get("tokenizer")
     language_model = load_language_model(
-        settings["model"], path, seed=settings["seed"], dtype=config.dtype, progress=progress
-    )
+        settings["model"], path, seed=settings["seed"], dtype=config.dtype, progress=progress,
+        tokenizer=config.tokenizer or (own and Path(own)),
+    )  # fmt: skip
     base = jax.tree.map(jnp.asarray, language_model.params)
     learned = load_params(path / "checkpoints" / REWARD)
     adapt = lora(LoraConfig(**settings["lora"]).scale)

@@ -67,9 +67,10 @@ class SentencePieceBackend:
         return [self._encode(text) for text in texts]
 
     def decode(self, ids: Sequence[int], skip_special: bool) -> str:
-        """Text of the ids."""
+        """Text of the ids; one that is not in the vocabulary is none."""
         parts = []
-        for i, (special, run) in enumerate(groupby(ids, self.start.is_control)):
+        known = (i for i in ids if 0 <= i < self.vocab_size)
+        for i, (special, run) in enumerate(groupby(known, self.start.is_control)):
             if not special:
                 parts.append((self.inner if i else self.start).decode(list(run)))
             elif not skip_special:

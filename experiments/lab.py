@@ -142,7 +142,7 @@ class Lab:
                 completions=completions,
                 max_new_tokens=self.max_new_tokens,
                 sampling=sampling,
-                eos_ids=(self.model.tokenizer.eos_id,),
+                eos_ids=self.model.eos_ids,
                 guides=guides,
             )
 

@@ -46,10 +46,13 @@ def judge(
     """The group with its reward, and the mean of each part of the reward.
 
     Raises:
-        InputError: if the reward has another shape, is not floating, or is not finite.
+        InputError: if the reward is no array, has another shape, is not floating, or is
+            not finite.
     """
     judged = call_with(reward, group, progress=progress)
-    value, parts = judged if isinstance(judged, tuple) else (judged, {})
+    value, parts = judged if isinstance(judged, tuple) and len(judged) == 2 else (judged, {})
+    if not isinstance(parts, Mapping):
+        raise InputError(f"{stage}: the reward's parts are a {type(parts).__name__}, not a dict")
     for name, part in parts.items():
         _check_finite(f"reward {name!r}", part, group, done, stage)
     _check_finite("reward", value, group, done, stage)

@@ -90,7 +90,7 @@ from experiments.alignment_runs import (
 from experiments.alignment_worlds import LanguageConfig
 from experiments.cli import run as run_cli
 from experiments.sandbox import SandboxConfig, Task, draw_prompts, kept_tasks, proxy, sample
-from experiments.study import Clock, kept, launch
+from experiments.study import Clock, given_model, kept, launch
 from irl_jax.dynamics.advantages import group_advantages
 from irl_jax.eval.best_of_n import best_of_n, kl_bound, powers_of_two
 from irl_jax.losses.direct import dpo, ipo
@@ -192,7 +192,11 @@ def main(config: Config) -> None:
     check(config)
     strengths = {name: list(method.strengths) for name, method in METHODS.items()}
     launch(
-        config, partial(experiment, config), conclusion, pinned={"strengths": as_json(strengths)}
+        config,
+        partial(experiment, config),
+        conclusion,
+        inputs={"model": given_model(config.model)},
+        pinned={"strengths": as_json(strengths)},
     )
 
 

@@ -116,8 +116,8 @@ def _check_numbers(config: Any, prefix: str = "") -> None:
             good = not isinstance(x, float) or math.isfinite(x)
             if not good and not (item.metadata.get("infinite") and math.isinf(x)):
                 raise InputError(f"{flag}: {x}; expected a finite number")
-        low, high = LIMITS.get(item.name, (None, None))
-        if low is not None and isinstance(value, int) and not low <= value <= high:
+        low, high = LIMITS.get(item.name, (value, value))
+        if isinstance(value, int) and not low <= value <= high:
             raise InputError(f"{flag}: {value}; expected {low} to {high}")
 
 

@@ -175,7 +175,8 @@ def main(config: Config) -> None:
     if config.seeds < 2:
         raise InputError(f"seeds: an interval needs 2 or more, got {config.seeds}")
     found = worlds(config.dims, config.attributes, config.features)
-    launch(config, partial(experiment, config, found), conclusion)
+    inputs = {"features": config.features}
+    launch(config, partial(experiment, config, found), conclusion, inputs=inputs)
 
 
 def experiment(

@@ -64,7 +64,7 @@ from experiments.fine_grained_rewards import (
 )
 from experiments.judging import ask
 from experiments.language_model import LanguageModel, load_language_model
-from experiments.study import Clock, kept, launch, splits
+from experiments.study import Clock, given_model, kept, launch, splits
 from irl_jax.data.spans import segment_of, token_ends
 from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
 from irl_jax.masking import check_range
@@ -195,7 +195,8 @@ def main(config: Config) -> None:
             f"questions: {', '.join(map(str, config.questions))} to learn from, but held_out "
             f"{config.held_out} of {len(examples)} leaves {most}; give 1 to {most}"
         )
-    launch(config, partial(experiment, config, examples, pairs, train), conclusion)
+    inputs = {"data": config.data, "language_model": given_model(config.language_model)}
+    launch(config, partial(experiment, config, examples, pairs, train), conclusion, inputs=inputs)
 
 
 def experiment(

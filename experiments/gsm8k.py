@@ -80,8 +80,7 @@ from experiments.policy_training import (
     check_batches,
     export,
 )
-from experiments.preference_data import fingerprint
-from experiments.study import Clock, launch_prepared
+from experiments.study import Clock, given_model, launch_prepared, settings_of
 from irl_jax.data.encode import EncodedPrompt
 from irl_jax.dynamics.advantages import group_advantages, leave_one_out
 from irl_jax.dynamics.weights import useful
@@ -109,7 +108,7 @@ class Algorithm:
         loss: of `irl_jax.losses.policy`.
         advantages: rewards f32[B, K] -> f32[B, K].
         clip: (ε_low, ε_high); None for a loss without a ratio.
-        resample: rollouts more, to replace prompts that teach nothing.
+        resample: rollouts more, to replace prompts of which all answers are right, or all wrong.
     """
 
     loss: PolicyLoss
@@ -145,7 +144,7 @@ class PolicyConfig:
     clip_high: float | None = None  # ratios above 1 + clip_high; None: the algorithm's
     epochs: int = 1  # times that a rollout is learned from
     minibatches: int = 1  # updates of an epoch
-    resample: int | None = None  # rollouts more, where all rewards are equal; None: the algorithm's
+    resample: int | None = None  # rollouts more, to get right and wrong; None: the algorithm's
 
     def __post_init__(self) -> None:
         check_range("policy.temperature", self.temperature, 0.0, exclusive=True)
@@ -189,6 +188,7 @@ class PolicyConfig:
             epochs=self.epochs,
             minibatches=self.minibatches,
             resample=algorithm.resample if self.resample is None else self.resample,
+            decides="correct",
         )
 
 
@@ -226,12 +226,14 @@ def main(config: Config) -> None:
 
     Nothing is written before the data and the model have been read and checked.
     """
-    files = dict(zip(("train", "test"), config.data.files(), strict=True))
-    digests = {name: fingerprint(path, f"data.{name}") for name, path in files.items()}
-    settings = {k: v for k, v in as_json(config).items() if k not in ELSEWHERE}
-    settings["data"]["sha256"] = digests
+    train, test = config.data.files()
+    inputs = {"data.train": train, "data.test": test, "model": given_model(config.model)}
     launch_prepared(
-        config.run_dir, settings, partial(prepare, config), partial(experiment, config), conclusion
+        config.run_dir,
+        settings_of(config, inputs, ELSEWHERE),
+        partial(prepare, config),
+        partial(experiment, config),
+        conclusion,
     )
 
 
@@ -338,8 +340,9 @@ def observe(
     """Writes completions to samples.jsonl, and says which prompts had something to teach.
 
     Returns:
-        `solved`: share of prompts of which a completion is right; `useful`: of which two
-        have different rewards, since others move nothing.
+        `solved`: share of prompts of which a completion is right; `useful`: of which another
+        is wrong, too, as DAPO wants them; `moves`: of which two have different rewards, since
+        others move nothing.
     """
     parts = {name: fetch(term) for name, term in reward(group)[1].items()}
     value, tokens, ended = fetch((group.reward, group.mask.sum(-1), group.terminated))
@@ -352,7 +355,8 @@ def observe(
             row |= {name: part[b, k] for name, part in parts.items()}
             run.sample(update, row, "policy")
     solved = parts["correct"].max(1).mean()
-    return {"solved": float(solved), "useful": float(useful(group.reward).mean())}
+    share = lambda term: float(useful(term).mean())
+    return {"solved": float(solved), "useful": share(parts["correct"]), "moves": share(value)}
 
 
 def summarise(config: Config, questions: Questions, run: RunDirectory) -> dict[str, Any]:

@@ -45,7 +45,7 @@ from experiments.cli import run as run_cli
 from experiments.embeddings import embed_groups, embed_texts
 from experiments.gsm8k_outcome_report import conclusion, write_report
 from experiments.language_model import load_language_model
-from experiments.study import Clock, kept, launch, splits
+from experiments.study import Clock, given_model, kept, launch, splits
 from irl_jax.data.fields import string
 from irl_jax.data.jsonl import GroupRecord
 from irl_jax.data.lines import read_jsonl
@@ -286,7 +286,12 @@ def areas(reward: np.ndarray, correct: np.ndarray) -> dict[str, float]:
 def main(config: Config) -> None:
     """Runs the experiment, goes on with it, or reports what is there."""
     solutions = read(config.data)
-    launch(config, partial(experiment, config, solutions), conclusion)
+    inputs = {
+        "data": config.data,
+        "language_model": given_model(config.language_model),
+        "sentence_encoder": config.sentence_encoder or minilm_path(),
+    }
+    launch(config, partial(experiment, config, solutions), conclusion, inputs=inputs)
 
 
 def experiment(config: Config, solutions: Solutions, run: RunDirectory, progress: Progress) -> None:

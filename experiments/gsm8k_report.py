@@ -95,7 +95,7 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
                     "Intervals (95 %) are over questions and hold for these weights: another "
                     "seed would train other ones. The difference is of paired questions. "
                     "Only questions whose completions differ in reward move the policy: see "
-                    "'useful' below."
+                    "'moves' below."
                 ),
             ),
             section("Training", training_curves(run)),
@@ -132,8 +132,9 @@ def training_curves(run: RunDirectory) -> Any:
     terms = [name for name in rows[0] if name.startswith("reward_")]
     panels = [
         (["reward", *terms], "reward and its terms", "Mean reward of sampled completions."),
-        (["solved", "useful"], "share of questions",
-         "Questions of which a completion is right, and of which rewards differ."),
+        (["solved", "useful", "moves"], "share of questions",
+         "Questions of which a completion is right, of which another is wrong, and of which "
+         "rewards differ."),
         (["length"], "tokens of a completion", "Length of sampled completions."),
         (["entropy"], "entropy, nats a token", "Entropy of the policy, estimated on its samples."),
     ]  # fmt: skip

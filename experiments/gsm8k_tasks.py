@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding
 
 from experiments.language_model import LanguageModel
 from experiments.policy_training import PolicySetup
-from experiments.preference_measures import chunks
+from experiments.preference_measures import chunks, numbers_of
 from irl_jax.data.encode import EncodedPrompt, Encoder
 from irl_jax.data.jsonl import PromptRecord
 from irl_jax.data.lines import read_jsonl
@@ -296,8 +296,10 @@ def evaluate(
     advance = progress.stage(f"test questions, update {done}", len(items))
     rows: list[dict[str, Any]] = []
     for i, (count, batch) in enumerate(chunks(items, config.batch_size)):
-        key = jax.random.fold_in(setup.key(3), i)
-        group = setup.sample(policy, setup.prompts(batch), key, config.completions)
+        numbers = numbers_of(i, config.batch_size)
+        group = setup.sample(
+            policy, setup.prompts(batch), setup.key(3), config.completions, numbers=numbers
+        )
         correct, mask, ended = fetch((grader.correct(group), group.mask, group.terminated))
         for b, (record, texts) in enumerate(zip(*grader.read(group), strict=True)):
             if b < count:

@@ -38,7 +38,7 @@ import numpy as np
 from experiments.cli import run as run_cli
 from experiments.embeddings import embed_groups, embed_texts
 from experiments.language_model import load_language_model
-from experiments.study import Clock, kept, launch, splits
+from experiments.study import Clock, given_model, kept, launch, splits
 from irl_jax.data.chat import DIALOGUE_TEMPLATE, render_chat
 from irl_jax.data.jsonl import GroupRecord, PreferenceRecord, read_preferences
 from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
@@ -232,7 +232,12 @@ def accuracies(pairs: np.ndarray, train: np.ndarray, learn: Learner) -> np.ndarr
 def main(config: Config) -> None:
     """Runs the experiment, goes on with it, or reports what is there."""
     records, prompt = read(config.data)
-    launch(config, partial(experiment, config, records, prompt), conclusion)
+    inputs = {
+        "data": config.data,
+        "language_model": given_model(config.language_model),
+        "sentence_encoder": config.sentence_encoder or minilm_path(),
+    }
+    launch(config, partial(experiment, config, records, prompt), conclusion, inputs=inputs)
 
 
 def experiment(

@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.language_model import LanguageModel
 from irl_jax.data.batches import collate_prompts
-from irl_jax.data.jsonl import PromptRecord
+from irl_jax.data.jsonl import DemonstrationRecord, PromptRecord
 from irl_jax.rewards.judge import VERDICTS, Verdict, comparison, verdict, verdict_log_odds
 from irl_jax.train.progress import Advance
 from irl_jax.types import InputError, Prompt, PyTree
@@ -38,12 +38,17 @@ def ask(
     Raises:
         InputError: the two verdicts begin with one token.
     """
-    first, second = (ids[0] for ids in model.tokenizer.encode_batch(VERDICTS))
-    if first == second:
-        raise InputError(f"judge: {' and '.join(VERDICTS)} begin with one token in this tokenizer")
     encoder = model.encoder(max_prompt=max_prompt, max_completion=1, overlong="truncate")
     shown = [comparison(*pair) for pair in pairs]
     shown += [comparison(request, b, a) for request, a, b in pairs]
+    first, second = (
+        said.completion[0]
+        for said in encoder.demonstrations(
+            DemonstrationRecord(shown[0], each, "judge") for each in VERDICTS
+        )
+    )
+    if first == second:
+        raise InputError(f"judge: {' and '.join(VERDICTS)} begin with one token in this tokenizer")
     prompts = encoder.prompts(PromptRecord(text, {}, "judge") for text in shown)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].prompt))
     params = jax.tree.map(jnp.asarray, model.params)

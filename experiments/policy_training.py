@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from jax.sharding import Mesh
@@ -127,14 +128,31 @@ class PolicySetup:
             return params
         return _merge(self.model.params, params, self.lora.scale)
 
-    def sample(self, params: PyTree, prompts: Prompt, key: Array, completions: int) -> Group:
-        """Completions of prompts by a decoder."""
+    def sample(
+        self,
+        params: PyTree,
+        prompts: Prompt,
+        key: Array,
+        completions: int,
+        *,
+        numbers: np.ndarray | None = None,
+    ) -> Group:
+        """Completions of prompts by a decoder.
+
+        Args:
+            params: of the decoder.
+            prompts: this process's rows of a batch.
+            key: typed PRNG key.
+            completions: of each prompt.
+            numbers: i32 of this process's rows, see `generate`; None: the batch draws as one.
+        """
         with jax.set_mesh(self.mesh):
             return generate(
                 self.model.config,
                 params,
                 global_batch(self.mesh, prompts),
                 key,
+                numbers=None if numbers is None else global_batch(self.mesh, numbers),
                 completions=completions,
                 max_new_tokens=self.max_new_tokens,
                 sampling=self.sampling,
@@ -174,7 +192,8 @@ class Updates:
         lr: peak learning rate of Adam; 10 % warm-up, cosine decay to 0.
         epochs: times that a rollout is learned from.
         minibatches: updates of an epoch.
-        resample: rollouts more, to replace prompts whose rewards are all equal.
+        resample: rollouts more, to replace prompts whose completions are all worth the same.
+        decides: part of the reward that says which are; the whole by default.
     """
 
     loss: PolicyLoss
@@ -187,6 +206,7 @@ class Updates:
     epochs: int = 1
     minibatches: int = 1
     resample: int = 0
+    decides: str | None = None
 
 
 def align(
@@ -273,6 +293,7 @@ def align(
             observe=observe,
             steps=updates.steps,
             resample=updates.resample,
+            decides=updates.decides,
             frozen=frozen,
             run=run,
             checkpoints=checkpoints,

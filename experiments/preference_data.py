@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -39,7 +38,8 @@ class DataConfig:
     max_completion: int | None = None  # tokens, EOS included; None: as max_prompt
     overlong: Literal["error", "drop", "truncate"] = "error"  # what becomes of a longer record
     chat: Literal["model", "dialogue"] = "model"  # the model's template, or Human: / Assistant:
-    add_bos: bool = False  # begin prompts with BOS, for a model without a chat template
+    add_bos: bool | None = None  # begin prompts with BOS; None: as the tokenizer says
+    control: Literal["parse", "text"] = "parse"  # control tokens in the texts: parse, or letters
     buckets: int = 2  # shapes of batches; each compiles once, more of them pad less
 
     def __post_init__(self) -> None:
@@ -79,24 +79,6 @@ class Pairs:
     held_out_prompts: list[EncodedPrompt]
     shapes: list[Shape]
     left_out: dict[str, int]
-
-
-def fingerprint(path: Path, flag: str = "data.path") -> str:
-    """SHA-256 of a file, hexadecimal: a run goes on with the data it began with.
-
-    Args:
-        path: the file.
-        flag: that names it.
-
-    Raises:
-        InputError: no such file.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"{flag}: {path}: {reason}; check the path") from error
 
 
 def check_file(config: DataConfig, margins: Mapping[str, float]) -> int:
@@ -213,6 +195,7 @@ def encode(
         template=template,
         add_bos=config.add_bos,
         overlong=config.overlong,
+        control=config.control,
     )
     fitting = [encoder.preferences(records, ties="keep") for records in (train, held_out)]
     sides = [untied(pairs, config.ties) for pairs in fitting]

@@ -86,6 +86,18 @@ def chunks(items: Sequence[Item], size: int) -> list[tuple[int, list[Item | None
     return found
 
 
+def numbers_of(chunk: int, size: int) -> np.ndarray:
+    """Numbers of the items that are this process's rows of a batch of `chunks`, i32.
+
+    Args:
+        chunk: number of the batch.
+        size: of the batches.
+    """
+    share = size // jax.process_count()
+    first = chunk * size + jax.process_index() * share
+    return np.arange(first, first + share, dtype=np.int32)
+
+
 def score_pairs(
     setup: Setup,
     pairs: Sequence[EncodedPreference],
@@ -143,7 +155,7 @@ def answer(
     config: EvaluationConfig,
     advance: Advance,
 ) -> Answers:
-    """Samples and scores completions; with the same random numbers for every policy.
+    """Samples and scores completions; a prompt has the same random numbers for every policy.
 
     Args:
         setup: model, mesh, sampling.
@@ -157,8 +169,8 @@ def answer(
     parts: list[tuple[np.ndarray, ...]] = []
     key = setup.key(3)
     for i, (count, rows) in enumerate(chunks(prompts, config.batch_size)):
-        batch_key = jax.random.fold_in(key, i)
-        group = setup.sample(policy, setup.prompts(rows), batch_key, config.completions)
+        numbers = numbers_of(i, config.batch_size)
+        group = setup.sample(policy, setup.prompts(rows), key, config.completions, numbers=numbers)
         ref_logp = setup.logp(setup.model.params, group, setup.sampling.temperature)
         each = learned.members(group)
         judged = (verdict(each, learned.config), disagreement(each))

@@ -46,7 +46,7 @@ import numpy as np
 from experiments.cli import run as run_cli
 from experiments.language_model import MeshConfig, load_language_model
 from experiments.policy_training import LoraConfig, check_batches, export
-from experiments.preference_data import DataConfig, check_file, encode, fingerprint, read_records
+from experiments.preference_data import DataConfig, check_file, encode, read_records
 from experiments.preference_measures import (
     EvaluationConfig,
     accuracy_on,
@@ -68,7 +68,7 @@ from experiments.preference_training import (
     align_offline,
     align_online,
 )
-from experiments.study import Clock, launch_prepared
+from experiments.study import Clock, given_model, launch_prepared, settings_of
 from irl_jax.masking import check_range
 from irl_jax.models.sharding import RULES
 from irl_jax.rollout.sampling import Sampling
@@ -124,12 +124,10 @@ def main(config: Config) -> None:
 
     Nothing is written before the data and the model have been read and checked.
     """
-    digest = fingerprint(config.data.file)
-    settings = {k: v for k, v in as_json(config).items() if k not in ELSEWHERE}
-    settings["data"]["sha256"] = digest
+    inputs = {"data.path": config.data.file, "model": given_model(config.model)}
     launch_prepared(
         config.run_dir,
-        settings,
+        settings_of(config, inputs, ELSEWHERE),
         partial(prepare, config),
         partial(experiment, config),
         conclusion,

@@ -238,7 +238,12 @@ def judge_size(seen: np.ndarray, probability: np.ndarray, log: Log) -> dict[str,
 def main(config: Config) -> None:
     """Runs the experiment, goes on with it, or reports what is there."""
     log = read(config.data, config.gsm8k)
-    launch(config, partial(experiment, config, log), conclusion)
+    inputs = {
+        "data": config.data,
+        "gsm8k": config.gsm8k,
+        "sentence_encoder": config.sentence_encoder or minilm_path(),
+    }
+    launch(config, partial(experiment, config, log), conclusion, inputs=inputs)
 
 
 def experiment(config: Config, log: Log, run: RunDirectory, progress: Progress) -> None:

@@ -37,7 +37,7 @@ from experiments.cli import run as run_cli
 from experiments.lab import Lab, Responses
 from experiments.language_model import MeshConfig, load_language_model
 from experiments.quickstart_report import conclusion, measure_reward, summarise, write_report
-from experiments.study import Clock, launch
+from experiments.study import Clock, given_model, launch
 from experiments.topics import prompt_of, topics
 from irl_jax.data.encode import EncodedPrompt
 from irl_jax.data.feeds import make_feed
@@ -239,7 +239,8 @@ def improve_policy(
 
 def main(config: Config) -> None:
     """Runs the quickstart, goes on with it, or reports what is there."""
-    launch(config, partial(experiment, config), conclusion)
+    inputs = {"model": given_model(config.model)}
+    launch(config, partial(experiment, config), conclusion, inputs=inputs)
 
 
 def experiment(config: Config, run: RunDirectory, progress: Progress) -> None:

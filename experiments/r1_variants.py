@@ -24,7 +24,7 @@ class Variant:
         label: its name.
         loss: of `irl_jax.losses.policy`.
         advantage: rewards f32[B, K] -> f32[B, K].
-        resample: batches drawn to replace prompts that teach nothing; see `improve`.
+        resample: batches drawn to replace prompts of which all answers are right, or all wrong.
         overlong: tokens before the limit over which a penalty grows; 0 for none.
     """
 

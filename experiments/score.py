@@ -58,12 +58,12 @@ from typing import Any, Literal
 import numpy as np
 
 from experiments.cli import run as run_cli
-from experiments.preference_data import fingerprint
 from experiments.score_report import conclusion, write_report
 from experiments.scorers import (
     SCORERS,
     ReadConfig,
     characters,
+    identity,
     required,
     run_identity,
     run_settings,
@@ -81,8 +81,9 @@ from irl_jax.eval.ranking import kendall, pair_accuracy, spearman, within_prompt
 from irl_jax.eval.subsets import SubsetAccuracy, all_above, by_subset, chance, mean_over_subsets
 from irl_jax.eval.ties import ties
 from irl_jax.masking import check_range
+from irl_jax.train.inputs import identities
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import RunDirectory, as_json, write_atomic
+from irl_jax.train.run import SHA256, RunDirectory, as_json, write_atomic
 from irl_jax.types import InputError
 
 
@@ -133,12 +134,8 @@ class Edited:
 def main(config: Config) -> None:
     """Scores a file and reports, goes on with it, or reports what is there."""
     records = read(config)
-    if config.reward == "learned":
-        run_settings(Path(required(config.model, config.reward)))
-    elif config.reward != "length":
-        required(config.model, config.reward)
-    digest = fingerprint(Path(str(config.data)))
-    launch(config, partial(experiment, config, records), conclusion, pinned={"sha256": digest})
+    sha256 = identities({"data": config.data}) | identity(config.model, config.reward)
+    launch(config, partial(experiment, config, records), conclusion, pinned={SHA256: sha256})
 
 
 def read(config: Config) -> list[EvaluationRecord]:

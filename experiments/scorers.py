@@ -6,6 +6,7 @@ your own is such a function, named in `SCORERS`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from experiments.policy_training import LoraConfig
 from experiments.preference_data import DataConfig, limits, template_of
 from experiments.preference_reward import member_rewards, verdict
 from experiments.preference_training import REWARD, RewardConfig
+from experiments.study import given_model
 from irl_jax.data.chat import Text
 from irl_jax.data.encode import Encoder
 from irl_jax.data.identity import Identity
@@ -37,8 +39,10 @@ from irl_jax.data.jsonl import GroupRecord
 from irl_jax.masking import check_range, masked_mean
 from irl_jax.models.logprob import completion_logp
 from irl_jax.train.checkpoint import load_params
+from irl_jax.train.inputs import identities
 from irl_jax.train.objectives import lora
 from irl_jax.train.progress import Progress
+from irl_jax.train.run import SHA256
 from irl_jax.types import InputError, Prompt, PyTree
 
 # N prompts, each with responses -> f64[K] of each, the rewards of its K responses
@@ -125,7 +129,9 @@ def learned_scorer(
         return verdict(each, reward)
 
     read = {name: settings["data"][name] for name in ("max_prompt", "max_completion", "chat")}
-    data = DataConfig(**read, add_bos=settings["data"]["add_bos"])
+    own = settings["data"]
+    added = {name: own[name] for name in ("add_bos", "control") if name in own}
+    data = DataConfig(**read, **added)
     return token_scorer(language_model, data, config, partial(rewards, learned, base), progress)
 
 
@@ -176,6 +182,45 @@ def run_settings(path: Path) -> dict[str, Any]:
     return settings
 
 
+def identity(model: str | None, reward: str) -> dict[str, str]:
+    """What a reward is made of, told by content: {"model": SHA-256}; of a length, nothing.
+
+    Raises:
+        InputError: there is no such model or run, or the model that a run was trained on is
+            another one now.
+    """
+    if reward == "length":
+        return {}
+    if reward != "learned":
+        return identities({"model": given_model(required(model, reward))})
+    path = Path(required(model, reward))
+    settings = run_settings(path)
+    whole = hashlib.sha256(json.dumps([settings["lora"], settings["reward"]]).encode())
+    whole.update(_base(path, settings).encode())
+    for name, leaf in jax.tree.leaves_with_path(load_params(path / "checkpoints" / REWARD)):
+        whole.update(f"{jax.tree_util.keystr(name)} {leaf.dtype} {leaf.shape}".encode())
+        whole.update(np.ascontiguousarray(leaf))
+    return {"model": whole.hexdigest()}
+
+
+def _base(run: Path, settings: Mapping[str, Any]) -> str:
+    """The digest of the model that a run was trained on, which lies there still."""
+    place = given_model(settings["model"]) or run / settings["model"]
+    if SHA256 not in settings:
+        raise InputError(
+            f"model: {run}: this run does not say by content which model it was trained on, an "
+            "older version began it; launch its command again in another run directory"
+        )
+    now = identities({"model": place})["model"]
+    before = settings[SHA256].get("model", now)  # the tiny model belongs to its run
+    if before != now:
+        raise InputError(
+            f"model: {place} is another one than {run} was trained on ({SHA256}.model was "
+            f"{before[:12]}..., is {now[:12]}...); restore it, or train a reward on it"
+        )
+    return now
+
+
 def run_identity(path: Path, settings: Mapping[str, Any]) -> Identity:
     """Which prompts were one to the model of a run.
 
@@ -224,6 +269,7 @@ def token_scorer(
         template=template,
         add_bos=data.add_bos,
         overlong=config.overlong,
+        control=data.control,
     )
 
     def score(groups: Sequence[GroupRecord]) -> list[np.ndarray]:

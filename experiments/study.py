@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -13,8 +13,11 @@ from typing import Any, Protocol, TypeVar
 import jax
 import numpy as np
 
+from experiments.language_model import model_path
+from irl_jax.train.inputs import identities
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import RunDirectory, as_json, write_atomic
+from irl_jax.train.run import SHA256, RunDirectory, as_json, write_atomic
+from irl_jax.types import InputError
 
 
 class Config(Protocol):
@@ -25,11 +28,15 @@ class Config(Protocol):
         """Directory of the run."""
 
 
+Inputs = Mapping[str, Path | str | None]  # flag -> file or directory that it names; None: none
+
+
 def launch(
     config: Config,
     experiment: Callable[[RunDirectory, Progress], None],
     conclusion: Callable[[dict[str, Any], Path], str],
     *,
+    inputs: Inputs | None = None,
     pinned: Mapping[str, Any] | None = None,
 ) -> None:
     """Runs an experiment in its directory, goes on with it, or reports what is there.
@@ -38,9 +45,10 @@ def launch(
         config: a dataclass; all of it but `run_dir` must stay the same from launch to launch.
         experiment: does the work, and ends with `run.finish(summary)`.
         conclusion: the closing lines in the terminal, from the summary and the report's path.
-        pinned: what else must stay the same, such as the digest of a file that is read.
+        inputs: what is read; its content must stay the same, its place may change.
+        pinned: what else must stay the same.
     """
-    settings = {k: v for k, v in as_json(config).items() if k != "run_dir"} | dict(pinned or {})
+    settings = settings_of(config, inputs or {}) | dict(pinned or {})
     with RunDirectory(config.run_dir, settings) as run:
         if run.summary() is None:
             with Progress() as progress:
@@ -48,6 +56,38 @@ def launch(
         else:
             print(f"{config.run_dir}: this run is complete")
         print(conclusion(run.summary() or {}, run.report))
+
+
+def settings_of(
+    config: Any, inputs: Inputs, elsewhere: Sequence[str] = ("run_dir",)
+) -> dict[str, Any]:
+    """What must stay the same from launch to launch, for `RunDirectory`.
+
+    Args:
+        config: a dataclass.
+        inputs: as `launch` takes them.
+        elsewhere: fields that may change.
+
+    Raises:
+        InputError: an input that cannot be read.
+    """
+    settings = {k: v for k, v in as_json(config).items() if k not in elsewhere}
+    found = identities(inputs)
+    return settings | ({SHA256: found} if found else {})
+
+
+def given_model(name: str) -> Path | None:
+    """Where a model lies that is named as `load_language_model` takes it; None if it is made.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    if name in ("tiny", "sandbox"):
+        return None
+    path = model_path(name, Path())
+    if not path.exists():
+        raise InputError(f"{path}: no such GGUF file or Hugging Face model directory")
+    return path
 
 
 Ready = TypeVar("Ready")

@@ -216,10 +216,12 @@ class Group:
     def flatten(self) -> Trajectory:
         """The same B * K completions as a `Trajectory`, the context repeated.
 
-        The reward of a completion falls on its last token.
+        The reward of a completion falls on its last token, the last at which its mask is
+        true; that of a completion without a token is left out.
         """
-        b, k, t = self.action.shape
-        last = jnp.arange(t) == (self.mask.sum(-1, keepdims=True) - 1)
+        b, k, _ = self.action.shape
+        left = jnp.cumsum(self.mask[..., ::-1], axis=-1)[..., ::-1]
+        last = self.mask & (left == 1)
         reward = jnp.where(last, self.reward[..., None], 0.0)
         merge = lambda x: x.reshape(b * k, *x.shape[2:])
         return Trajectory(

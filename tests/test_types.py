@@ -54,6 +54,19 @@ def test_flatten_of_a_reward_that_is_nan_on_an_empty_completion():
     assert np.isfinite(batch.replace(reward=reward).flatten().reward).all()
 
 
+def test_flatten_puts_a_reward_on_the_last_token_wherever_the_mask_begins():
+    """A mask with holes: masked stale tokens, a user's turn between two of the assistant's."""
+    mask = [[0, 1, 1, 0], [1, 0, 0, 1], [0, 0, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]]
+    mask = jnp.array(mask, bool).reshape(2, 3, 4)
+    reward = jnp.arange(1.0, 7.0).reshape(2, 3)
+    flat = jax.jit(Group.flatten)(group().replace(mask=mask, reward=reward))
+    expected = np.zeros((6, 4))
+    for row in range(5):
+        expected[row, np.flatnonzero(mask.reshape(6, 4)[row])[-1]] = row + 1
+    np.testing.assert_array_equal(flat.reward, expected)
+    assert not np.any(flat.reward[~flat.mask])
+
+
 def test_flatten_under_jit_and_with_other_contexts():
     batch = group()
     for context in (None, jnp.ones([2, 4, 7]), {"x": jnp.ones([2])}):

@@ -1,6 +1,7 @@
 """Token ids to NumPy batches of static shape: padding, buckets, packing.
 
-Prompts are padded on the left, completions on the right. A padding row (None
+Prompts are padded on the left, completions on the right. The mask of a completion of several
+turns has holes: what others say between is read, and is no action. A padding row (None
 among the items) has weight 0, an empty mask, and a prompt of one padding token,
 so that every row has something to attend to.
 """
@@ -85,7 +86,9 @@ def collate_preferences(
     """
     length = shape[1]
     sides = [side for x in items for side in ((x.chosen, x.rejected) if x else ((), ()))]
-    action, mask = _pad(sides, length, pad_id, left=False, sources=[x for x in items for _ in "01"])
+    sources = [x for x in items for _ in "01"]
+    action, mask = _pad(sides, length, pad_id, left=False, sources=sources)
+    _keep_actions(mask, items, 2)
     return _build(
         Preference,
         context=_prompts(items, shape[0], pad_id),
@@ -116,6 +119,7 @@ def collate_groups(
     rows = [row for x in items for row in (x.completions if x else [()] * k)]
     sources = [x for x in items for _ in range(k)]
     action, mask = _pad(rows, shape[1], pad_id, left=False, sources=sources)
+    _keep_actions(mask, items, k)
     cut = lambda x: x.reshape(len(items), k, shape[1])
     return _prompts(items, shape[0], pad_id), cut(action), cut(mask)
 
@@ -226,9 +230,17 @@ def collate_demonstrations(
         part(lambda _, x: x.prompt + x.completion), shape[0], pad_id, left=False, sources=items
     )
     segment, _ = _pad(part(lambda i, x: [i] * width(x)), shape[0], 0, left=False, sources=items)
-    predicted = lambda _, x: [False] * len(x.prompt) + [True] * len(x.completion)
+    actions = lambda x: x.masks[0] if x.masks else [True] * len(x.completion)
+    predicted = lambda _, x: [False] * len(x.prompt) + actions(x)
     mask, _ = _pad(part(predicted), shape[0], 0, left=False, sources=items)
     return _build(Demonstration, tokens=tokens, mask=mask.astype(bool), segment=segment)
+
+
+def _keep_actions(mask: np.ndarray, items: Sequence[Any], k: int) -> None:
+    """Takes what is no action out of the mask bool[B * k, T] of the items' k completions."""
+    for i, item in enumerate(items):
+        for j, actions in enumerate((item and item.masks) or ()):
+            mask[i * k + j, : len(actions)] = actions
 
 
 def _prompts(items: Sequence[Any], length: int, pad_id: int) -> Prompt:

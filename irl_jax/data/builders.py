@@ -112,6 +112,13 @@ def split_by_prompt(records: Iterable[R], *, fraction: float, seed: int) -> tupl
     return sides[TRAIN], sides[HELD_OUT]
 
 
+class _LocalInfo(tfds.core.DatasetInfo):
+    """A dataset that no bucket knows: TFDS leaves a temporary directory when it asks."""
+
+    def initialize_from_bucket(self) -> None:
+        """Nothing: what is not on disk is not yet prepared."""
+
+
 class _RecordBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
     """Records that a reader yields, in their order, split by prompt."""
 
@@ -139,7 +146,7 @@ class _RecordBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
         """A row as the record it was."""
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
+        return _LocalInfo(
             builder=self,
             description="Records of a JSON Lines file, split by prompt.",
             features=tfds.features.FeaturesDict(
@@ -331,9 +338,11 @@ def _prepare(
         if check is not None:
             check(sides)
         tfds.disable_progress_bar()
-        with tempfile.TemporaryDirectory() as downloads, contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()):
             try:
-                builder.download_and_prepare(download_dir=downloads)
+                directory.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryDirectory(dir=directory) as downloads:
+                    builder.download_and_prepare(download_dir=downloads)
             except (OSError, RuntimeError) as error:
                 if not Path(builder.data_dir).exists():
                     _check_space(directory, error)

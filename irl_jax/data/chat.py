@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NoReturn, TypedDict
 
 import jinja2
@@ -14,8 +16,10 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from irl_jax.data.files import one_line
 from irl_jax.types import InputError
 
+NO_TOKENS: Mapping[str, str] = MappingProxyType({})
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -69,13 +73,26 @@ def _compiled(template: str) -> jinja2.Template:
     return env.from_string(template)
 
 
+# What a template, which is a user's program in a sandbox, can fail with.
+_FAILURES = (
+    jinja2.TemplateError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
 def render_chat(
     template: str | None,
     messages: Text,
     *,
     add_generation_prompt: bool,
-    bos_token: str = "",
-    eos_token: str = "",
+    tokens: Mapping[str, str] = NO_TOKENS,
 ) -> str:
     """Text of a conversation, as the model was trained to see it.
 
@@ -83,12 +100,12 @@ def render_chat(
         template: the tokenizer's chat template.
         messages: list of `{"role", "content"}`; a string is one user message.
         add_generation_prompt: end with the header of the assistant's turn.
-        bos_token: text of the BOS token, for templates that write it.
-        eos_token: text of the EOS token, likewise.
+        tokens: special tokens by name (`bos_token`, ...), as `Tokenizer.template_tokens`
+            has them. One that is not among them is undefined in the template.
 
     Raises:
         InputError: no template, a broken one, an unknown role, a conversation
-            that the template refuses.
+            that the template refuses or fails at.
 
     Example:
         >>> t = "{% for m in messages %}{{ m.role }}: {{ m.content }}\\n{% endfor %}"
@@ -100,9 +117,7 @@ def render_chat(
             "chat template: the tokenizer has none; use an instruction-tuned model's tokenizer "
             "or pass a template such as irl_jax.data.chat.DIALOGUE_TEMPLATE"
         )
-    conversation = (
-        [Message(role="user", content=messages)] if isinstance(messages, str) else messages
-    )
+    conversation = as_messages(messages, "user")
     _check(conversation)
     try:
         return _compiled(template).render(
@@ -110,17 +125,16 @@ def render_chat(
             tools=None,
             documents=None,
             add_generation_prompt=add_generation_prompt,
-            bos_token=bos_token,
-            eos_token=eos_token,
+            **tokens,
         )
     except jinja2.TemplateSyntaxError as error:
         raise InputError(
-            f"chat template, line {error.lineno}: {error.message}; mend the template"
+            f"chat template, line {error.lineno}: {one_line(error)}; mend the template"
         ) from error
-    except (jinja2.TemplateError, TypeError) as error:
+    except _FAILURES as error:
         roles = ", ".join(message["role"] for message in conversation)
         raise InputError(
-            f"chat template: {error}; it does not take a conversation of roles {roles}"
+            f"chat template: {one_line(error)}; it does not take a conversation of roles {roles}"
         ) from error
 
 
@@ -129,43 +143,105 @@ def split_chat(
     prompt: Text,
     completion: Text,
     *,
-    bos_token: str = "",
-    eos_token: str = "",
-) -> tuple[str, str]:
+    tokens: Mapping[str, str] = NO_TOKENS,
+    end: re.Pattern[str] | None = None,
+) -> list[str]:
     """Texts of a prompt and of its completion, which together are the template's.
 
     The prompt ends with the header of the assistant's turn. The completion
     stops before the EOS that ends its last turn, where the template writes one,
-    so that a tokenized completion takes exactly one EOS, as when sampled.
+    so that a tokenized completion takes exactly one EOS, as when sampled. One
+    that holds several turns of the assistant comes in pieces: a turn of the
+    assistant with the control token that ends it, what comes before the next
+    turn of the assistant (other turns, headers), and so on.
 
     Args:
         template: the tokenizer's chat template.
         prompt: messages, or a string for one user message.
         completion: messages, or a string for one assistant message.
-        bos_token: text of the BOS token.
-        eos_token: text of the EOS token.
+        tokens: special tokens by name, `eos_token` among them if there is one.
+        end: matches control tokens, which may end a turn; that of EOS if None.
+
+    Returns:
+        The prompt, then the assistant's turns (1, 3, ...) and what lies between them
+        (2, 4, ...).
 
     Raises:
-        InputError: as `render_chat`; or the template changes the prompt when it
-            is followed by the completion.
+        InputError: as `render_chat`; the template changes what is there when it is
+            followed by more; or the last message is not the assistant's.
     """
-    start = [Message(role="user", content=prompt)] if isinstance(prompt, str) else prompt
-    end = (
-        [Message(role="assistant", content=completion)]
-        if isinstance(completion, str)
-        else completion
-    )
-    tokens = {"bos_token": bos_token, "eos_token": eos_token}
-    head = render_chat(template, start, add_generation_prompt=True, **tokens)
-    whole = render_chat(template, [*start, *end], add_generation_prompt=False, **tokens)
-    if not whole.startswith(head):
+    eos = tokens.get("eos_token", "")
+    end = re.compile(re.escape(eos)) if end is None else end
+    start = as_messages(prompt, "user")
+    turns = without_eos(as_messages(completion, "assistant"), eos)
+    if {turn["role"] for turn in turns[:1] + turns[-1:]} != {"assistant"}:
+        roles = ", ".join(turn["role"] for turn in turns) or "no message"
         raise InputError(
-            "chat template: a prompt is not rendered alike with and without its completion; "
-            "use a template that only appends"
+            f"the completion is {roles}; expected it to begin and end with an assistant message"
         )
-    tail = whole[len(head) :]
-    body, found, rest = tail.rpartition(eos_token) if eos_token else (tail, "", "")
-    return head, body if found and not rest.strip() else tail
+    whole = render_chat(template, [*start, *turns], add_generation_prompt=False, tokens=tokens)
+    pieces: list[str] = []
+    place = 0
+    for i, turn in enumerate(turns):
+        if i and turn["role"] != "assistant":
+            continue
+        before = [*start, *turns[:i]]
+        head = render_chat(template, before, add_generation_prompt=True, tokens=tokens)
+        last = i == len(turns) - 1
+        through = (
+            whole
+            if last
+            else render_chat(template, [*before, turn], add_generation_prompt=False, tokens=tokens)
+        )
+        tail = through[len(head) :]
+        tail = _before_eos(tail, eos) if last else _with_end(tail, end)
+        if not through.startswith(head) or not whole.startswith(head + tail) or place > len(head):
+            raise InputError(
+                "chat template: a prompt is not rendered alike with and without its completion; "
+                "use a template that only appends"
+            )
+        pieces += [whole[place : len(head)], tail]
+        place = len(head) + len(tail)
+    return pieces
+
+
+def as_messages(text: Text, role: str) -> list[Message]:
+    """A conversation; a string is one message of a role."""
+    return [Message(role=role, content=text)] if isinstance(text, str) else text
+
+
+def without_eos(messages: Sequence[Message], eos: str) -> list[Message]:
+    """Messages, those of the assistant not ended by EOS, which templates and encoders add."""
+    return [
+        message | {"content": strip_eos(message["content"], eos)}
+        if message.get("role") == "assistant" and isinstance(message.get("content"), str)
+        else message
+        for message in messages
+    ]
+
+
+def strip_eos(text: str, eos: str) -> str:
+    """A text without the EOS tokens at its end (and white space among and after them).
+
+    Example:
+        >>> strip_eos("4. </s></s>\\n", "</s>")
+        '4. '
+    """
+    while eos and text.rstrip().endswith(eos):
+        text = text.rstrip().removesuffix(eos)
+    return text
+
+
+def _before_eos(tail: str, eos: str) -> str:
+    """What a last turn says before the EOS that ends it, if one does."""
+    body, found, rest = tail.rpartition(eos) if eos else (tail, "", "")
+    return body if found and not rest.strip() else tail
+
+
+def _with_end(tail: str, end: re.Pattern[str]) -> str:
+    """A turn up to the control token that ends it, without what a template adds."""
+    found = [match for match in end.finditer(tail) if match.group()]
+    return tail[: found[-1].end()] if found and not tail[found[-1].end() :].strip() else tail
 
 
 def _check(messages: Sequence[Message]) -> None:

@@ -1,22 +1,47 @@
 """Records to token ids: chat template, EOS, length limits.
 
-A prompt and its completion are tokenized apart, so that the same prompt has the
-same tokens before every completion and before a sampled one. EOS ends every
-completion that was not cut.
+A prompt has the same tokens before every completion and before a sampled one: those that
+it has alone. A completion continues it: prompt and completion are together the tokens of
+the whole text, as the template renders it, and no model's space (a dummy prefix) comes
+between them. Where a token of the whole would cross the border (only where the text does
+not break there, as in a word begun by the prompt), the prompt keeps its own tokens and the
+rest is encoded as a continuation. EOS ends every completion that was not cut; one whose
+text ends with EOS already is the same as one without.
+
+A text begins with BOS where the tokenizer says so (`Tokenizer.add_bos`), unless the model's
+own chat template renders it, which writes what it needs; never with two.
+
+In a completion of several turns, the assistant's turns are actions, each with the control
+token that ends it. Other turns and headers between are tokens outside the mask.
+
+Control tokens that stand in the texts themselves (`<|im_end|>` in what a user wrote) are
+parsed, counted and reported; with `control="text"` they are letters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import islice
+from typing import Any, Literal
 
-from irl_jax.data.chat import Text, render_chat, split_chat
+from irl_jax.data.chat import (
+    Message,
+    Text,
+    as_messages,
+    render_chat,
+    split_chat,
+    strip_eos,
+    without_eos,
+)
 from irl_jax.data.jsonl import DemonstrationRecord, GroupRecord, PreferenceRecord, PromptRecord
 from irl_jax.data.tokenizer import Tokenizer
 from irl_jax.types import InputError
 
 Ties = Literal["error", "drop", "keep"]  # what becomes of a pair whose sides are equal
+TOGETHER = 512  # records whose texts are tokenized at a time
+Masks = list[list[bool]] | None  # of each completion, true on its actions; None: all are
 
 
 @dataclass(frozen=True)
@@ -30,6 +55,7 @@ class EncodedPreference:
         margin: by how much chosen was rated above rejected.
         weight: weight of the pair.
         source: `FILE:LINE`.
+        masks: which ids of chosen and of rejected are actions; None: all.
     """
 
     prompt: list[int]
@@ -38,6 +64,7 @@ class EncodedPreference:
     margin: float
     weight: float
     source: str
+    masks: Masks = None
 
     @property
     def lengths(self) -> tuple[int, int]:
@@ -53,11 +80,13 @@ class EncodedGroup:
         prompt: ids, at least one.
         completions: ids of each, EOS last.
         source: `FILE:LINE`.
+        masks: which ids of each completion are actions; None: all.
     """
 
     prompt: list[int]
     completions: list[list[int]]
     source: str
+    masks: Masks = None
 
     @property
     def lengths(self) -> tuple[int, int]:
@@ -96,11 +125,13 @@ class EncodedDemonstration:
         prompt: ids, at least one.
         completion: ids, EOS last.
         source: `FILE:LINE`.
+        masks: which ids of the completion are actions, as the only element; None: all.
     """
 
     prompt: list[int]
     completion: list[int]
     source: str
+    masks: Masks = None
 
 
 @dataclass(frozen=True)
@@ -114,18 +145,22 @@ class Encoder:
         template: chat template. With one, a string is one message of a
             conversation; without one (None), strings are taken as they are and
             messages are refused.
-        add_bos: begin prompts with BOS. A chat template writes its own.
+        add_bos: begin prompts with BOS, if they do not; None: as the tokenizer says,
+            where the template is not its own.
         overlong: what becomes of a record over a limit: "error"; "drop" it;
             "truncate" it, keeping the last tokens of a prompt and the first of
-            a completion (which then has no EOS).
+            a completion (which then has no EOS); a BOS that was added stays.
+        control: what becomes of control tokens in the texts: "parse" them and say so, or
+            take them as "text".
     """
 
     tokenizer: Tokenizer
     max_prompt: int
     max_completion: int
     template: str | None = None
-    add_bos: bool = False
+    add_bos: bool | None = None
     overlong: Literal["error", "drop", "truncate"] = "error"
+    control: Literal["parse", "text"] = "parse"
 
     def __post_init__(self) -> None:
         for name in ("max_prompt", "max_completion"):
@@ -133,6 +168,8 @@ class Encoder:
                 raise InputError(f"{name}: expected 1 or more, got {getattr(self, name)}")
         if self.overlong not in ("error", "drop", "truncate"):
             raise InputError(f"overlong: expected error, drop or truncate, got {self.overlong!r}")
+        if self.control not in ("parse", "text"):
+            raise InputError(f"control: expected parse or text, got {self.control!r}")
 
     def preferences(
         self, records: Iterable[PreferenceRecord], *, ties: Ties = "error"
@@ -147,15 +184,11 @@ class Encoder:
             InputError: a record is too long, its prompt is empty, it is messages and there
                 is no template, or its sides are equal once rendered and cut.
         """
-        records = list(records)
-        texts = []
-        for record in records:
-            prompt, chosen = self._pair(record.prompt, record.chosen, record.source)
-            _, rejected = self._pair(record.prompt, record.rejected, record.source)
-            texts += [prompt, chosen, rejected]
         pairs = (
-            EncodedPreference(prompt, chosen, rejected, r.margin, r.weight, r.source)
-            for r, (prompt, chosen, rejected) in self._encode(records, texts, 3)
+            EncodedPreference(prompt, chosen, rejected, r.margin, r.weight, r.source, masks)
+            for r, prompt, (chosen, rejected), masks in self._encode(
+                records, lambda r: [r.chosen, r.rejected]
+            )
         )
         return untied(pairs, ties)
 
@@ -165,11 +198,11 @@ class Encoder:
         Raises:
             InputError: as `preferences`.
         """
-        records = list(records)
-        texts = [t for r in records for t in self._pair(r.prompt, r.completion, r.source)]
         return [
-            EncodedDemonstration(prompt, completion, record.source)
-            for record, (prompt, completion) in self._encode(records, texts, 2)
+            EncodedDemonstration(prompt, completion, record.source, masks)
+            for record, prompt, (completion,), masks in self._encode(
+                records, lambda record: [record.completion]
+            )
         ]
 
     def groups(self, records: Iterable[GroupRecord]) -> list[EncodedGroup]:
@@ -180,18 +213,17 @@ class Encoder:
         """
         records = list(records)
         k = len(records[0].completions) if records else 0
-        texts: list[str] = []
         for record in records:
             if len(record.completions) != k:
                 raise InputError(
                     f"{record.source}: {len(record.completions)} completions, others have {k}; "
                     "give each prompt as many"
                 )
-            sides = [self._pair(record.prompt, c, record.source) for c in record.completions]
-            texts += [sides[0][0], *(completion for _, completion in sides)]
         return [
-            EncodedGroup(prompt, completions, record.source)
-            for record, (prompt, *completions) in self._encode(records, texts, 1 + k)
+            EncodedGroup(prompt, completions, record.source, masks)
+            for record, prompt, completions, masks in self._encode(
+                records, lambda record: record.completions
+            )
         ]
 
     def prompts(self, records: Iterable[PromptRecord]) -> list[EncodedPrompt]:
@@ -200,51 +232,117 @@ class Encoder:
         Raises:
             InputError: as `preferences`.
         """
-        records = list(records)
-        texts = [self._prompt(record.prompt, record.source) for record in records]
         return [
-            EncodedPrompt(prompt, record) for record, (prompt,) in self._encode(records, texts, 1)
+            EncodedPrompt(prompt, record)
+            for record, prompt, _, _ in self._encode(records, lambda record: [])
         ]
 
-    def _prompt(self, prompt: Text, source: str) -> str:
-        if self.template is None:
-            return _plain(prompt, source)
-        tokens = {
-            "bos_token": self.tokenizer.bos_token or "",
-            "eos_token": self.tokenizer.eos_token,
-        }
-        try:
-            return render_chat(self.template, prompt, add_generation_prompt=True, **tokens)
-        except InputError as error:
-            raise InputError(f"{source}: {error}") from error
-
-    def _pair(self, prompt: Text, completion: Text, source: str) -> tuple[str, str]:
-        if self.template is None:
-            return _plain(prompt, source), _plain(completion, source)
-        tokens = {
-            "bos_token": self.tokenizer.bos_token or "",
-            "eos_token": self.tokenizer.eos_token,
-        }
-        try:
-            return split_chat(self.template, prompt, completion, **tokens)
-        except InputError as error:
-            raise InputError(f"{source}: {error}") from error
-
-    def _encode(self, records: Sequence, texts: list[str], columns: int) -> Iterator[tuple]:
-        """Yields (record, ids of its prompt and completions) of what is kept."""
-        bos = self.tokenizer.encode("", add_bos=self.add_bos)
-        eos = self.tokenizer.eos_id
-        ids = self.tokenizer.encode_batch(texts)
-        for i, record in enumerate(records):
-            prompt, *rest = ids[columns * i : columns * (i + 1)]
-            row = [bos + prompt, *([*completion, eos] for completion in rest)]
-            if not row[0]:
-                raise InputError(
-                    f"{record.source}: the prompt has no tokens; write one, or encode with add_bos"
+    def _encode(
+        self, records: Iterable[Any], completions: Callable[[Any], Sequence[Text]]
+    ) -> Iterator[tuple[Any, list[int], list[list[int]], Masks]]:
+        """Yields (record, ids of its prompt, of its completions, masks) of what is kept."""
+        source, count = "", 0
+        remaining = iter(records)
+        while some := list(islice(remaining, TOGETHER)):
+            rows: list[list[list[str]]] = []
+            for record in some:
+                texts = completions(record)
+                found = sum(map(self._control_tokens, [record.prompt, *texts]))
+                source, count = source or (record.source if found else ""), count + found
+                rows.append(self._pieces(record.prompt, texts, record.source))
+            ids = iter(
+                self.tokenizer.encode_pieces(
+                    [pieces for row in rows for pieces in row], quoted=self.control == "text"
                 )
-            if self._fits(row, record.source):
-                cut = [completion[: self.max_completion] for completion in row[1:]]
-                yield record, (row[0][-self.max_prompt :], *cut)
+            )
+            for record, row in zip(some, rows, strict=True):
+                kept = self._row(record.source, [next(ids) for _ in row])
+                if kept is not None:
+                    yield record, *kept
+        if count:
+            done = "parsed as such" if self.control == "parse" else "taken as text"
+            print(
+                f"{source}: the first of {count} control tokens inside texts, {done} "
+                '(the setting is control, "parse" or "text")',
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def _pieces(self, prompt: Text, completions: Sequence[Text], source: str) -> list[list[str]]:
+        """Texts of a prompt, followed by those of each completion; alone if there is none."""
+        tokens = self.tokenizer.template_tokens
+        eos = self.tokenizer.eos_token
+        quotes = self.tokenizer.backend.quotes
+        try:
+            if self.template is None:
+                sides = [[strip_eos(_plain(text), eos)] for text in completions]
+                prompt = self._quoted(_plain(prompt))
+                return [[prompt, *map(self._quoted, side)] for side in sides] or [[prompt]]
+            start = [self._quoted_message(m) for m in as_messages(prompt, "user")]
+            if not completions:
+                return [
+                    [render_chat(self.template, start, add_generation_prompt=True, tokens=tokens)]
+                ]
+            found = []
+            for completion in completions:
+                turns = without_eos(as_messages(completion, "assistant"), eos)
+                turns = [self._quoted_message(turn) for turn in turns]
+                found.append(
+                    split_chat(self.template, start, turns, tokens=tokens, end=quotes.texts)
+                )
+            return found
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from error
+
+    def _quoted(self, text: str) -> str:
+        return self.tokenizer.backend.quotes.quote(text) if self.control == "text" else text
+
+    def _quoted_message(self, message: Message) -> Message:
+        content = message.get("content")
+        return message | {"content": self._quoted(content)} if isinstance(content, str) else message
+
+    def _control_tokens(self, text: Text) -> int:
+        """Control tokens inside a text, without the EOS at its end."""
+        texts = [text] if isinstance(text, str) else [m.get("content") for m in text]
+        found = self.tokenizer.backend.quotes.texts.finditer
+        return sum(
+            sum(1 for match in found(strip_eos(each, self.tokenizer.eos_token)) if match.group())
+            for each in texts
+            if isinstance(each, str)
+        )
+
+    def _row(
+        self, source: str, row: list[list[list[int]]]
+    ) -> tuple[list[int], list[list[int]], Masks] | None:
+        """Ids of a prompt and of its completions with their masks; None if dropped."""
+        prompt, added = self._with_bos(row[0][0])
+        if not prompt:
+            raise InputError(
+                f"{source}: the prompt has no tokens; write one, or encode with add_bos"
+            )
+        completions, masks = [], []
+        for _, *pieces in row if len(row[0]) > 1 else []:
+            ids = [i for piece in pieces for i in piece]
+            mask = [n % 2 == 0 for n, piece in enumerate(pieces) for _ in piece]
+            completions.append([*ids, self.tokenizer.eos_id])
+            masks.append([*mask, True])
+        if not self._fits([prompt, *completions], source):
+            return None
+        if len(prompt) > self.max_prompt:
+            head = prompt[:1] if added and self.max_prompt > 1 else []
+            prompt = head + prompt[len(prompt) - self.max_prompt + len(head) :]
+        completions = [ids[: self.max_completion] for ids in completions]
+        masks = [mask[: self.max_completion] for mask in masks]
+        return prompt, completions, None if all(map(all, masks)) else masks
+
+    def _with_bos(self, ids: list[int]) -> tuple[list[int], bool]:
+        """Ids of a prompt that begins with BOS where it has to, and whether it was added."""
+        add = self.add_bos
+        if add is None:
+            own = self.template is not None and self.template == self.tokenizer.chat_template
+            add = self.tokenizer.add_bos and not own
+        bos = self.tokenizer.encode("", add_bos=add)
+        return (bos + ids, True) if bos and ids[:1] != bos else (ids, False)
 
     def _fits(self, row: list[list[int]], source: str) -> bool:
         """Whether a record stays, cut to the limits if it must be."""
@@ -284,10 +382,10 @@ def untied(pairs: Iterable[EncodedPreference], ties: Ties) -> list[EncodedPrefer
     return found
 
 
-def _plain(text: Text, source: str) -> str:
+def _plain(text: Text) -> str:
     if isinstance(text, str):
         return text
     raise InputError(
-        f"{source}: messages need a chat template; pass the tokenizer's, or "
+        "messages need a chat template; pass the tokenizer's, or "
         "irl_jax.data.chat.DIALOGUE_TEMPLATE"
     )

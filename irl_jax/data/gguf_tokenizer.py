@@ -9,6 +9,7 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
+from irl_jax.data.files import Refusals
 from irl_jax.models.gguf import open_gguf
 from irl_jax.types import InputError
 
@@ -36,6 +37,8 @@ class GgufTokenizer:
         bos_token: text of the BOS token, if named.
         pad_token: text of the padding token, if named.
         chat_template: Jinja template, if there is one.
+        add_bos: whether a text begins with BOS.
+        special: further special tokens by name.
     """
 
     model: tokenizers.Tokenizer
@@ -43,6 +46,8 @@ class GgufTokenizer:
     bos_token: str | None
     pad_token: str | None
     chat_template: str | None
+    add_bos: bool
+    special: dict[str, str]
 
 
 def read_gguf(path: Path) -> GgufTokenizer:
@@ -50,23 +55,29 @@ def read_gguf(path: Path) -> GgufTokenizer:
 
     Raises:
         InputError: the package gguf is missing, no such file, no GGUF file, a
-            tokenizer that is no byte-level BPE, an unknown pre-tokenizer.
+            tokenizer that is no byte-level BPE, an unknown pre-tokenizer or none.
     """
     fields = _metadata(path)
     kind = _require(fields, "tokenizer.ggml.model", path)
     if kind != "gpt2":
         raise InputError(
             f"{path}: tokenizer of kind {kind!r}; only byte-level BPE ('gpt2') is read, "
-            "load the model's tokenizer.json instead"
+            "give the directory of the model's tokenizer, --tokenizer DIR"
         )
-    pre = fields.get("tokenizer.ggml.pre", "gpt-2")
+    pre = fields.get("tokenizer.ggml.pre")
+    if pre is None:
+        raise InputError(
+            f"{path}: no tokenizer.ggml.pre, so it is unknown how a text is cut; give the "
+            "directory of the model's tokenizer, --tokenizer DIR"
+        )
     if pre not in _PRE_TOKENIZERS:
         raise InputError(
             f"{path}: pre-tokenizer {pre!r} is not among {', '.join(_PRE_TOKENIZERS)}; "
-            "load the model's tokenizer.json instead"
+            "give the directory of the model's tokenizer, --tokenizer DIR"
         )
     tokens = _require(fields, "tokenizer.ggml.tokens", path)
-    model = _bpe(tokens, _require(fields, "tokenizer.ggml.merges", path))
+    with Refusals(str(path), "take another file of the model"):
+        model = _bpe(tokens, _require(fields, "tokenizer.ggml.merges", path))
     model.pre_tokenizer = _PRE_TOKENIZERS[pre]()
     model.decoder = decoders.ByteLevel()
     for token, kind in zip(tokens, fields.get("tokenizer.ggml.token_type", ()), strict=False):
@@ -74,12 +85,19 @@ def read_gguf(path: Path) -> GgufTokenizer:
             special = kind == _CONTROL
             added = tokenizers.AddedToken(token, special=special, normalized=False)
             (model.add_special_tokens if special else model.add_tokens)([added])
-    token = lambda name: _named_token(fields, tokens, name)
+    token = lambda name: _named_token(fields, tokens, name, path)
     eos = token("eos")
     if eos is None:
         raise InputError(f"{path}: no tokenizer.ggml.eos_token_id; take another file of the model")
+    named = {"unk_token": "unknown", "sep_token": "seperator", "cls_token": "cls"}
     return GgufTokenizer(
-        model, eos, token("bos"), token("padding"), fields.get("tokenizer.chat_template")
+        model,
+        eos,
+        bos_token=token("bos"),
+        pad_token=token("padding"),
+        chat_template=fields.get("tokenizer.chat_template"),
+        add_bos=bool(fields.get("tokenizer.ggml.add_bos_token", False)),
+        special={name: text for name, key in named.items() if (text := token(key)) is not None},
     )
 
 
@@ -89,9 +107,16 @@ def _bpe(tokens: list[str], merges: list[str]) -> tokenizers.Tokenizer:
     return tokenizers.Tokenizer(models.BPE(vocabulary, pairs, fuse_unk=False))
 
 
-def _named_token(fields: dict[str, Any], tokens: list[str], name: str) -> str | None:
+def _named_token(fields: dict[str, Any], tokens: list[str], name: str, path: Path) -> str | None:
     index = fields.get(f"tokenizer.ggml.{name}_token_id")
-    return None if index is None else tokens[index]
+    if index is None:
+        return None
+    if not 0 <= index < len(tokens):
+        raise InputError(
+            f"{path}: tokenizer.ggml.{name}_token_id is {index}, of {len(tokens)} tokens; give "
+            "the directory of the model's tokenizer, --tokenizer DIR"
+        )
+    return tokens[index]
 
 
 def _require(fields: dict[str, Any], name: str, path: Path) -> Any:

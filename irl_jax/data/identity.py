@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -21,23 +21,21 @@ class Identity:
 
     Attributes:
         template: chat template, or None.
-        bos_token: text of the BOS token, for templates that write it.
-        eos_token: text of the EOS token, likewise.
+        tokens: special tokens by name, as `render_chat` takes them.
 
     Example:
-        >>> same = Identity("{% for m in messages %}{{ m.content.strip() }}{% endfor %}", "", "")
+        >>> same = Identity("{% for m in messages %}{{ m.content.strip() }}{% endfor %}", {})
         >>> same("Hi") == same([{"role": "user", "content": "Hi "}])
         True
     """
 
     template: str | None
-    bos_token: str
-    eos_token: str
+    tokens: Mapping[str, str]
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, template: str | None) -> Identity:
         """That of a tokenizer's model under a template."""
-        return cls(template, tokenizer.bos_token or "", tokenizer.eos_token)
+        return cls(template, tokenizer.template_tokens)
 
     def __call__(self, prompt: Text) -> Text:
         """The form: messages with a template, the prompt itself without one.
@@ -56,8 +54,7 @@ class Identity:
         return messages
 
     def _render(self, messages: list[Message]) -> str:
-        tokens = {"bos_token": self.bos_token, "eos_token": self.eos_token}
-        return render_chat(self.template, messages, add_generation_prompt=True, **tokens)
+        return render_chat(self.template, messages, add_generation_prompt=True, tokens=self.tokens)
 
     def _renders(self, messages: list[Message], text: str) -> bool:
         try:

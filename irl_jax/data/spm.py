@@ -3,105 +3,176 @@
 from __future__ import annotations
 
 import io
-import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import sentencepiece
+from google.protobuf import message
 from sentencepiece import sentencepiece_model_pb2
+from tokenizers import AddedToken
 
+from irl_jax.data.files import write_whole
+from irl_jax.data.symbols import FLAGS, Quotes, check_id, cut, pattern
 from irl_jax.types import InputError
+
+Prefix = Literal["first", "always", "never"]
 
 _ModelProto: Any = vars(sentencepiece_model_pb2)["ModelProto"]  # made at import by protobuf
 
 
 @dataclass(frozen=True)
 class SentencePieceBackend:
-    """A SentencePiece model (tokenizer.model) that parses control symbols.
+    """A SentencePiece model (tokenizer.model) that finds control symbols in a text.
 
     SentencePiece itself never finds a control symbol (`</s>`, a role) in a
-    text. Here the text is cut at them first, and the stretches between are
-    encoded on their own. The space that a model may put before a text (its
-    dummy prefix) is put before the first stretch alone.
+    text, and knows nothing of added tokens. Here the text is cut at both first,
+    and the stretches between are encoded on their own. The space that a model
+    may put before a text (its dummy prefix) is put before the first stretch
+    alone, or before every one.
 
     Attributes:
         start: the model, for the beginning of a text.
-        inner: the same model without dummy prefix, for what follows a symbol.
-        pattern: matches the control symbols.
+        inner: the same model without dummy prefix.
+        symbols: id -> control symbols and added tokens.
+        prefix: stretches that get the dummy prefix, if the model has one.
+        source: the file that it came from, for errors.
     """
 
     start: sentencepiece.SentencePieceProcessor
     inner: sentencepiece.SentencePieceProcessor
-    pattern: re.Pattern[str]
+    symbols: Mapping[int, AddedToken]
+    prefix: Prefix = "first"
+    source: str = "tokenizer"
 
     @classmethod
-    def from_bytes(cls, data: bytes, source: str) -> SentencePieceBackend:
-        """Loads a serialized model; `source` names it in errors.
+    def from_bytes(
+        cls,
+        data: bytes,
+        source: str,
+        prefix: Prefix = "first",
+        added: Iterable[tuple[int | None, AddedToken]] = (),
+    ) -> SentencePieceBackend:
+        """Loads a serialized model.
+
+        Args:
+            data: the model.
+            source: names it in errors.
+            prefix: stretches that get the model's dummy prefix.
+            added: tokens beside the model's pieces, in order, each with its id if known;
+                one that is a piece becomes a symbol.
 
         Raises:
-            InputError: it is no SentencePiece model.
+            InputError: it is no SentencePiece model, or an added token gets another id.
         """
         try:
             start = sentencepiece.SentencePieceProcessor(model_proto=data)
-        except RuntimeError as error:
+            proto = _ModelProto.FromString(data)
+            proto.normalizer_spec.add_dummy_prefix = False
+            inner = sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
+            pieces = {start.id_to_piece(i): i for i in range(start.vocab_size())}
+            inner.encode("a")
+        except (RuntimeError, ValueError, message.DecodeError) as error:
             raise InputError(f"{source}: not a SentencePiece model; fetch it again") from error
-        proto = _ModelProto.FromString(data)
-        proto.normalizer_spec.add_dummy_prefix = False
-        inner = sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
-        symbols = [start.id_to_piece(i) for i in range(start.vocab_size()) if start.is_control(i)]
-        longest_first = sorted(symbols, key=len, reverse=True)
-        pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
-        return cls(start, inner, pattern)
+        symbols = {
+            i: AddedToken(piece, special=True, normalized=False)
+            for piece, i in pieces.items()
+            if start.is_control(i)
+        }
+        for wanted, token in added:
+            place = pieces.setdefault(token.content, len(pieces))
+            check_id(token, wanted, place, source)
+            symbols[place] = token
+        return cls(inner if prefix == "never" else start, inner, symbols, prefix, source)
 
     @property
     def vocab_size(self) -> int:
         """Number of ids."""
-        return self.start.vocab_size()
+        return max(self.start.vocab_size(), max(self.symbols, default=0) + 1)
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text."""
-        return [self._encode(text) for text in texts]
+    @cached_property
+    def quotes(self) -> Quotes:
+        """The control symbols."""
+        return Quotes(token for token in self.symbols.values() if token.special)
+
+    def encode_batch(self, texts: Sequence[str], quoted: bool = False) -> list[list[int]]:
+        """Ids of each text; if quoted, stand-ins are the letters of control symbols."""
+        return [self._encode(text, self.start, quoted) for text in texts]
+
+    def encode_continuation(self, text: str, quoted: bool = False) -> list[int]:
+        """Ids of a text without the space that the model puts before one."""
+        return self._encode(text, self.inner, quoted)
 
     def decode(self, ids: Sequence[int], skip_special: bool) -> str:
-        """Text of the ids."""
+        """Text of the ids; one that is not in the vocabulary is none."""
         parts = []
-        for i, (special, run) in enumerate(groupby(ids, self.start.is_control)):
-            if not special:
+        known = (i for i in ids if 0 <= i < self.vocab_size)
+        for i, (is_symbol, run) in enumerate(groupby(known, self.symbols.__contains__)):
+            if not is_symbol:
                 parts.append((self.inner if i else self.start).decode(list(run)))
-            elif not skip_special:
-                parts.extend(self.start.id_to_piece(j) for j in run)
+            else:
+                found = (self.symbols[j] for j in run)
+                parts.extend(s.content for s in found if not (skip_special and s.special))
         return "".join(parts)
 
     def token_to_id(self, token: str) -> int | None:
         """Id of a token."""
+        if token in self._ids:
+            return self._ids[token]
         found = self.start.piece_to_id(token)
         return found if self.start.id_to_piece(found) == token else None
 
     def id_to_token(self, token_id: int) -> str | None:
         """Token of an id."""
-        return self.start.id_to_piece(token_id) if 0 <= token_id < self.vocab_size else None
+        if token_id in self.symbols:
+            return self.symbols[token_id].content
+        known = 0 <= token_id < self.start.vocab_size()
+        return self.start.id_to_piece(token_id) if known else None
+
+    def begins_with(self) -> list[int]:
+        """Ids that the model puts before a text: none, the configuration says so."""
+        return []
+
+    def configuration(self) -> dict[str, Any]:
+        """What tokenizer_config.json has to say for `AutoTokenizer` to read the same ids."""
+        proto = _ModelProto.FromString(self.start.serialized_model_proto())
+        return {
+            "tokenizer_class": "LlamaTokenizer",
+            "legacy": self.prefix == "always",
+            "add_prefix_space": proto.normalizer_spec.add_dummy_prefix,
+            "added_tokens_decoder": {
+                str(i): {"content": token.content} | {name: getattr(token, name) for name in FLAGS}
+                for i, token in sorted(self.symbols.items())
+            },
+        }
 
     def save(self, directory: Path) -> None:
         """Writes tokenizer.model, whole or not at all."""
-        part = directory / f".tokenizer.model.{os.getpid()}"
-        part.write_bytes(self.start.serialized_model_proto())
-        part.replace(directory / "tokenizer.model")
+        write_whole(directory / "tokenizer.model", self.start.serialized_model_proto())
 
-    def _encode(self, text: str) -> list[int]:
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {token.content: i for i, token in self.symbols.items()}
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return pattern(self.symbols)
+
+    def _encode(
+        self, text: str, model: sentencepiece.SentencePieceProcessor, quoted: bool
+    ) -> list[int]:
+        """Ids of a text whose first stretch is for the model that is given."""
         ids: list[int] = []
-        place = 0
-        for symbol in self.pattern.finditer(text):
-            ids += self._stretch(text, place, symbol.start())
-            ids.append(self.start.piece_to_id(symbol.group()))
-            place = symbol.end()
-        return ids + self._stretch(text, place, len(text))
-
-    def _stretch(self, text: str, begin: int, end: int) -> list[int]:
-        return (self.inner if begin else self.start).encode(text[begin:end])
+        for stretch, symbol in cut(text, self._pattern):
+            ids += model.encode(self.quotes.letters(stretch) if quoted else stretch)
+            if symbol is not None:
+                ids.append(symbol)
+                model = self.start if self.prefix == "always" else self.inner
+        return ids
 
 
 def train(

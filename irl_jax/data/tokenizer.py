@@ -1,18 +1,26 @@
-"""One tokenizer for byte-level BPE (`tokenizers`) and SentencePiece models."""
+"""One tokenizer for byte-level BPE (`tokenizers`) and SentencePiece models.
+
+Rules. A text that begins a sequence gets what the model puts before one: BOS where
+`add_bos_token` or the post-processor of tokenizer.json says so, and the space that some
+models have. A text that continues another gets neither; see `Tokenizer.encode_pieces`.
+Special and added tokens are those that transformers reads, see `tokenizer_files`.
+"""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
-import tokenizers
-
+from irl_jax.data.files import write_whole
 from irl_jax.data.gguf_tokenizer import read_gguf
-from irl_jax.data.spm import SentencePieceBackend, train
+from irl_jax.data.hf_tokenizer import HuggingFaceBackend
+from irl_jax.data.spm import Prefix, SentencePieceBackend, train
+from irl_jax.data.symbols import Quotes
+from irl_jax.data.tokenizer_files import CONFIG, Description, describe
 from irl_jax.types import InputError
 
 _ROLE_TEMPLATE = (
@@ -22,6 +30,7 @@ _ROLE_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 _ROLE_SYMBOLS = ("<|system|>", "<|user|>", "<|assistant|>")
+_OWN = ("eos_token", "bos_token", "pad_token")  # attributes of a tokenizer
 
 
 class Backend(Protocol):
@@ -31,8 +40,15 @@ class Backend(Protocol):
     def vocab_size(self) -> int:
         """Number of ids: the largest id plus one."""
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text; special tokens written in it are parsed."""
+    @property
+    def quotes(self) -> Quotes:
+        """The control tokens."""
+
+    def encode_batch(self, texts: Sequence[str], quoted: bool = False) -> list[list[int]]:
+        """Ids of each text; control tokens written in it are parsed, stand-ins if quoted not."""
+
+    def encode_continuation(self, text: str, quoted: bool = False) -> list[int]:
+        """Ids of a text that continues another: no space is put before it."""
 
     def decode(self, ids: Sequence[int], skip_special: bool) -> str:
         """Text of the ids."""
@@ -43,41 +59,14 @@ class Backend(Protocol):
     def id_to_token(self, token_id: int) -> str | None:
         """Token of an id, None if there is none."""
 
+    def begins_with(self) -> list[int]:
+        """Ids that the library puts before a text by itself."""
+
+    def configuration(self) -> dict[str, Any]:
+        """Fields of tokenizer_config.json that transformers needs to read the same ids."""
+
     def save(self, directory: Path) -> None:
         """Writes the library's own file."""
-
-
-@dataclass(frozen=True)
-class HuggingFaceBackend:
-    """A `tokenizers` model (tokenizer.json)."""
-
-    model: tokenizers.Tokenizer
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of ids."""
-        return max(self.model.get_vocab(with_added_tokens=True).values()) + 1
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text."""
-        encodings = self.model.encode_batch(list(texts), add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
-
-    def decode(self, ids: Sequence[int], skip_special: bool) -> str:
-        """Text of the ids."""
-        return self.model.decode(list(ids), skip_special_tokens=skip_special)
-
-    def token_to_id(self, token: str) -> int | None:
-        """Id of a token."""
-        return self.model.token_to_id(token)
-
-    def id_to_token(self, token_id: int) -> str | None:
-        """Token of an id."""
-        return self.model.id_to_token(token_id)
-
-    def save(self, directory: Path) -> None:
-        """Writes tokenizer.json."""
-        _write(directory / "tokenizer.json", self.model.to_str(pretty=True))
 
 
 @dataclass(frozen=True)
@@ -90,6 +79,9 @@ class Tokenizer:
         bos_token: text of the token that begins a text, if the model has one.
         pad_token: text of the padding token, if the model has one.
         chat_template: Jinja template of conversations, if the model has one.
+        add_bos: whether a text begins with BOS where no chat template writes it.
+        special: further special tokens by name (`unk_token`, `sep_token`, ...).
+        config: fields of the tokenizer_config.json that it came from; `save` keeps them.
     """
 
     backend: Backend
@@ -97,12 +89,21 @@ class Tokenizer:
     bos_token: str | None = None
     pad_token: str | None = None
     chat_template: str | None = None
+    add_bos: bool = False
+    special: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("eos_token", "bos_token", "pad_token"):
+        for name in _OWN:
             token = getattr(self, name)
             if token is not None and self.backend.token_to_id(token) is None:
                 raise InputError(f"tokenizer: {name} {token!r} is not in the vocabulary; mend it")
+
+    @property
+    def template_tokens(self) -> dict[str, str]:
+        """Special tokens by name, as templates see them: those alone that there are."""
+        own = {name: getattr(self, name) for name in _OWN}
+        return {name: text for name, text in (dict(self.special) | own).items() if text is not None}
 
     @property
     def vocab_size(self) -> int:
@@ -147,6 +148,43 @@ class Tokenizer:
         tail = [self.eos_id] if add_eos else []
         return [head + ids + tail for ids in self.backend.encode_batch(list(texts))]
 
+    def encode_pieces(
+        self, texts: Sequence[Sequence[str]], *, quoted: bool = False
+    ) -> list[list[list[int]]]:
+        """Ids of the pieces of texts; a piece continues the pieces before it.
+
+        The ids of the first pieces and of the next are together the ids of the text that
+        they make. Where a token of that text would cross the border, what comes before
+        keeps the ids that it has alone (a policy is sampled from them), and the piece is
+        encoded as a continuation: without the space that some models put before a text.
+
+        Args:
+            texts: each in pieces.
+            quoted: control tokens that `backend.quotes` has quoted are letters.
+
+        Returns:
+            For each text the ids of each piece.
+        """
+        heads = [list(accumulate(pieces)) for pieces in texts]
+        is_quoted = self.backend.quotes.is_quoted if quoted else lambda text: False
+        ids: dict[str, list[int]] = {}
+        for careful in (False, True):
+            part = list({head for each in heads for head in each if is_quoted(head) == careful})
+            ids |= zip(part, self.backend.encode_batch(part, careful), strict=True)
+        found = []
+        for pieces, each in zip(texts, heads, strict=True):
+            before: list[int] = []
+            row = []
+            for piece, head in zip(pieces, each, strict=True):
+                whole = ids[head]
+                if whole[: len(before)] == before:
+                    row.append(whole[len(before) :])
+                else:
+                    row.append(self.backend.encode_continuation(piece, is_quoted(piece)))
+                before = whole
+            found.append(row)
+        return found
+
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         """Text of token ids, a list or an i32[T] array.
 
@@ -157,21 +195,22 @@ class Tokenizer:
         return self.backend.decode([int(i) for i in ids], skip_special)
 
     def save(self, directory: str | Path) -> None:
-        """Writes a directory that `from_directory` loads.
+        """Writes a directory that `from_directory` and transformers' `AutoTokenizer` load.
 
-        A `tokenizers` model is also what transformers' `AutoTokenizer` loads.
+        Fields of the tokenizer_config.json that it came from are kept.
         """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         self.backend.save(directory)
-        config: dict[str, Any] = {"clean_up_tokenization_spaces": False}
-        if isinstance(self.backend, HuggingFaceBackend):
-            config["tokenizer_class"] = "PreTrainedTokenizerFast"
-        for name in ("bos_token", "eos_token", "pad_token", "chat_template"):
-            value = getattr(self, name)
-            if value is not None:
+        config = {"clean_up_tokenization_spaces": False, **self.config}
+        config |= self.backend.configuration() | {"add_bos_token": self.add_bos}
+        own = {name: getattr(self, name) for name in (*_OWN, "chat_template")}
+        for name, value in (dict(self.special) | own).items():
+            if value is None:
+                config.pop(name, None)
+            else:
                 config[name] = value
-        _write(directory / "tokenizer_config.json", json.dumps(config, indent=2))
+        write_whole(directory / CONFIG, json.dumps(config, indent=2).encode())
 
     @classmethod
     def from_gguf(cls, path: str | Path) -> Tokenizer:
@@ -179,15 +218,17 @@ class Tokenizer:
 
         Raises:
             InputError: the extra `demo` is missing, no such file, no GGUF file,
-                another kind of tokenizer or pre-tokenizer.
+                another kind of tokenizer or pre-tokenizer, or none named.
         """
         found = read_gguf(Path(path))
         return cls(
-            HuggingFaceBackend(found.model),
+            HuggingFaceBackend(found.model, str(path)),
             eos_token=found.eos_token,
             bos_token=found.bos_token,
             pad_token=found.pad_token,
             chat_template=found.chat_template,
+            add_bos=found.add_bos and found.bos_token is not None,
+            special=found.special,
         )
 
     @classmethod
@@ -195,27 +236,34 @@ class Tokenizer:
         """The tokenizer of a model's directory.
 
         It holds tokenizer.json or a SentencePiece tokenizer.model, and
-        tokenizer_config.json; special_tokens_map.json and chat_template.jinja
-        are read where they are.
+        tokenizer_config.json; special_tokens_map.json, added_tokens.json and
+        chat_template.jinja are read where they are.
 
         Raises:
-            InputError: a file is missing or broken, or no EOS token is named.
+            InputError: a file is missing or broken, no EOS token is named, or a token
+                cannot have the id that is declared.
         """
         directory = Path(path)
-        config = _read_json(directory / "special_tokens_map.json", required=False)
-        config |= _read_json(directory / "tokenizer_config.json", required=True)
-        tokens = {
-            name: _token(config.get(name)) for name in ("bos_token", "eos_token", "pad_token")
-        }
-        eos = tokens["eos_token"]
+        found = describe(directory)
+        special = dict(found.special)
+        tokens = {name: special.pop(name, None) for name in _OWN}
+        eos, bos = tokens["eos_token"], tokens["bos_token"]
         if eos is None:
-            raise InputError(f"{directory / 'tokenizer_config.json'}: no `eos_token`; add one")
+            raise InputError(f"{directory / CONFIG}: no `eos_token`; add one")
+        backend = _backend(directory, found)
+        begins = bos is not None and (
+            found.config.get("add_bos_token") is True
+            or backend.begins_with()[:1] == [backend.token_to_id(bos)]
+        )
         return cls(
-            _backend(directory),
+            backend,
             eos_token=eos,
-            bos_token=tokens["bos_token"],
+            bos_token=bos,
             pad_token=tokens["pad_token"],
-            chat_template=_template(directory, config),
+            chat_template=found.chat_template,
+            add_bos=begins,
+            special=special,
+            config=found.config,
         )
 
     @classmethod
@@ -254,54 +302,22 @@ class Tokenizer:
         return found
 
 
-def _backend(directory: Path) -> Backend:
+def _backend(directory: Path, found: Description) -> Backend:
     file = directory / "tokenizer.json"
     if file.exists():
-        if "model" not in _read_json(file, required=True):
-            raise InputError(f"{file}: no `model`; expected a file of the tokenizers library")
-        model = tokenizers.Tokenizer.from_file(str(file))
-        model.no_padding()
-        model.no_truncation()
-        return HuggingFaceBackend(model)
+        return HuggingFaceBackend.from_file(file, found.added)
     file = directory / "tokenizer.model"
     if file.exists():
-        return SentencePieceBackend.from_bytes(file.read_bytes(), str(file))
+        return SentencePieceBackend.from_bytes(
+            file.read_bytes(), str(file), _prefix(found.config), found.added
+        )
     raise InputError(
         f"{directory}: no tokenizer.json and no tokenizer.model; expected a tokenizer's directory"
     )
 
 
-def _template(directory: Path, config: dict[str, Any]) -> str | None:
-    file = directory / "chat_template.jinja"
-    if file.exists():
-        return file.read_text(encoding="utf-8")
-    template = config.get("chat_template")
-    if isinstance(template, list):  # several, each with its name
-        template = {entry["name"]: entry["template"] for entry in template}.get("default")
-    return template
-
-
-def _token(value: Any) -> str | None:
-    """A special token's text, written as a string or an object."""
-    return value["content"] if isinstance(value, dict) else value
-
-
-def _read_json(file: Path, *, required: bool) -> dict[str, Any]:
-    if not file.exists():
-        if required:
-            raise InputError(f"{file}: no such file; expected a tokenizer's directory")
-        return {}
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{file}: broken JSON ({error}); fetch the file again") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{file}: expected a JSON object; fetch the file again")
-    return value
-
-
-def _write(file: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    part = file.with_name(f".{file.name}.{os.getpid()}")
-    part.write_text(text, encoding="utf-8")
-    part.replace(file)
+def _prefix(config: Mapping[str, Any]) -> Prefix:
+    """Stretches of a text that get a SentencePiece model's dummy prefix."""
+    if config.get("add_prefix_space") is False:
+        return "never"
+    return "always" if config.get("legacy") else "first"

@@ -142,16 +142,21 @@ def whiten(advantage: Array, mask: Array, *, centre: bool = True, eps: float = 1
     """Advantages over the whole batch's mean and deviation: (A − mean(A)) / (std(A) + eps).
 
     REINFORCE++ is this of `dynamics.returns.returns` of rewards with a KL penalty;
-    REINFORCE++ with a baseline is this of `group_advantages(scale=False)`.
+    REINFORCE++ with a baseline is this of `group_advantages(scale=False)`, both with the mask
+    of tokens: the mean and the deviation are over tokens, so that of a long completion more
+    than of a short one. With a mask of completions, bool[B, K], every completion counts the
+    same.
 
     Args:
         advantage: f32[...], of tokens or of completions. Read where the mask is true.
-        mask: bool[...], same shape.
+        mask: bool[...], same shape; or bool[..., T], tokens of the completions whose
+            advantages are given.
         centre: subtract the mean.
         eps: added to the standard deviation (units of the advantage).
 
     Returns:
-        f32[...]; 0 outside the mask, and where all are equal if they are centred.
+        f32 in the shape of the mask; 0 outside it, and where all are equal if they are
+        centred.
 
     Raises:
         InputError: an array has the wrong shape or dtype, or eps < 0.
@@ -165,7 +170,9 @@ def whiten(advantage: Array, mask: Array, *, centre: bool = True, eps: float = 1
     """
     check_range("eps", eps, 0.0)
     check_mask("mask", mask, jnp.shape(mask))
-    advantage = jnp.where(mask, as_float("advantage", advantage, mask.shape), 0.0)
+    of_completions = jnp.ndim(advantage) == mask.ndim - 1
+    advantage = as_float("advantage", advantage, mask.shape[:-1] if of_completions else mask.shape)
+    advantage = jnp.where(mask, advantage[..., None] if of_completions else advantage, 0.0)
     mean = masked_mean(advantage, mask)
     low = advantage.min(where=mask, initial=jnp.inf)
     high = advantage.max(where=mask, initial=-jnp.inf)

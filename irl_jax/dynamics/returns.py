@@ -14,7 +14,7 @@ def returns(reward: Array, mask: Array, *, discount: float) -> Array:
 
     Args:
         reward: f32[..., T]. Read where the mask is true.
-        mask: bool[..., T], actions that were taken, right-padded.
+        mask: bool[..., T], actions that were taken; what is not one is skipped, as in `gae`.
         discount: γ in [0, 1]; 1 is usual for language.
 
     Returns:
@@ -47,10 +47,14 @@ def gae(
     δₜ = rₜ + γ V(sₜ₊₁) − V(sₜ). λ = 0 is the temporal difference, λ = 1 the return less the
     value. Regression targets of the critic are Aₜ + V(sₜ).
 
+    Time is counted in actions: columns outside the mask, at the end or before, are skipped,
+    as if the row were written without them. What an environment or a user wrote between two
+    actions is so part of the state that the next one is taken in, and V(sₜ₊₁) is its value.
+
     Args:
         reward: f32[..., T]. Read where the mask is true, as is the value.
         value: f32[..., T], V of the state in which each action was taken.
-        mask: bool[..., T], actions that were taken, right-padded.
+        mask: bool[..., T], actions that were taken.
         discount: γ in [0, 1].
         trace: λ in [0, 1].
         final_value: f32[...], V of the state after the last action; 0 where the episode
@@ -79,14 +83,23 @@ def gae(
         final_value = jnp.zeros(mask.shape[:-1])
     final_value = as_float("final_value", final_value, mask.shape[:-1])
 
-    following = lambda x: jnp.concatenate([x[..., 1:], jnp.zeros_like(x[..., :1])], -1)
-    after = jnp.where(following(mask), following(value), final_value[..., None])
-    delta = jnp.where(mask, reward + discount * after - value, 0.0)
+    delta = reward + discount * _after(value, mask, final_value) - value
 
-    def back(advantage: Array, delta: Array) -> tuple[Array, Array]:
-        advantage = delta + discount * trace * advantage
-        return advantage, advantage
+    def back(advantage: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
+        delta, taken = step
+        advantage = jnp.where(taken, delta + discount * trace * advantage, advantage)
+        return advantage, jnp.where(taken, advantage, 0.0)
 
-    by_time = jnp.moveaxis(delta, -1, 0)
-    _, advantage = jax.lax.scan(back, jnp.zeros_like(by_time[0]), by_time, reverse=True)
+    by_time = jnp.moveaxis(delta, -1, 0), jnp.moveaxis(mask, -1, 0)
+    _, advantage = jax.lax.scan(back, jnp.zeros_like(by_time[0][0]), by_time, reverse=True)
     return jnp.moveaxis(advantage, 0, -1)
+
+
+def _after(value: Array, mask: Array, final_value: Array) -> Array:
+    """The value at the next column of the mask, f32[..., T]; after the last, the final one."""
+    t = mask.shape[-1]
+    here = jnp.where(mask, jnp.arange(t), t)
+    earliest = jax.lax.cummin(here, axis=here.ndim - 1, reverse=True)
+    after = jnp.concatenate([earliest[..., 1:], jnp.full_like(earliest[..., :1], t)], -1)
+    known = jnp.concatenate([value, final_value[..., None]], -1)
+    return jnp.take_along_axis(known, after, axis=-1)

@@ -58,7 +58,7 @@ def potential_shaped(reward: Array, potential: Array, mask: Array, *, discount: 
     Args:
         reward: f32[..., T].
         potential: f32[..., T], Φ of the state in which each action was taken.
-        mask: bool[..., T], actions that were taken, right-padded.
+        mask: bool[..., T], actions that were taken; what is not one is skipped, as in `gae`.
         discount: γ in [0, 1].
 
     Returns:

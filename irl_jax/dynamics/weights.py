@@ -199,12 +199,19 @@ def useful(reward: Array) -> Array:
     """The groups that teach something, u = 1(maxᵢ rᵢ > minᵢ rᵢ).
 
     Args:
-        reward: f32[B, K].
+        reward: f32[B, K]: the correctness, 0 or 1, for DAPO's 0 < |{oᵢ is right}| < K. Of a
+            sum with other terms (of form, of length), groups of all right and of all wrong
+            answers count, too, where these differ.
 
     Returns:
         bool[B].
 
     Reference: Yu et al. 2025, arXiv 2503.14476, eq. 11 (dynamic sampling).
+
+    Example:
+        >>> right = jnp.array([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
+        >>> useful(right).tolist()
+        [False, True, False]
     """
     reward = as_float("reward", reward, (None, None))
     return reward.max(-1) > reward.min(-1)

@@ -95,8 +95,10 @@ def calibration_error(
 ) -> Interval:
     """Expected calibration error, Σ_m count_m / N |accuracy_m − confidence_m|.
 
-    It is biased upwards by about √(bins / N): a calibrated model is above 0 too, and
-    so is the interval.
+    It is biased upwards: of a model that is calibrated it is not 0 but about
+    √(2/π) E[√(c (1 − c))] √(M / N), c the confidences and M the bins, at most 0.4 √(M / N):
+    of 1,000 pairs in 10 bins 0.025 (logits of deviation 3) to 0.039 (of ½), measured on
+    simulated labels. The interval lies higher still, since a resample adds noise again.
 
     Args:
         confidence: f[N], probabilities that were given.

@@ -1,5 +1,7 @@
 """Confidence intervals: by the bootstrap, resampling whole prompts; of few seeds; of a share.
 
+Where a table makes many comparisons, `holm` says which of them are sure together.
+
 Completions of one prompt are alike, so a thousand completions of twenty prompts
 carry little more than twenty observations' worth of evidence. Give the prompts as
 `clusters` and they are drawn with replacement as wholes.
@@ -174,6 +176,57 @@ def student(values: ArrayLike, *, level: float = LEVEL) -> Interval:
         raise InputError(f"values: an interval needs at least 2 of them, got {len(rows)}")
     half = scipy.stats.t.ppf((1 + level) / 2, len(rows) - 1) * scipy.stats.sem(rows)
     return Interval(float(rows.mean()), float(rows.mean() - half), float(rows.mean() + half))
+
+
+def p_value(values: ArrayLike) -> float:
+    """Two-sided p of Student's test that the mean is 0: below 1 − level where `student` excludes 0.
+
+    Args:
+        values: f64[N], N >= 2, differences of one seed or world each; about normal.
+
+    Raises:
+        InputError: fewer than two values, or one that is not finite.
+    """
+    rows = finite("values", values, 1)
+    if len(rows) < 2:
+        raise InputError(f"values: a test needs at least 2 of them, got {len(rows)}")
+    spread = scipy.stats.sem(rows)
+    if spread == 0:
+        return float(rows.mean() == 0)
+    return float(2 * scipy.stats.t.sf(abs(rows.mean() / spread), len(rows) - 1))
+
+
+def holm(p: ArrayLike) -> F64:
+    """p-values adjusted for their number, by Holm's step-down procedure.
+
+    p̃_(i) = max over j ≤ i of min(1, (M − j + 1) p_(j)), where p_(1) ≤ … ≤ p_(M)
+
+    To call sure what has p̃ ≤ α is to be wrong anywhere among the M in a share α of such
+    tables, however the comparisons depend on each other.
+
+    Args:
+        p: f64[M], of the M comparisons, in any order.
+
+    Returns:
+        f64[M], in the order given.
+
+    Raises:
+        InputError: a value outside [0, 1].
+
+    Reference: Holm 1979, "A simple sequentially rejective multiple test procedure".
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        array([0.03, 0.06, 0.06])
+    """
+    rows = finite("p", p, 1) if np.size(p) else np.zeros(0)
+    if ((rows < 0) | (rows > 1)).any():
+        raise InputError("p: expected numbers in [0, 1]")
+    order = np.argsort(rows, kind="stable")
+    found = np.empty_like(rows)
+    stepped = np.maximum.accumulate((len(rows) - np.arange(len(rows))) * rows[order])
+    found[order] = np.minimum(stepped, 1.0)
+    return found
 
 
 def proportion(values: ArrayLike, *, level: float = LEVEL) -> Interval:

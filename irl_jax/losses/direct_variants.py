@@ -10,13 +10,14 @@ Each is a few lines over the parts of `irl_jax.losses.direct`. On the sides of a
     APO-zero    σ(−c) + σ(r)                        the chosen up, the rejected down
     APO-down    σ(c) + σ(−z)                        both down, the rejected more
     SPPO        (c − η(P(yʷ) − ½))² + (r − η(P(yˡ) − ½))²
-    WPO         w(yʷ) w(yˡ) ℓ(z)                    pairs as if they were the policy's own
+    WPO         min(w(yʷ) w(yˡ), C) ℓ(z)            pairs as if they were the policy's own
     TDPO        ℓ(z − α(KL along yˡ − KL along yʷ))
     XPO         ℓ(z) + α log π(y of the reference)  an online explorer
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import jax
@@ -230,7 +231,9 @@ def sppo(logp: Array, ref_logp: Array, batch: Preference, *, win: Array, eta: fl
     Reference: Wu et al. 2024, "Self-Play Preference Optimization for Language Model
     Alignment", arXiv 2405.00675, eq. 4.7.
 
-    Differs: log Z(x) is taken to be η/2, as in the paper's own algorithm.
+    Differs: the sum over both responses, as in TRL's `sppo_hard`; the paper has an
+    expectation over responses and the authors' code a mean, half of this. log Z(x) is taken
+    to be η/2, as in the paper's own algorithm.
     """
     check_range("eta", eta, 0.0, exclusive=True)
     logp = as_float("logp", logp, (None, 2, None))
@@ -273,10 +276,11 @@ def wpo(
     share: Array,
     beta: float,
     link: Link = logistic,
+    cap: float = math.inf,
 ) -> Loss:
     """DPO whose pairs are weighted as if the policy had written them.
 
-    L = w(yʷ) w(yˡ) ℓ(z), z as in `dpo`. Pairs that the policy would not write weigh
+    L = min(w(yʷ) w(yˡ), C) ℓ(z), z as in `dpo`. Pairs that the policy would not write weigh
     little, also all of them together: the mean is not divided by w.
 
     Args:
@@ -286,21 +290,27 @@ def wpo(
         share: w, f32[B, 2], such as `on_policy_weight`; a constant.
         beta: β > 0 (reward a nat).
         link: ℓ.
+        cap: C > 0; infinity in eq. 2.
 
     Returns:
-        Loss a pair, with the metrics of `direct`, and `pair_weight`, w(yʷ) w(yˡ).
+        Loss a pair, with the metrics of `direct`, and `pair_weight`, min(w(yʷ) w(yˡ), C).
 
     Raises:
         InputError: an array has the wrong shape or dtype, a number is out of range.
 
     Reference: Zhou et al. 2024, "WPO: Enhancing RLHF with Weighted Preference
     Optimization", arXiv 2406.11827, eq. 2.
+
+    Differs: the authors' code and TRL have C = 1. It matters with `on_policy_weight`, which is
+    above 1 where a completion is likelier than what the policy samples on average.
     """
+    check_range("cap", cap, 0.0, exclusive=True)
     logp = as_float("logp", logp, (None, 2, None))
     check_mask("batch.mask", batch.mask, logp.shape)
     weight = as_float("batch.weight", batch.weight, logp.shape[:1])
     share = as_float("share", share, logp.shape[:2])
-    pair = jax.lax.stop_gradient(jnp.where(weight[:, None] > 0, share, 0.0).prod(-1))
+    both = jnp.where(weight[:, None] > 0, share, 0.0).prod(-1)
+    pair = jax.lax.stop_gradient(jnp.minimum(both, cap))
     cost = lambda c, r, m: pair * link(c - r - m)
     loss = direct(logp, ref_logp, batch, score=_reward(beta), cost=cost)
     return replace(loss, metrics={**loss.metrics, "pair_weight": weighted(pair, weight)})

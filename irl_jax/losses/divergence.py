@@ -8,8 +8,10 @@ the term f*(T) by which a policy lowers the bound (f-MAX).
 
 Alignment from demonstrations (AfD) is one choice of what to tell apart. Forward
 KL(p‖q) to the policy itself is `losses.demonstration.nll`. The other divergences need a
-reward: `losses.rating.binary_cross_entropy` on the batch that `contrast` makes, which is
-`JENSEN_SHANNON` less log 2, with samples of the initial policy as negatives. As positives
+reward: `losses.rating.binary_cross_entropy` on the batch that `contrast` makes, with samples
+of the initial policy as negatives. Its mean is `variational` with `JENSEN_SHANNON` plus log 2:
+the same gradients, and at its least log 2 − ½ D_f, where ½ D_f = ½ KL(p‖m) + ½ KL(q‖m) is the
+Jensen-Shannon divergence as it is usually defined, m the mean of p and q. As positives
 the paper prefers samples of the fine-tuned policy to demonstrations, so that authorship
 cannot be told from style; the optimum is then log π_SFT − log π_init, a sum of
 `rewards.implicit.token_reward` that needs no training.

@@ -142,7 +142,9 @@ def tpo(
     Reference: Saeidi et al. 2024, "Triple Preference Optimization: Achieving Better
     Alignment using a Single Step Optimization", arXiv 2405.16681.
 
-    Differs: the likelihood of the gold response is a token's.
+    Differs: the likelihood of the gold response is the mean over its tokens, then over
+    rankings. The paper's has no 1/|y*|; code that extends TRL's CPO takes the mean over all
+    gold tokens of a batch.
     """
     check_range("beta", beta, 0.0, exclusive=True)
     check_range("gamma", gamma, 0.0)

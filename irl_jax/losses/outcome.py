@@ -21,14 +21,16 @@ def token_verifier(logits: Array, batch: Rating) -> Loss:
 
     L = Σᵢ wᵢ/|oᵢ| Σₜ [−sᵢ log σ(zᵢₜ) − (1 − sᵢ) log σ(−zᵢₜ)] / Σᵢ wᵢ. The best zᵢₜ is the
     log-odds of a right outcome given what is written up to t, under the policy that wrote
-    the responses: a value without discount, of the reward s at the end.
+    the responses: a value without discount, of the reward s at the end. It is so where the
+    responses to a prefix are of one length, or wᵢ ∝ |oᵢ|; otherwise each of them counts by
+    wᵢ/|oᵢ| in these odds, a short one more than a long one.
 
     Args:
         logits: f32[B, T], z, logits of "right in the end" after each token, read where
             `batch.mask` is true.
         batch: the responses; `score` s is 1 for right, 0 for wrong, or a probability
             between. Those without a token do not count. Weights in proportion to |oᵢ| give
-            the mean over all tokens.
+            the mean over all tokens, whose best logits are those of the value.
 
     Returns:
         Loss a response (nats). Metrics: `accuracy` (of s > ½, mean over a response's

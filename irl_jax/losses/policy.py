@@ -5,21 +5,23 @@
 (`losses.reduction`: what a token counts); the advantage is an input
 (`dynamics.advantages`).
 
-| objective         | ratio    | clip                  | aggregation       | advantage      |
-| ----------------- | -------- | --------------------- | ----------------- | -------------- |
-| reinforce         | none     |                       | sum of a sequence | RLOO; any      |
-| ppo               | token    | of the gain           | tokens            | GAE            |
-| grpo              | token    | of the gain           | sequences         | group          |
-| dr_grpo           | token    | of the gain           | constant length   | group, no std  |
-| dapo              | token    | of the gain, higher   | tokens            | group          |
-| gspo              | sequence | of the gain           | sequences         | group          |
-| gmpo              | sequence | of tokens, then mean  | sequences         | group          |
-| cispo             | token    | of the weight         | tokens            | group          |
-| weighted_sft      | none     |                       | tokens            | weights >= 0   |
+| objective           | ratio    | clip                 | aggregation       | advantage      |
+| ------------------- | -------- | -------------------- | ----------------- | -------------- |
+| reinforce           | none     |                      | sum of a sequence | RLOO; any      |
+| ppo                 | token    | of the gain          | tokens            | GAE            |
+| reinforce_plus_plus | token    | of the gain          | tokens            | over the batch |
+| grpo                | token    | of the gain          | sequences         | group          |
+| dr_grpo             | token    | of the gain          | constant length   | group, no std  |
+| dapo                | token    | of the gain, higher  | tokens            | group          |
+| gspo                | sequence | of the gain          | sequences         | group          |
+| gmpo                | sequence | of tokens, then mean | sequences         | group          |
+| cispo               | token    | of the weight        | tokens            | group          |
+| weighted_sft        | none     |                      | tokens            | weights >= 0   |
 """
 
 from __future__ import annotations
 
+import math
 from numbers import Real
 from typing import TypedDict, Unpack
 
@@ -73,8 +75,10 @@ def policy_gradient(
     L = mean over tokens of −J(π, μ, A) + β KL(π‖π_ref) − c H(π), where `surrogate` is J
     and `aggregate` the mean.
 
-    The entropy is a KL divergence, from the uniform policy: c ½ (log π)² has the gradient
-    −c ∇H in expectation on policy, as `k2` has that of the KL.
+    The entropy is a KL divergence, from the uniform policy: c ½ (log π)² of a token has the
+    gradient −c ∇H of its distribution in expectation on policy, as `k2` has that of the KL.
+    Neither is that of whole completions, since a token also changes which prefixes come after
+    it (see `k2`); a penalty in the reward is: `dynamics.shaping.kl_penalised`.
 
     Args:
         logp: f32[B, K, T] (`Group`) or f32[B, T] (`Trajectory`), log-probs of the actions
@@ -88,9 +92,9 @@ def policy_gradient(
         beta: β >= 0, weight of the KL penalty (units of the advantage, a nat).
         ref_logp: like `logp`, under the reference policy; a constant. May be left out only
             if beta is 0; then no KL is reported either.
-        kl: estimator of KL(π‖π_ref). `k2` descends on it; `k3`, the choice of GRPO, on
-            the KL of the other direction; `k1` is for the reward and not for here: see
-            `irl_jax.losses.ratio`.
+        kl: estimator of KL(π‖π_ref). `k2` descends on that of each token; `k3`, the choice
+            of GRPO, on the KL of the other direction; `k1` is for the reward and not for
+            here: see `irl_jax.losses.ratio`.
         entropy: c >= 0, weight of the entropy bonus (units of the advantage, a nat).
 
     Returns:
@@ -140,7 +144,7 @@ def policy_gradient(
 def reinforce(
     logp: Array, batch: Group | Trajectory, *, advantage: Array, **penalties: Unpack[Penalties]
 ) -> Loss:
-    """REINFORCE, and RLOO, ReMax, Nash-MD and REINFORCE++ by the choice of the advantage.
+    """REINFORCE, and RLOO, ReMax and Nash-MD by the choice of the advantage.
 
     L = −1/N Σᵢ Σₜ Aᵢₜ log π(oᵢₜ): the gradient of the expected reward of whole completions.
     What ReMax and Nash-MD sample beside them is in `train.prepare`.
@@ -167,6 +171,7 @@ def ppo(
     *,
     advantage: Array,
     clip: Clip,
+    dual: float = math.inf,
     **penalties: Unpack[Penalties],
 ) -> Loss:
     """The clipped surrogate of proximal policy optimisation, the mean over tokens.
@@ -179,14 +184,44 @@ def ppo(
         batch: the actions' mask and behaviour log-probs.
         advantage: in the shape of `logp`: see `dynamics.returns.gae`; or f32[B, K].
         clip: ε, or (ε_low, ε_high).
+        dual: c > 1 of the dual clip, see `surrogate.clipped`; infinity in the paper.
         **penalties: see `policy_gradient`.
 
-    Reference: Schulman et al. 2017, arXiv 1707.06347, eq. 7.
+    Reference: Schulman et al. 2017, arXiv 1707.06347, eq. 7; Ye et al. 2020, arXiv
+    1912.09729 (dual clip).
     """
-    surrogate = clipped(clip)
+    surrogate = clipped(clip, dual=dual)
     return policy_gradient(
         logp, batch, advantage=advantage, surrogate=surrogate, aggregate=token_mean, **penalties
     )
+
+
+def reinforce_plus_plus(
+    logp: Array,
+    batch: Group | Trajectory,
+    *,
+    advantage: Array,
+    clip: Clip,
+    **penalties: Unpack[Penalties],
+) -> Loss:
+    """REINFORCE++: PPO without a critic, its advantages whitened over the tokens of a batch.
+
+    L = −mean of min(ρₜ Aₜ, clip(ρₜ, 1 − ε, 1 + ε) Aₜ).
+
+    Args:
+        logp: f32[B, K, T] or f32[B, T], as in `policy_gradient`.
+        batch: the actions' mask and behaviour log-probs.
+        advantage: in the shape of `logp`, `dynamics.advantages.whiten` with the mask of
+            tokens: of `dynamics.returns.returns` of `dynamics.shaping.kl_penalised`
+            rewards, or, with a baseline, of `group_advantages(r, scale=False)`.
+        clip: ε, or (ε_low, ε_high).
+        **penalties: see `policy_gradient`.
+
+    Reference: Hu et al. 2025, arXiv 2501.03262.
+
+    Differs: the mean is over all tokens of the batch.
+    """
+    return ppo(logp, batch, advantage=advantage, clip=clip, **penalties)
 
 
 def grpo(
@@ -249,25 +284,38 @@ def dr_grpo(
 
 
 def dapo(
-    logp: Array, batch: Group, *, advantage: Array, clip: Clip, **penalties: Unpack[Penalties]
+    logp: Array,
+    batch: Group,
+    *,
+    advantage: Array,
+    clip: Clip,
+    aggregate: Aggregation = token_mean,
+    **penalties: Unpack[Penalties],
 ) -> Loss:
     """The loss of DAPO: clip-higher, and the mean over tokens.
 
     L = −1/Σ|oᵢ| Σᵢ Σₜ min(ρᵢₜ Aᵢ, clip(ρᵢₜ, 1 − ε_low, 1 + ε_high) Aᵢ). The other two parts
-    are `train.online.resample` (groups of equal rewards are replaced) and
-    `rewards.shaping.overlong_penalty`.
+    are `train.online.improve(resample=…, decides=…)` (groups of all right and of all wrong
+    answers are replaced) and `rewards.shaping.overlong_penalty`.
 
     Args:
         logp: f32[B, K, T], as in `policy_gradient`.
         batch: K completions of each prompt.
         advantage: f32[B, K]: see `dynamics.advantages.group_advantages`.
         clip: (ε_low, ε_high); 0.2 and 0.28 in the paper.
+        aggregate: `token_mean` of the whole batch, or `reduction.group_mean`: of the
+            completions of a prompt, then the mean over prompts.
         **penalties: see `policy_gradient`; the paper has none.
 
     Reference: Yu et al. 2025, "DAPO: An Open-Source LLM Reinforcement Learning System at
     Scale", arXiv 2503.14476, eq. 8.
+
+    Differs: in eq. 8 Σ|oᵢ| is of a group: `group_mean`. The default is of the whole batch.
     """
-    return ppo(logp, batch, advantage=advantage, clip=clip, **penalties)
+    surrogate = clipped(clip)
+    return policy_gradient(
+        logp, batch, advantage=advantage, surrogate=surrogate, aggregate=aggregate, **penalties
+    )
 
 
 def gspo(
@@ -308,6 +356,8 @@ def gmpo(
         **penalties: see `policy_gradient`; the paper has none.
 
     Reference: Zhao et al. 2025, "Geometric-Mean Policy Optimization", arXiv 2507.20673.
+
+    Differs: the authors' range is symmetric; see `surrogate.geometric`.
     """
     surrogate = geometric(clip)
     return policy_gradient(
@@ -316,7 +366,13 @@ def gmpo(
 
 
 def cispo(
-    logp: Array, batch: Group, *, advantage: Array, clip: Clip, **penalties: Unpack[Penalties]
+    logp: Array,
+    batch: Group,
+    *,
+    advantage: Array,
+    clip: Clip,
+    aggregate: Aggregation = token_mean,
+    **penalties: Unpack[Penalties],
 ) -> Loss:
     """Clipped importance sampling: the clip bounds a weight, every token keeps a gradient.
 
@@ -327,13 +383,16 @@ def cispo(
         batch: K completions of each prompt.
         advantage: f32[B, K]: see `dynamics.advantages.group_advantages`.
         clip: (ε_low, ε_high); ε_low = 1 leaves small weights as they are, as the paper does.
+        aggregate: as in `dapo`.
         **penalties: see `policy_gradient`; the paper has none.
 
     Reference: MiniMax 2025, arXiv 2506.13585, eq. 4 and 5.
+
+    Differs: as `dapo` does, Σ|oᵢ| is that of the batch by default and of a group in eq. 4.
     """
     surrogate = weighted_likelihood(clip)
     return policy_gradient(
-        logp, batch, advantage=advantage, surrogate=surrogate, aggregate=token_mean, **penalties
+        logp, batch, advantage=advantage, surrogate=surrogate, aggregate=aggregate, **penalties
     )
 
 

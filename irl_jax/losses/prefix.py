@@ -57,7 +57,8 @@ def prefix_regression(value: Array, batch: Rating, *, cost: Cost) -> Loss:
     """After every token, the reward that the whole completion got (CD-FUDGE).
 
     L = Σᵢ wᵢ/|oᵢ| Σₜ c(sᵢ − Vᵢₜ) / Σᵢ wᵢ. With completions of the policy and the squared cost,
-    V is the mean reward of what it writes from there.
+    V is the mean reward of what it writes from there, if wᵢ ∝ |oᵢ| or the completions of a
+    prefix are of one length; otherwise each counts by wᵢ/|oᵢ| in that mean, a short one more.
 
     Args:
         value: f32[B, T], V after each token. Read where `batch.mask` is true.
@@ -94,8 +95,8 @@ def prefix_bellman(value: Array, following: Array, batch: Rating, *, cost: Cost)
     """After every token, the value one token on; after the last, the reward (CD-Q).
 
     L = Σᵢ wᵢ/|oᵢ| Σₜ c(vᵢₜ − Vᵢₜ) / Σᵢ wᵢ with vₜ = Σ_z π(z | x, y₍≤ₜ₎) V(x, y₍≤ₜ₎, z), and the
-    reward s at the end. With the squared cost, V at the token that was drawn, in place of that
-    mean, has the same minimum.
+    reward s at the end. With the squared cost and wᵢ ∝ |oᵢ|, V at the token that was drawn, in
+    place of that mean, has the same minimum.
 
     Args:
         value: f32[B, T], V after each token. Read where `batch.mask` is true.

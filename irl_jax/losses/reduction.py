@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from irl_jax.masking import check_range, masked_mean, masked_sum
+from irl_jax.types import InputError
 
 # (x f32[..., T], mask bool[..., T]) -> (sum, weight)
 Aggregation = Callable[[Array, Array], tuple[Array, Array]]
@@ -43,6 +44,32 @@ def token_mean(x: Array, mask: Array) -> tuple[Array, Array]:
         3.0
     """
     return masked_sum(x, mask), mask.sum().astype(x.dtype)
+
+
+def group_mean(x: Array, mask: Array) -> tuple[Array, Array]:
+    """Mean over prompts of the means over all tokens of their completions.
+
+    1/B Σ_b 1/Σᵢ|o_bᵢ| Σᵢₜ x_bᵢₜ: a long sequence counts for more in its group, and groups
+    count the same, however long; those without a token do not count.
+
+    Args:
+        x: f32[B, K, T].
+        mask: bool[B, K, T], the tokens o_bᵢ; elsewhere x may be NaN.
+
+    Raises:
+        InputError: there is no axis of groups.
+
+    Example:
+        >>> x = jnp.array([[[1.0, 0.0], [4.0, 4.0]], [[5.0, 0.0], [0.0, 0.0]]])
+        >>> mask = jnp.array([[[True, False], [True, True]], [[True, False], [False, False]]])
+        >>> total, weight = group_mean(x, mask)
+        >>> float(total / weight)
+        4.0
+    """
+    if x.ndim != 3:
+        raise InputError(f"group_mean: expected completions in groups, [B, K, T], got {x.shape}")
+    tokens = (-2, -1)
+    return masked_mean(x, mask, axis=tokens).sum(), mask.any(tokens).sum().astype(x.dtype)
 
 
 def sequence_mean(x: Array, mask: Array) -> tuple[Array, Array]:

@@ -41,6 +41,10 @@ def cpo(
 
     Reference: Xu et al. 2024, "Contrastive Preference Optimization: Pushing the
     Boundaries of LLM Performance in Machine Translation", arXiv 2401.08417, eq. 5.
+
+    Differs: the likelihood is that of a whole response, as in the equation; TRL takes the mean
+    over all chosen tokens of a batch, under which the same α counts less by the length of a
+    response and long responses count more.
     """
     check_range("beta", beta, 0.0, exclusive=True)
     loss = direct(
@@ -138,7 +142,9 @@ def orpo(logp: Array, batch: Preference, *, lam: float) -> Loss:
     Reference: Hong, Lee & Thorne 2024, "ORPO: Monolithic Preference Optimization without
     Reference Model", arXiv 2403.07691, eq. 4-7.
 
-    Differs: P counts as at most 1 − 1e-6, so that the odds are finite.
+    Differs: P counts as at most 1 − 1e-6, so that the odds are finite. The likelihood is the
+    mean over a response's tokens, then over responses, as in the equations; the authors' code
+    and TRL take the mean over all chosen tokens of a batch, so that long responses count more.
     """
     check_range("lam", lam, 0.0)
 

@@ -97,8 +97,8 @@ def alpha_tilt(alpha: float) -> Tilt:
     """f'(u) = (1 − u^−α) / α of the α-divergence; log u at α = 0.
 
     α = 0 is KL(π‖π_ref), the "reverse KL" of DPO; α = 1 is KL(π_ref‖π) but for a
-    constant; α = ½ is four times the squared Hellinger distance; α = −1 is half of
-    Pearson's chi-squared.
+    constant; α = ½ is 2 Σ (√π − √π_ref)², twice `divergence.SQUARED_HELLINGER`; α = −1 is
+    half of Pearson's chi-squared.
 
     Args:
         alpha: α.
@@ -120,7 +120,8 @@ def alpha_tilt(alpha: float) -> Tilt:
 def jensen_shannon_tilt(log_u: Array) -> Array:
     """f'(u) = log(2u / (1 + u)) of KL(π‖m) + KL(π_ref‖m), m the mean of both.
 
-    At most log 2: rewards that differ by more than β log 2 from the mean saturate.
+    At most log 2, and 0 at u = 1: no reward is more than β log 2 above that of a response
+    which is as likely as under the reference; below, there is no bound.
 
     Reference: Wang et al. 2023, arXiv 2309.16240, table 1.
     """

@@ -7,6 +7,7 @@ has become more or less likely since it was sampled.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -71,19 +72,33 @@ def clipped_surrogate(
     return jnp.where(binds, jnp.clip(ratio, *bounds), ratio) * advantage, binds
 
 
-def clipped(clip: Clip, ratio: Ratio = token_ratio) -> Surrogate:
+def clipped(clip: Clip, ratio: Ratio = token_ratio, *, dual: float = math.inf) -> Surrogate:
     """`Surrogate` min(ρ A, clip(ρ, 1 − ε, 1 + ε) A): a token that moved far enough rests.
+
+    Where A < 0, a ratio may still grow without bound against the advantage, and its loss
+    with it: the dual clip is max(min(ρ A, clip(ρ, 1 − ε, 1 + ε) A), c A) there, without a
+    gradient beyond c.
 
     Args:
         clip: ε, or (ε_low, ε_high).
         ratio: `token_ratio` (PPO, GRPO) or `sequence_ratio` (GSPO).
+        dual: c > 1; infinity is no dual clip, 3 is the paper's.
 
-    Reference: Schulman et al. 2017, arXiv 1707.06347, eq. 7.
+    Raises:
+        InputError: a number is out of range.
+
+    Reference: Schulman et al. 2017, arXiv 1707.06347, eq. 7; Ye et al. 2020, "Mastering
+    Complex Control in MOBA Games with Deep Reinforcement Learning", arXiv 1912.09729 (dual
+    clip).
     """
     bounds = clip_bounds(clip)
+    check_range("dual", dual, 1.0, exclusive=True)
 
     def surrogate(logp: Array, behaviour: Array, advantage: Array, mask: Array) -> tuple:
-        return clipped_surrogate(ratio(logp, behaviour, mask), advantage, bounds)
+        each = ratio(logp, behaviour, mask)
+        far = (advantage < 0) & (each > dual)
+        gain, binds = clipped_surrogate(jnp.where(far, dual, each), advantage, bounds)
+        return gain, binds | far
 
     return surrogate
 
@@ -135,6 +150,10 @@ def geometric(clip: Clip) -> Surrogate:
         clip: ε, or (ε_low, ε_high), of the log-ratio (nats).
 
     Reference: Zhao et al. 2025, "Geometric-Mean Policy Optimization", arXiv 2507.20673.
+
+    Differs: the authors clip sgn(A) log ρ by one symmetric range, ±ε. Two bounds are read here
+    as in PPO, and as verl reads them: of log ρ. Those of sgn(A) log ρ would be others where
+    A < 0; with ε for both sides the two readings are the same.
     """
     low, high = clip if isinstance(clip, tuple) else (clip, clip)
     check_range("clip (lower side)", low, 0.0, exclusive=True)

@@ -171,7 +171,9 @@ def reward_shift(logp: Array, ref_logp: Array, batch: Rating, *, beta: float) ->
 
     Reference: Jung et al. 2024, arXiv 2404.04656 (reward shift).
 
-    Differs: of one (micro-)batch, where the paper has a running mean over batches.
+    Differs: of one (micro-)batch, where the paper has a running mean over batches. TRL's is a
+    running mean of all rewards together, which is half-way only if good and bad ones are as
+    many.
     """
     weight = as_float("batch.weight", batch.weight, jnp.shape(logp)[:1])
     counts = weight > 0
@@ -201,8 +203,9 @@ def bco(
         batch: the ratings, as in `unpaired`.
         beta: β > 0 (reward a nat).
         delta: δ, f32[], a constant: half the sum of the mean rewards of good and bad
-            responses, a running mean over batches in the paper. `reward_shift` is that of
-            a batch; of many, the metrics `reward_good` and `reward_bad` are its parts.
+            responses, a running mean over batches in the paper (of all rewards together in
+            TRL). `reward_shift` is that of a batch; of many, the metrics `reward_good` and
+            `reward_bad` are its parts.
         good: weight of what is good.
         bad: weight of what is bad.
 

@@ -30,6 +30,7 @@ def generate(
     sampling: Sampling,
     eos_ids: tuple[int, ...],
     guides: tuple[Guide, ...] = (),
+    numbers: Array | None = None,
 ) -> Group:
     """Samples completions until each has ended with EOS or has `max_new_tokens` tokens.
 
@@ -47,6 +48,8 @@ def generate(
         eos_ids: tokens that end a completion; the EOS belongs to it.
         guides: change the scores of the next token, one after the other, before
             temperature and truncation.
+        numbers: i32[B], of the prompts; each then draws by a key of its own, whatever
+            batch it is in.
 
     Returns:
         `Group` of B x K, T: after the end of a completion its tokens are
@@ -62,13 +65,17 @@ def generate(
     first, prefix, layers = prefill(config, params, context)
     first = jnp.broadcast_to(first[:, None], (b, completions, first.shape[-1]))
     eos = jnp.asarray(eos_ids, jnp.int32)
+    fold_in = jax.random.fold_in
+    if numbers is not None:
+        key = jax.vmap(fold_in, (None, 0))(key, numbers)
+        fold_in = jax.vmap(fold_in, (0, None))
 
     def sample(index: Array, hidden: Array, group: Group, states: tuple) -> Group:
         """Draws column `index` of the completions that have not ended."""
         scores = logits(config, params, hidden)
         for guide, state in zip(guides, states, strict=True):
             scores = guide.adjust(scores, index, state)
-        token, logp = draw(jax.random.fold_in(key, index), scores, sampling)
+        token, logp = draw(fold_in(key, index), scores, sampling)
         alive = ~group.terminated
         token = jnp.where(alive, token, eos[0])
         return dataclasses.replace(

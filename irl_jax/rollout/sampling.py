@@ -113,7 +113,7 @@ def draw(key: Array, logits: Array, sampling: Sampling) -> tuple[Array, Array]:
     """One token for each row, and its log-prob under the distribution it was drawn from.
 
     Args:
-        key: typed PRNG key.
+        key: typed PRNG key, or one for each row, keys[B] of logits f32[B, ..., V].
         logits: f32[..., V]; -inf excludes a token, all but one at most.
         sampling: temperature, top-k, top-p.
 
@@ -132,13 +132,20 @@ def draw(key: Array, logits: Array, sampling: Sampling) -> tuple[Array, Array]:
     blocks = weight.reshape(*weight.shape[:-1], -1, BLOCK)
     mass = blocks.sum(-1)
     cdf = jnp.cumsum(mass, -1)
-    target = jax.random.uniform(key, cdf.shape[:-1]) * cdf[..., -1]
+    target = _uniform(key, cdf.shape[:-1]) * cdf[..., -1]
     block = _invert(mass, cdf, target)
     before = jnp.where(block > 0, _take(cdf, jnp.maximum(block - 1, 0)), 0.0)
     inside = jnp.take_along_axis(blocks, block[..., None, None], axis=-2)[..., 0, :]
     token = block * BLOCK + _invert(inside, jnp.cumsum(inside, -1), target - before)
     logp = _take(x, token) - shift[..., 0] - jnp.log(cdf[..., -1])
     return token.astype(jnp.int32), logp
+
+
+def _uniform(key: Array, shape: tuple[int, ...]) -> Array:
+    """Numbers in [0, 1) from one key, or each row's from its own."""
+    if key.ndim == 0:
+        return jax.random.uniform(key, shape)
+    return jax.vmap(lambda own: jax.random.uniform(own, shape[1:]))(key)
 
 
 def _take(x: Array, index: Array) -> Array:

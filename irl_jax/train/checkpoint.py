@@ -1,8 +1,9 @@
 """Checkpoints: everything a run needs to go on with the same bits.
 
 Orbax writes in the background into a temporary directory and renames it, so a
-checkpoint is whole or absent. Arrays are read straight into the layout that the new
-run asks for: eight devices may write what one or four read.
+checkpoint is whole or absent; what harms its files later is found by their digests, and
+the newest checkpoint that is sound is taken. Arrays are read straight into the layout that
+the new run asks for: eight devices may write what one or four read.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from irl_jax.train.run import as_json, check_same_config, differences, writing
+from irl_jax.train.seal import newest_sound, seal
 from irl_jax.train.state import TrainState
 from irl_jax.types import InputError, PyTree
 
@@ -53,6 +56,7 @@ class Checkpointer:
             raise InputError(f"keep: expected at least 1 checkpoint, got {keep}")
         self.directory = Path(directory).absolute()
         self._config = as_json(config)
+        self._saving: int | None = None  # step of the checkpoint being written
         with writing(self.directory):
             self._manager = ocp.CheckpointManager(
                 self.directory,
@@ -60,6 +64,7 @@ class Checkpointer:
                     preservation_policy=ocp.checkpoint_managers.LatestN(keep),
                     cleanup_tmp_directories=True,
                     enable_async_checkpointing=True,
+                    async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
                 ),
                 item_handlers={
                     "state": ocp.StandardCheckpointHandler(),
@@ -98,6 +103,8 @@ class Checkpointer:
         plain = _plain(state)
         with self._writing():
             self._check_room(plain)
+            self._manager.wait_until_finished()
+            self._saving = step
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -109,7 +116,7 @@ class Checkpointer:
             )
 
     def restore(self, template: TrainState) -> tuple[TrainState, DataState] | None:
-        """Reads the latest checkpoint.
+        """Reads the latest checkpoint that is sound; later ones are told of and put aside.
 
         Args:
             template: a state of the same shapes that lies where the result shall
@@ -119,11 +126,11 @@ class Checkpointer:
             The state and this process's data state; None if there is no checkpoint.
 
         Raises:
-            InputError: if the checkpoint belongs to another configuration, holds
-                arrays of other shapes, or was written by another number of processes
-                whose data states cannot be shared out.
+            InputError: if every checkpoint is damaged, or the latest sound one belongs to
+                another configuration, holds arrays of other shapes, or was written by
+                another number of processes whose data states cannot be shared out.
         """
-        step = self.latest_step()
+        step = self._sound_step()
         if step is None:
             return None
         place = self.directory / str(step)
@@ -141,6 +148,29 @@ class Checkpointer:
         )["state"]
         key = jax.random.wrap_key_data(saved.pop("key"), impl=jax.random.key_impl(template.key))
         return TrainState(**saved, key=key), _mine(place, plain["data"]["processes"])
+
+    def _sound_step(self) -> int | None:
+        """The latest sound checkpoint, the same for every process; later ones are put aside."""
+        self.wait()
+        if self.latest_step() is None:
+            return None
+        found: tuple[int | None, dict[int, str]] = (None, {})
+        if jax.process_index() == 0:
+            found = newest_sound(self.directory, self._manager.all_steps())
+            if found[0] is not None:
+                _put_aside(self.directory, *found)
+        step, damaged = json.loads(_gather(json.dumps(found))[0])
+        if step is None:
+            raise _none_sound(self.directory, damaged)
+        if damaged:
+            self._manager.reload()
+        return step
+
+    def _seal(self) -> None:
+        """Seals the checkpoint being written, before it gets its name."""
+        if jax.process_index() == 0:
+            temporary = self.directory.glob(f"{self._saving}.orbax-checkpoint-tmp*")
+            seal(next(temporary, self.directory / str(self._saving)))
 
     def wait(self) -> None:
         """Returns when the checkpoint being written is whole.
@@ -189,9 +219,10 @@ class Checkpointer:
 
 
 def load_params(directory: str | os.PathLike) -> PyTree:
-    """The parameters in the latest checkpoint of a directory, to be used and not trained.
+    """The parameters in the latest sound checkpoint, to be used and not trained.
 
-    Only reads, so that it may be done while the run goes on.
+    Only reads, so that it may be done while the run goes on. A later checkpoint that is
+    damaged is told of on stderr.
 
     Args:
         directory: of a `Checkpointer`.
@@ -200,22 +231,49 @@ def load_params(directory: str | os.PathLike) -> PyTree:
         Nested dicts of NumPy arrays.
 
     Raises:
-        InputError: if there is no checkpoint, or it is damaged.
+        InputError: if there is no checkpoint, or every one is damaged.
     """
     path = Path(directory).absolute()
     steps = [int(p.name) for p in path.glob("*") if p.name.isdigit()]
     if not steps:
         raise InputError(f"{directory}: holds no checkpoint; give a run that has written one")
-    place = path / str(max(steps)) / "state"
+    step, damaged = newest_sound(path, steps)
+    if step is None:
+        raise _none_sound(path, damaged)
+    for number, reason in damaged.items():
+        _tell(f"{path / str(number)}: damaged checkpoint ({reason}); taking update {step} instead")
+    place = path / str(step) / "state"
     handler = ocp.PyTreeCheckpointHandler()
-    try:
-        item = {"params": handler.metadata(place).tree["params"]}
-        whole = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
-        args = ocp.args.PyTreeRestore(item=item, restore_args=whole, partial_restore=True)
-        return handler.restore(place, args=args)["params"]
-    except (OSError, ValueError, KeyError) as error:
-        reason = re.split(r"[\n\[]", str(error))[0].strip()
-        raise InputError(f"{place}: damaged checkpoint ({reason}); remove it") from error
+    item = {"params": handler.metadata(place).tree["params"]}
+    whole = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
+    args = ocp.args.PyTreeRestore(item=item, restore_args=whole, partial_restore=True)
+    return handler.restore(place, args=args)["params"]
+
+
+def _none_sound(directory: Path, damaged: dict[Any, str]) -> InputError:
+    each = "; ".join(f"update {step}: {reason}" for step, reason in damaged.items())
+    return InputError(
+        f"{directory}: no checkpoint is sound ({each}); restore one from a copy, or remove the "
+        "directory to begin this stage again"
+    )
+
+
+def _put_aside(directory: Path, step: int | None, damaged: dict[int, str]) -> None:
+    """Renames damaged checkpoints, so that theirs can be written again, and says so."""
+    for number, reason in damaged.items():
+        place = directory / str(number)
+        aside = place.with_name(f"{number}.damaged")
+        with writing(aside):
+            shutil.rmtree(aside, ignore_errors=True)
+            place.rename(aside)
+        _tell(
+            f"{place}: damaged checkpoint ({reason}), put aside as {aside.name}; "
+            f"going on from update {step}"
+        )
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _plain(state: TrainState) -> dict[str, PyTree]:

@@ -8,6 +8,7 @@ reference policy in both cases, and reach the jitted step as its last argument.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -262,7 +263,9 @@ def tdpo_objective(config: DecoderConfig, adapt: Adapt, *, beta: float, alpha: f
     return objective
 
 
-def wpo_objective(config: DecoderConfig, adapt: Adapt, *, beta: float) -> Objective:
+def wpo_objective(
+    config: DecoderConfig, adapt: Adapt, *, beta: float, cap: float = math.inf
+) -> Objective:
     """DPO of pairs weighted by how likely the policy is to write them, see `wpo`.
 
     Returns:
@@ -274,7 +277,7 @@ def wpo_objective(config: DecoderConfig, adapt: Adapt, *, beta: float) -> Object
         logp, collision = completion_logp_collision(config, decoder, batch.context, batch.action)
         ref_logp = jax.lax.stop_gradient(_logp(config, reference, batch))
         share = on_policy_weight(logp, collision, batch.mask)
-        return wpo(logp, ref_logp, batch, share=share, beta=beta)
+        return wpo(logp, ref_logp, batch, share=share, beta=beta, cap=cap)
 
     return objective
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,24 +40,46 @@ def prepare_key(key: Array, done: int | Array) -> Array:
     return jax.random.fold_in(jax.random.fold_in(key, PREPARE), done)
 
 
+class Judged(NamedTuple):
+    """A group with its reward, and what says which of its prompts teach something.
+
+    Attributes:
+        group: of B prompts.
+        deciding: f32[B, K], the part of the reward that decides, or the whole of it.
+    """
+
+    group: Group
+    deciding: Array
+
+
 def judge(
-    group: Group, reward: Callable[..., Any], done: int, stage: str, progress: float = 0.0
-) -> tuple[Group, dict[str, Array]]:
+    group: Group,
+    reward: Callable[..., Any],
+    done: int,
+    stage: str,
+    progress: float = 0.0,
+    decides: str | None = None,
+) -> tuple[Judged, dict[str, Array]]:
     """The group with its reward, and the mean of each part of the reward.
 
     Raises:
-        InputError: if the reward is no array, has another shape, is not floating, or is
-            not finite.
+        InputError: if the reward is no array, has another shape, is not floating, is not
+            finite, or has no part that is called as `decides` says.
     """
     judged = call_with(reward, group, progress=progress)
     value, parts = judged if isinstance(judged, tuple) and len(judged) == 2 else (judged, {})
     if not isinstance(parts, Mapping):
         raise InputError(f"{stage}: the reward's parts are a {type(parts).__name__}, not a dict")
+    if decides is not None and decides not in parts:
+        have = f"has {', '.join(parts)}" if parts else "has none"
+        raise InputError(f"decides: no part of the reward is called {decides!r}; it {have}")
     for name, part in parts.items():
         _check_finite(f"reward {name!r}", part, group, done, stage)
     _check_finite("reward", value, group, done, stage)
     means = {f"reward_{name}": jnp.mean(part) for name, part in parts.items()}
-    return replace(group, reward=jnp.asarray(value, jnp.float32)), means
+    value = jnp.asarray(value, jnp.float32)
+    deciding = value if decides is None else jnp.asarray(parts[decides], jnp.float32)
+    return Judged(replace(group, reward=value), deciding), means
 
 
 def _check_finite(name: str, value: Array, group: Group, done: int, stage: str) -> None:
@@ -78,17 +100,19 @@ def _check_finite(name: str, value: Array, group: Group, done: int, stage: str) 
 
 
 @jax.jit
-def fill(group: Group, more: Group) -> Group:
-    """The group with the prompts that teach nothing replaced by others that do.
+def fill(judged: Judged, more: Judged) -> Judged:
+    """The prompts that teach nothing replaced by others that do.
 
     Args:
-        group: of B prompts; where all completions of one have the same reward, it is
-            replaced by the next prompt of `more` whose completions differ, while there are.
+        judged: of B prompts; where all completions of one are worth the same to what
+            decides, it is replaced by the next prompt of `more` whose completions differ,
+            while there are.
         more: of B prompts, in the same shapes.
 
-    Reference: Yu et al. 2025, arXiv 2503.14476, eq. 11 (dynamic sampling).
+    Reference: Yu et al. 2025, arXiv 2503.14476, eq. 11 (dynamic sampling), where correctness
+    decides: 0 < |{oᵢ is right}| < K.
     """
-    empty, full = ~useful(group.reward), useful(more.reward)
+    empty, full = ~useful(judged.deciding), useful(more.deciding)
     rank = jnp.cumsum(empty) - 1
     source = jnp.argsort(~full, stable=True)[jnp.maximum(rank, 0)]
     taken = empty & (rank < full.sum())
@@ -96,7 +120,7 @@ def fill(group: Group, more: Group) -> Group:
     def pick(x: Array, y: Array) -> Array:
         return jnp.where(taken.reshape(-1, *[1] * (x.ndim - 1)), jnp.take(y, source, axis=0), x)
 
-    return jax.tree.map(pick, group, more)
+    return jax.tree.map(pick, judged, more)
 
 
 def group_metrics(group: Group) -> dict[str, Array]:
@@ -121,6 +145,7 @@ def improve(
     reward: Callable[..., Any],
     steps: int,
     resample: int = 0,
+    decides: str | None = None,
     prepare: Callable[..., PyTree] | None = None,
     observe: Callable[[int, Group], Mapping[str, float]] | None = None,
     frozen: tuple[PyTree, ...] = (),
@@ -147,8 +172,10 @@ def improve(
         steps: number of updates in all. One update may be several on the same batch: see
             `irl_jax.train.step.several_updates`.
         resample: batches of prompts that may be drawn in addition, to replace prompts
-            whose completions all have the same reward, as DAPO does; what cannot be
-            replaced stays.
+            whose completions are all worth the same, as DAPO does; what cannot be replaced
+            stays.
+        decides: part of the reward by which completions are worth the same or not: DAPO's is
+            the correctness, whatever else the reward has. The whole reward by default.
         prepare: `(group) -> batch` of the step: adds advantages and reference log-probs,
             say. If it names an argument `params`, it is given those of the state, a critic
             among them, say; if it names a `key`, one of the update. The batch is the group
@@ -168,9 +195,10 @@ def improve(
         The state after `steps` updates.
 
     Raises:
-        InputError: if a reward, the loss or the gradient is not finite, the prompts end
-            early, the checkpoint belongs to another configuration, or prompts are to be
-            replaced in a run of several processes.
+        InputError: if a reward, the loss or the gradient is not finite, no part of the
+            reward is called as `decides` says, the prompts end early, the checkpoint belongs
+            to another configuration, or prompts are to be replaced in a run of several
+            processes.
         SystemExit: after SIGTERM (143) or Ctrl-C (130), with the state saved.
     """
     if resample and jax.process_count() > 1:
@@ -192,7 +220,7 @@ def improve(
                 batch = books.next_batch(done)
                 group = rollout(state.params, batch, rollout_key(state.key, done, number))
                 books.stop_before_update(done, state)
-                judged = judge(group, reward, done + 1, stage, done / steps)
+                judged = judge(group, reward, done + 1, stage, done / steps, decides)
                 books.stop_before_update(done, state)
                 return judged
 
@@ -207,7 +235,7 @@ def improve(
 
 
 def collect(
-    attempt: Callable[[int], tuple[Group, dict[str, Array]]], resample: int
+    attempt: Callable[[int], tuple[Judged, dict[str, Array]]], resample: int
 ) -> tuple[Group, dict[str, Any]]:
     """A judged group, filled from further attempts while prompts in it teach nothing.
 
@@ -220,11 +248,12 @@ def collect(
         the parts of the reward; with `resample`, `rollouts` and `useful`, the share of
         prompts that teach something in the end.
     """
-    group, parts = attempt(0)
+    judged, parts = attempt(0)
     rollouts = 1
-    while rollouts <= resample and not bool(useful(group.reward).all()):
-        group, rollouts = fill(group, attempt(rollouts)[0]), rollouts + 1
-    metrics: dict[str, Any] = {**group_metrics(group), **parts}
+    while rollouts <= resample and not bool(useful(judged.deciding).all()):
+        judged, rollouts = fill(judged, attempt(rollouts)[0]), rollouts + 1
+    metrics: dict[str, Any] = {**group_metrics(judged.group), **parts}
     if resample:
-        metrics |= {"rollouts": rollouts, "useful": useful(group.reward).mean(dtype=jnp.float32)}
-    return group, metrics
+        share = useful(judged.deciding).mean(dtype=jnp.float32)
+        metrics |= {"rollouts": rollouts, "useful": share}
+    return judged.group, metrics

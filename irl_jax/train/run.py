@@ -1,6 +1,7 @@
 """A run directory: what was asked, what happened, and where to go on.
 
-    config.json     the resolved configuration; the same for the life of the run
+    config.json     the resolved configuration of the latest launch; what decides the results
+                    is the same for the life of the run
     metrics.jsonl   one line an update: {"stage": "policy", "step": 12, "time": 1.7e9, "loss": ...}
     samples.jsonl   what the model wrote, with the stage and the step
     checkpoints/    see `irl_jax.train.checkpoint`
@@ -32,6 +33,11 @@ from irl_jax.types import InputError
 
 _ABSENT = object()
 
+SHA256 = "sha256"
+"""Of a configuration: flag -> digest of the input that it names (`irl_jax.train.inputs`)."""
+FREE = ("save_every",)
+"""Names of fields that may change between launches: they decide nothing of the results."""
+
 
 def as_json(value: Any) -> Any:
     """The JSON form of a configuration or a row.
@@ -59,34 +65,67 @@ def as_json(value: Any) -> Any:
     raise InputError(f"config: a {type(value).__name__} has no JSON form; use plain values")
 
 
-def differences(old: Any, new: Any, name: str = "") -> list[str]:
+def differences(old: Any, new: Any) -> list[str]:
     """Fields in which two JSON values differ, as "optim.lr was 0.1, is 0.2".
 
     Example:
         >>> differences({"optim": {"lr": 0.1}, "k": 4}, {"optim": {"lr": 0.2}, "k": 4})
         ['optim.lr was 0.1, is 0.2']
     """
+    return [line for _, line in _changes(old, new, "")]
+
+
+def _changes(old: Any, new: Any, name: str) -> Iterator[tuple[str, str]]:
+    """The dotted name of each field that differs, and what to say of it."""
     if isinstance(old, dict) and isinstance(new, dict):
-        names = list(old) + [key for key in new if key not in old]
-        return [
-            line
-            for key in names
-            for line in differences(
-                old.get(key, _ABSENT), new.get(key, _ABSENT), f"{name}.{key}".lstrip(".")
-            )
-        ]
-    show = lambda value: "absent" if value is _ABSENT else json.dumps(value)
-    return [] if old == new else [f"{name or 'value'} was {show(old)}, is {show(new)}"]
+        for key in list(old) + [key for key in new if key not in old]:
+            was, now = old.get(key, _ABSENT), new.get(key, _ABSENT)
+            yield from _changes(was, now, f"{name}.{key}".lstrip("."))
+    elif old != new:
+        show = lambda value: "absent" if value is _ABSENT else json.dumps(value)
+        yield name, f"{name or 'value'} was {show(old)}, is {show(new)}"
 
 
 def check_same_config(place: str | os.PathLike, old: Any, new: Any) -> None:
-    """Raises `InputError` naming the fields in which two JSON configurations differ."""
-    changed = differences(old, new)
+    """Checks that a run goes on as it began: with the same flags, and the same inputs.
+
+    An input whose digest both configurations hold under `SHA256` is told by that, and may
+    lie elsewhere than before; fields named in `FREE` may change.
+
+    Args:
+        place: what holds the old configuration, named in the message.
+        old: JSON value.
+        new: JSON value.
+
+    Raises:
+        InputError: naming the input that is another one, or the fields that differ.
+    """
+    was, now = (x.get(SHA256, {}) if isinstance(x, dict) else {} for x in (old, new))
+    same = [flag for flag in now if flag in was]
+    for flag in same:
+        if was[flag] != now[flag]:
+            raise InputError(
+                f"{flag}: {_field(new, flag)} is another one than the run in {os.fspath(place)} "
+                f"began with ({SHA256}.{flag} was {was[flag][:12]}..., is {now[flag][:12]}...); "
+                "restore it, or choose another run directory"
+            )
+    changed = [
+        line
+        for name, line in _changes(old, new, "")
+        if name not in same and name.rpartition(".")[2] not in FREE
+    ]
     if changed:
         raise InputError(
             f"{os.fspath(place)}: belongs to a run with another configuration"
             f" ({'; '.join(changed)}); use another directory or the same flags"
         )
+
+
+def _field(config: Any, name: str) -> Any:
+    """The value of a field by its dotted name; the name itself if there is no such field."""
+    for part in name.split("."):
+        config = config.get(part) if isinstance(config, dict) else None
+    return name if config is None else config
 
 
 @contextmanager
@@ -195,8 +234,8 @@ class RunDirectory:
             _lock(self._lock, self.path)
         file = self.path / "config.json"
         if file.exists():
-            check_same_config(self.path, self._read(file), self.config)
-        else:
+            check_same_config(self.path, before := self._read(file), self.config)
+        if not file.exists() or before != self.config:
             write_atomic(file, _pretty(self.config))
         for name in ("metrics", "samples"):
             self._rewrite(self.path / f"{name}.jsonl", "", 0)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,24 @@ def test_an_interruption_leaves_nothing(pairs, tmp_path, monkeypatch):
     assert len(train) + len(held_out) == 40
 
 
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """The temporary folder of this process and of those it starts."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+def test_nothing_is_left_in_the_temporary_folder(pairs, tmp_path, temporary):
+    for _ in range(2):  # prepared, then found
+        prepare_preferences(pairs, tmp_path / "cache", fraction=0.3, seed=0)
+        assert list(temporary.iterdir()) == []
+    (dataset,) = (tmp_path / "cache").iterdir()
+    assert [p.name for p in dataset.iterdir()] == ["jsonl_preferences"]
+
+
 KILLED = """
 import os, sys
 from irl_jax.data import builders
@@ -182,12 +201,13 @@ def run(code, *args):
     )
 
 
-def test_a_killed_run_is_made_good_by_the_next_without_tensorflow(pairs, tmp_path):
+def test_a_killed_run_is_made_good_by_the_next_without_tensorflow(pairs, tmp_path, temporary):
     cache = tmp_path / "cache"
     assert run(KILLED, pairs, cache).returncode == 9
     done = run(NO_TENSORFLOW, pairs, cache)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
+    assert list(temporary.iterdir()) == []
 
 
 def test_another_process_may_be_first(pairs, tmp_path, monkeypatch):

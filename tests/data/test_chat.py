@@ -8,6 +8,7 @@ from datetime import datetime
 import pytest
 
 from irl_jax.data.chat import DIALOGUE_TEMPLATE, render_chat, split_chat
+from irl_jax.data.tokenizer import Tokenizer
 from irl_jax.types import InputError
 
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -65,8 +66,7 @@ def test_text_is_that_of_transformers(template, name, add_generation_prompt, smo
         template or smollm2.chat_template,
         CONVERSATIONS[name],
         add_generation_prompt=add_generation_prompt,
-        bos_token=smollm2.bos_token,
-        eos_token=smollm2.eos_token,
+        tokens=smollm2.template_tokens,
     )
     assert text == expected
 
@@ -95,25 +95,32 @@ GENERATE = "{% if add_generation_prompt %}<assistant>{% endif %}"
 
 
 def test_split_stops_before_eos():
-    head, tail = split_chat(CHATML + GENERATE, [SYSTEM, USER], "4.", eos_token="<end>")
+    head, tail = split_chat(CHATML + GENERATE, [SYSTEM, USER], "4.", tokens={"eos_token": "<end>"})
     assert head == "<system>Be brief.<end>\n<user>What is 2 + 2?<end>\n<assistant>"
     assert tail == "4."
 
 
-def test_split_of_several_turns_keeps_inner_eos():
-    _, tail = split_chat(CHATML + GENERATE, [USER], [ASSISTANT, USER, ASSISTANT], eos_token="<end>")
-    assert tail == "4.<end>\n<user>What is 2 + 2?<end>\n<assistant>4."
+def test_split_of_several_turns_parts_the_assistants_from_the_others():
+    turns = [ASSISTANT, USER, ASSISTANT]
+    head, first, between, last = split_chat(
+        CHATML + GENERATE, [USER], turns, tokens={"eos_token": "<end>"}
+    )
+    assert head == "<user>What is 2 + 2?<end>\n<assistant>"
+    assert (first, last) == ("4.<end>", "4.")
+    assert between == "\n<user>What is 2 + 2?<end>\n<assistant>"
 
 
 def test_split_without_eos_in_the_template():
-    head, tail = split_chat(DIALOGUE_TEMPLATE, "Hi", "Hello <end> you", eos_token="<end>")
+    head, tail = split_chat(
+        DIALOGUE_TEMPLATE, "Hi", "Hello <end> you", tokens={"eos_token": "<end>"}
+    )
     assert (head, tail) == ("\n\nHuman: Hi\n\nAssistant:", " Hello <end> you")
 
 
 def test_split_refuses_a_template_that_rewrites_the_prompt():
     template = "{{ messages | length }}" + CHATML + GENERATE
     with pytest.raises(InputError, match="only appends"):
-        split_chat(template, "Hi", "Hello", eos_token="<end>")
+        split_chat(template, "Hi", "Hello", tokens={"eos_token": "<end>"})
 
 
 @pytest.mark.parametrize(
@@ -136,3 +143,50 @@ def test_errors(template, messages, message):
     pattern = message if "|" in message else re.escape(message)
     with pytest.raises(InputError, match=pattern):
         render_chat(template, messages, add_generation_prompt=False)
+
+
+def test_templates_see_the_special_tokens_that_there_are():
+    template = (
+        "{% for t in [bos_token, pad_token, unk_token, mine_token] %}"
+        "{{ t if t is defined else '-' }}{% endfor %}{{ 'no bos' if bos_token is not defined }}"
+    )
+    render = lambda tokens: render_chat(template, "x", add_generation_prompt=False, tokens=tokens)
+    tokens = {"bos_token": "<s>", "pad_token": "<p>", "unk_token": "<u>", "mine_token": "<m>"}
+    assert render(tokens) == "<s><p><u><m>"
+    assert render({"unk_token": "<u>"}) == "--<u>-no bos"
+
+
+def test_a_tokenizer_has_its_special_tokens_for_templates(spm):
+    assert spm.template_tokens == {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    bare = Tokenizer(spm.backend, eos_token="</s>", special={"sep_token": "<s>"})
+    assert bare.template_tokens == {"eos_token": "</s>", "sep_token": "<s>"}
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ 1 // 0 }}",
+        "{{ 1 % 0 }}",
+        "{{ range(10**9) | list }}",
+        "{{ 'x'.encode('ascii').decode('utf-16') }}",
+        "{{ '%d' % 'x' }}",
+        "{{ 10.0 ** 400 }}",
+        "{{ messages[0].content.index('zzz') }}",
+        "{{ {}['a']['b'] }}",
+        "{{ [].pop() }}",
+        "{{ none.x.y }}",
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+        "{% for a, b in [1] %}{% endfor %}",
+        "{{ strftime_now('\\ud800') }}",
+        "{{ ''.join(1) }}",
+        "{{ x.y.z }}",
+        "{% include 'other' %}",
+        "{{ '{:d}'.format('x') }}",
+        "{{ 'x' | nofilter }}",
+        "{{ messages | map('nofilter') | list }}",
+    ],
+)
+def test_any_failure_of_a_template_is_one_line(template):
+    with pytest.raises(InputError) as error:
+        render_chat(template, "x", add_generation_prompt=False)
+    assert str(error.value).startswith("chat template") and "\n" not in str(error.value)

@@ -27,7 +27,7 @@ SYSTEM, USER = [say("system", "s"), say("user", "q")], [say("user", "s"), say("u
 
 
 def of(template):
-    return Identity(template, "<s>", "</s>")
+    return Identity(template, {"bos_token": "<s>", "eos_token": "</s>"})
 
 
 @pytest.mark.parametrize(

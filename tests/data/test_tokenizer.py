@@ -255,20 +255,32 @@ def test_gguf_errors(tmp_path, smollm2_gguf, monkeypatch):
         Tokenizer.from_gguf(smollm2_gguf)
 
 
-def small_gguf(path, *, model="gpt2", pre="smollm", eos=True):
+def small_gguf(path, *, model="gpt2", pre="smollm", eos=True, bos=None, add_bos=None):
     gguf = pytest.importorskip("gguf", reason='pip install "irl_jax[demo]"')
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_tokenizer_model(model)
-    writer.add_tokenizer_pre(pre)
+    if pre is not None:
+        writer.add_tokenizer_pre(pre)
     writer.add_token_list(["<end>", "a", "b", "ab", "1", "Ġ", "<role>"])
     writer.add_token_types([3, 1, 1, 1, 1, 1, 4])
     writer.add_token_merges(["a b"])
     if eos:
         writer.add_eos_token_id(0)
+    if bos is not None:
+        writer.add_bos_token_id(bos)
+    if add_bos is not None:
+        writer.add_add_bos_token(add_bos)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.close()
     return path
+
+
+@pytest.mark.parametrize("add", [True, False, None])
+def test_gguf_says_whether_a_text_begins_with_bos(add, tmp_path):
+    path = small_gguf(tmp_path / "a.gguf", bos=0, add_bos=add)
+    assert Tokenizer.from_gguf(path).add_bos == bool(add)
+    assert not Tokenizer.from_gguf(small_gguf(tmp_path / "b.gguf", add_bos=add)).add_bos
 
 
 def test_gguf_token_types(tmp_path):
@@ -284,7 +296,9 @@ def test_gguf_token_types(tmp_path):
     [
         ({"model": "llama"}, "kind 'llama'"),
         ({"pre": "made-up"}, "pre-tokenizer 'made-up' is not among gpt-2, smollm"),
+        ({"pre": None}, "no tokenizer.ggml.pre, .* --tokenizer DIR"),
         ({"eos": False}, "no tokenizer.ggml.eos_token_id"),
+        ({"bos": 7}, "bos_token_id is 7, of 7 tokens"),
     ],
 )
 def test_gguf_that_is_not_supported(options, message, tmp_path):

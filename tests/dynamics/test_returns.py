@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_jax.dynamics.advantages import whiten
+from irl_jax.dynamics.advantages import group_advantages, whiten
 from irl_jax.dynamics.returns import gae, returns
 from irl_jax.dynamics.shaping import adapted_beta, kl_penalised, potential_shaped
 from irl_jax.types import InputError
@@ -22,6 +22,41 @@ def test_gae_equals_oracle(discount, trace):
     options = {"discount": discount, "trace": trace, "final_value": FINAL}
     expected = oracles.gae(REWARD, VALUE, MASK, **options)
     np.testing.assert_allclose(estimate(REWARD, VALUE, MASK, **options), expected, atol=1e-5)
+
+
+HOLES = np.array([[1, 0, 1, 1, 0, 1], [0, 0, 1, 0, 1, 0], [0, 0, 0, 0, 0, 1], [1, 0, 0, 0, 0, 0]])
+
+
+@pytest.mark.parametrize(("discount", "trace"), [(1.0, 0.95), (0.9, 0.5), (0.7, 0.0), (1.0, 1.0)])
+def test_what_is_no_action_is_skipped(discount, trace):
+    """A row with holes is the row without them: values, traces and discounts go across."""
+    mask, rng = HOLES > 0, np.random.default_rng(1)
+    reward, value = (
+        np.float32(np.where(mask, rng.standard_normal([B, T]), np.nan)) for _ in range(2)
+    )
+    options = {"discount": discount, "trace": trace}
+    got = estimate(reward, value, mask, **options, final_value=FINAL)
+    expected = oracles.gae(reward, value, mask, **options, final_value=FINAL)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    for row in range(B):
+        at = np.flatnonzero(mask[row])
+        dense = np.ones(len(at), bool)
+        alone = gae(reward[row, at], value[row, at], dense, **options, final_value=FINAL[row])
+        np.testing.assert_allclose(got[row, at], alone, atol=1e-6)
+    assert not np.any(got[~mask])
+
+
+def test_returns_and_shaping_skip_holes():
+    mask, reward = np.array([True, False, True, True]), np.array([1.0, np.nan, 2.0, 4.0])
+    reward = reward.astype(np.float32)
+    assert returns(reward, mask, discount=0.5).tolist() == [3.0, 0.0, 4.0, 4.0]
+    potential = np.float32([1.0, np.nan, 3.0, 5.0])
+    shaped = potential_shaped(reward, potential, mask, discount=1.0)
+    assert shaped.tolist() == [3.0, 0.0, 4.0, -1.0]
+    penalised = kl_penalised(
+        np.float32(6.0), reward, 0 * reward, np.array([0, 0, 1, 0]) > 0, beta=1
+    )
+    assert penalised.tolist() == [0.0, 0.0, 4.0, 0.0]
 
 
 def test_no_trace_is_the_temporal_difference_and_all_of_it_is_monte_carlo():
@@ -87,3 +122,19 @@ def test_reinforce_plus_plus_is_the_whitened_reward_to_go():
     np.testing.assert_allclose(to_go, advantage, atol=1e-5)
     expected = oracles.whiten(advantage, MASK)
     np.testing.assert_allclose(whiten(to_go, MASK), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_reinforce_plus_plus_with_a_baseline_counts_tokens():
+    """A long completion moves the mean and the deviation more than a short one."""
+    reward = np.float32([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0]])
+    mask = np.arange(4) < np.array([[4, 1, 1], [2, 3, 0]])[..., None]
+    advantage = group_advantages(reward, scale=False)
+    got = whiten(advantage, mask)
+    np.testing.assert_allclose(got, oracles.whiten(np.asarray(advantage), mask), rtol=1e-4)
+    assert got.shape == mask.shape and not np.any(got[~mask])
+    np.testing.assert_allclose(got[mask].mean(), 0, atol=1e-6)
+    np.testing.assert_allclose(got[mask].std(), 1, rtol=1e-4)
+    by_completion = whiten(advantage, mask.any(-1))
+    assert np.abs(got[..., 0] - by_completion)[mask[..., 0]].max() > 0.2
+    with pytest.raises(InputError, match=r"^advantage: expected shape \[2, 3\]"):
+        whiten(advantage[:1], mask)

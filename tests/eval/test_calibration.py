@@ -44,6 +44,21 @@ def test_an_annotator_of_the_models_own_scale_is_calibrated_and_a_noisier_one_is
     assert errors[0.3].low > errors[1.0].high
 
 
+@pytest.mark.parametrize(("deviation", "measured"), [(0.5, 0.0387), (2.0, 0.0300), (3.0, 0.0244)])
+def test_a_calibrated_model_has_the_error_that_noise_makes(deviation, measured):
+    """1,000 pairs whose labels follow the model, in 10 bins; means of 600 draws."""
+    rng, found, expected = np.random.default_rng(0), [], []
+    for _ in range(600):
+        logits = rng.normal(0, deviation, [1000, 1])
+        confidence, _ = pair_confidence(np.hstack([logits, 0 * logits]))
+        right = (rng.random(1000) < confidence).astype(float)
+        of = reliability(confidence, right)
+        found.append((of.count * np.abs(of.accuracy - of.confidence)).sum() / 1000)
+        expected.append(np.sqrt(2 / np.pi) * np.sqrt(confidence * (1 - confidence)).mean() * 0.1)
+    assert np.mean(found) == pytest.approx(measured, abs=0.0015)
+    assert np.mean(found) == pytest.approx(np.mean(expected), rel=0.05)
+
+
 def test_confidence_is_of_the_order_given_and_a_tie_is_half_right():
     confidence, right = pair_confidence([[1.0, 1.0], [3.0, 0.0], [0.0, 3.0]])
     np.testing.assert_allclose(confidence, [0.5, 1 / (1 + np.exp(-3)), 1 / (1 + np.exp(-3))])

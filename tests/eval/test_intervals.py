@@ -8,6 +8,8 @@ from irl_jax.eval.intervals import (
     Interval,
     bootstrap,
     expanded_tail,
+    holm,
+    p_value,
     paired_difference,
     proportion,
     student,
@@ -165,3 +167,52 @@ def test_of_four_seeds_only_students_interval_covers_as_often_as_it_says():
 def test_a_single_seed_has_no_interval():
     with pytest.raises(InputError, match="values: an interval needs at least 2 of them, got 1"):
         student([1.0])
+
+
+def test_the_p_value_is_that_of_the_t_test(rng):
+    for n in (2, 5, 24):
+        x = rng.normal(0.5, 1.0, n)
+        assert p_value(x) == pytest.approx(scipy.stats.ttest_1samp(x, 0.0).pvalue, rel=1e-9)
+        assert (p_value(x) < 0.05) == student(x).excludes(0.0)
+    assert p_value([0.0, 0.0]) == 1.0
+    assert p_value([2.0, 2.0]) == 0.0
+    with pytest.raises(InputError, match="values: a test needs at least 2 of them, got 1"):
+        p_value([1.0])
+
+
+def holm_oracle(p, alpha):
+    """What Holm 1979 rejects: sorted, while p_(i) <= alpha / (M - i + 1), and then no more."""
+    rejected = set()
+    for rank, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        if p[i] > alpha / (len(p) - rank):
+            break
+        rejected.add(i)
+    return rejected
+
+
+@pytest.mark.parametrize("m", [1, 2, 7, 20])
+def test_holm_rejects_what_the_procedure_of_the_paper_does(m, rng):
+    for _ in range(50):
+        p = rng.beta(0.3, 2.0, m)
+        for alpha in (0.01, 0.05, 0.3):
+            assert set(np.flatnonzero(holm(p) <= alpha)) == holm_oracle(p, alpha)
+
+
+def test_holm_by_hand():
+    assert holm([0.04, 0.01, 0.03, 0.005]) == pytest.approx([0.06, 0.03, 0.06, 0.02])
+    assert holm([0.02, 0.02]) == pytest.approx([0.04, 0.04])
+    assert holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
+    assert holm([0.03]) == pytest.approx([0.03])
+    assert holm([]).shape == (0,)
+    for p in ([-0.1], [1.1], [np.nan]):
+        with pytest.raises(InputError, match="p: "):
+            holm(p)
+
+
+def test_holm_is_seldom_wrong_anywhere_where_single_intervals_often_are(rng):
+    """20 comparisons of 8 worlds, in none of which there is a difference."""
+    tables = rng.normal(size=(300, 20, 8))
+    p = np.array([[p_value(row) for row in table] for table in tables])
+    assert np.mean((p < 0.05).any(1)) > 0.5  # 1 - 0.95**20 = 0.64
+    wrong = np.mean([(holm(row) <= 0.05).any() for row in p])
+    assert wrong < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)

@@ -60,7 +60,8 @@ def no_file(place):
 
 
 def directory_of_data(place):
-    return ["--data.path", str(place.path)], r"data\.path: \S+: is a directory; check the path"
+    says = r"\S+: cannot be read \(Is a directory\); check the path"
+    return ["--data.path", str(place.path)], says
 
 
 def empty_file(place):

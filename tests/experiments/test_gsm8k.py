@@ -142,9 +142,10 @@ def test_rewards_are_those_of_the_completions(finished):
         for row in own:
             by_question[row["question"]].append((row["correct"], row["reward"]))
         solved = [max(c for c, _ in found) for found in by_question.values()]
-        useful = [len({r for _, r in found}) > 1 for found in by_question.values()]
+        differ = lambda at, of=by_question: [len({x[at] for x in xs}) > 1 for xs in of.values()]
         assert metric["solved"] == pytest.approx(np.mean(solved))
-        assert metric["useful"] == pytest.approx(np.mean(useful))
+        assert metric["useful"] == pytest.approx(np.mean(differ(0)))
+        assert metric["moves"] == pytest.approx(np.mean(differ(1)))
     assert metrics[0]["kl"] >= 0
     assert max(row["grad_norm"] for row in metrics) > 0
 
@@ -244,6 +245,7 @@ def test_a_name_says_loss_advantage_clip_and_sampling():
     for name in ("grpo", "dapo", "gspo", "cispo"):
         np.testing.assert_allclose(advantages[name], centred / np.std(rewards, ddof=1), rtol=1e-5)
     assert {name for name, updates in named.items() if updates.resample} == {"dapo"}
+    assert {updates.decides for updates in named.values()} == {"correct"}
     assert named["dr_grpo"].loss.keywords == {"beta": 0.0, "clip": (0.2, 0.2), "length": 256.0}
     assert named["rloo"].loss.keywords == {"beta": 0.0}
     own = PolicyConfig(algorithm="dapo", clip_high=0.5, beta=0.1, resample=0).updates()
@@ -321,7 +323,7 @@ def test_other_data_is_refused(finished, files):
     content = files[1].read_text()
     try:
         write_jsonl(files[1], questions(20, 5))
-        with pytest.raises(InputError, match=r"data\.sha256\.test was"):
+        with pytest.raises(InputError, match=r"data\.test: .*sha256\.data\.test was"):
             main(finished)
     finally:
         files[1].write_text(content)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
 import json
 import re
+import shutil
 import signal
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -10,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
-from experiments import preference_training
+from experiments import preference_to_policy, preference_training
 from experiments.cli import run as run_cli
 from experiments.language_model import LanguageModel, MeshConfig
 from experiments.preference_data import (
@@ -23,7 +26,7 @@ from experiments.preference_data import (
     limits,
     read_records,
 )
-from experiments.preference_measures import accuracy_on, chunks, implicit_rewards, lengths
+from experiments.preference_measures import accuracy_on, answer, chunks, implicit_rewards, lengths
 from experiments.preference_reward import RewardModel, fit_reward
 from experiments.preference_to_policy import CONFIG, Config, main, prepare
 from experiments.preference_training import RewardConfig, Setup, align_offline
@@ -33,6 +36,7 @@ from irl_jax.data.tokenizer import Tokenizer
 from irl_jax.models.decoder import forward, logits
 from irl_jax.models.lora import attach
 from irl_jax.models.pretrained import load_pretrained
+from irl_jax.train.checkpoint import load_params
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError, PyTree
@@ -249,10 +253,84 @@ def test_other_data_is_refused(dpo, tmp_path):
     content = dpo.data.path.read_text()
     try:
         write_jsonl(dpo.data.path, ROWS)
-        with pytest.raises(InputError, match=r"data\.sha256 was"):
+        with pytest.raises(InputError, match=r"^data\.path: \S+ is another one than the run"):
             main(dpo)
     finally:
         dpo.data.path.write_text(content)
+
+
+def other_weights(directory: Path) -> None:
+    tensors = load_file(directory / "model.safetensors")
+    tensors["model.norm.weight"] += 1
+    save_file(tensors, directory / "model.safetensors")
+
+
+def other_end(directory: Path) -> None:
+    """What ends a completion is written in another file than the weights."""
+    (directory / "generation_config.json").write_text('{"eos_token_id": [2, 3]}')
+
+
+def other_template(directory: Path) -> None:
+    config = json.loads((directory / "tokenizer_config.json").read_text())
+    config["chat_template"] = "{{ messages[0].content }}"
+    (directory / "tokenizer_config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("change", [other_weights, other_end, other_template])
+def test_a_run_does_not_go_on_with_another_model(
+    change, mixed, tiny_model_dir, tmp_path, monkeypatch
+):
+    """The directory behind --model was replaced between two launches."""
+    model = shutil.copytree(tiny_model_dir, tmp_path / "model")
+    config = configure(mixed, model, tmp_path / "run")
+
+    def stop(*args, **kwargs):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preference_to_policy, "fit_reward", stop)
+        with pytest.raises(Killed):
+            main(config)
+        (model / "README.md").write_text("read by people only")
+        with pytest.raises(Killed):
+            main(config)
+        change(model)
+        with pytest.raises(InputError) as caught:
+            main(config)
+    assert re.fullmatch(
+        r"model: \S+/model is another one than the run in \S+/run began with "
+        r"\(sha256\.model was \w{12}\.\.\., is \w{12}\.\.\.\); restore it, or choose another run "
+        r"directory",
+        str(caught.value),
+    )
+
+
+def test_inputs_may_move_and_saves_be_rarer(dpo, tmp_path, capsys):
+    """What is told by its content may lie elsewhere; how often is saved decides nothing."""
+    moved = replace(
+        dpo,
+        run_dir=shutil.copytree(dpo.run_dir, tmp_path / "run"),
+        data=replace(dpo.data, path=Path(shutil.copy(dpo.data.path, tmp_path / "other.jsonl"))),
+        model=str(shutil.copytree(dpo.model, tmp_path / "model")),
+        save_every=2,
+    )
+    main(moved)
+    assert "this run is complete" in capsys.readouterr().out
+    (moved.run_dir / "summary.json").unlink()
+    main(moved)  # from its last checkpoints
+    config = json.loads((moved.run_dir / "config.json").read_text())
+    assert config["model"] == moved.model and config["save_every"] == 2
+    assert untimed(metrics_of(moved, "policy")) == untimed(metrics_of(dpo, "policy"))
+
+
+def test_a_run_of_before_inputs_were_told_by_content_is_refused(dpo, tmp_path):
+    """Its configuration does not say what it began with."""
+    old = replace(dpo, run_dir=shutil.copytree(dpo.run_dir, tmp_path / "run"))
+    config = json.loads((old.run_dir / "config.json").read_text())
+    del config["sha256"]
+    (old.run_dir / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"another configuration \(sha256 was absent, is "):
+        main(old)
 
 
 @pytest.mark.parametrize(
@@ -349,6 +427,21 @@ def test_limits_come_from_the_context():
     assert limits(DataConfig(max_prompt=100, max_completion=28), 128) == (100, 28)
     with pytest.raises(InputError, match=r"data\.max_prompt 100 .* context of 128"):
         limits(DataConfig(max_prompt=100), 128)
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_answers_do_not_depend_on_the_size_of_their_batches(size, dpo):
+    with Progress(io.StringIO()) as progress:
+        setup = prepare(dpo, progress)
+    learned = RewardModel(setup, dpo.reward, load_params(dpo.run_dir / "checkpoints" / "reward"))
+    ask = lambda config: answer(
+        setup, setup.model.params, setup.pairs.held_out_prompts, learned, config, lambda *_: None
+    )
+    given = ask(dpo.evaluation)
+    other = ask(replace(dpo.evaluation, batch_size=size))
+    assert other.text == given.text and len({text for row in given.text for text in row}) > 3
+    np.testing.assert_allclose(other.logp, given.logp, atol=1e-4)
+    np.testing.assert_allclose(other.reward, given.reward, atol=1e-3)
 
 
 def test_rows_of_an_evaluation():

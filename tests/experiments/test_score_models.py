@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,18 +13,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from experiments.cli import run as run_cli
 from experiments.language_model import load_language_model
 from experiments.policy_training import LoraConfig
 from experiments.preference_data import DataConfig, read_records
 from experiments.score import CONFIG, main, read
-from experiments.scorers import ReadConfig, characters, learned_scorer, likelihood_scorer
+from experiments.scorers import (
+    ReadConfig,
+    characters,
+    identity,
+    learned_scorer,
+    likelihood_scorer,
+)
 from irl_jax.data.jsonl import GroupRecord
 from irl_jax.models.decoder import forward
 from irl_jax.models.heads import init_scalar_head
 from irl_jax.models.lora import attach
 from irl_jax.train.checkpoint import Checkpointer
+from irl_jax.train.inputs import identities
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import as_json, read_rows
 from irl_jax.train.state import TrainState
@@ -93,6 +102,7 @@ def trained(model, tiny_model_dir, mixed, tmp_path_factory) -> tuple[Path, dict]
     """What a finished run of preference_to_policy leaves, and its reward model."""
     path = tmp_path_factory.mktemp("trained") / "run"
     settings = as_json(configure(mixed, tiny_model_dir, path))
+    settings["sha256"] = identities({"model": tiny_model_dir})
     config = LoraConfig(**settings["lora"])
     noise = lambda x: x + 0.05 * jax.random.normal(jax.random.key(1), x.shape)
     adapter = jax.tree.map(noise, config.init(jax.random.key(0), model.params))
@@ -134,6 +144,34 @@ def test_a_whole_run_of_a_learned_reward(trained, tmp_path):
     page = (config.run_dir / "report.html").read_text()
     assert page.count("<svg") >= 4 and "Edits that keep the meaning" in page
     assert set(summary["seconds"]) == {"score", "measure"}
+
+
+def test_scores_are_of_the_model_that_the_run_was_trained_on(trained, tiny_model_dir, tmp_path):
+    """Its base model was replaced, or its reward model trained anew, between two launches."""
+    path, params = trained
+    path = shutil.copytree(path, tmp_path / "trained")
+    model = shutil.copytree(tiny_model_dir, tmp_path / "model")
+    settings = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**settings, "model": str(model)}))
+    first = identity(str(path), "learned")
+    tensors = load_file(model / "model.safetensors")
+    tensors["model.norm.weight"] += 1
+    save_file(tensors, model / "model.safetensors")
+    data = write_jsonl(tmp_path / "prefs.jsonl", ROWS[:12])
+    config = replace(CONFIG, data=data, model=str(path), run_dir=tmp_path / "run", edits=0)
+    with pytest.raises(InputError, match=r"^model: \S+/model is another one than \S+/trained was"):
+        main(config)
+    assert not (tmp_path / "run").exists()
+    (path / "config.json").write_text(json.dumps(settings))
+    assert identity(str(path), "learned") == first  # what is read is the same, elsewhere
+    other = {**params, "head": jax.tree.map(lambda x: x + 1, params["head"])}
+    with Checkpointer(path / "checkpoints" / "reward", settings) as checkpoints:
+        checkpoints.save(TrainState(jnp.int32(3), other, {"m": jnp.ones(3)}, jax.random.key(3)), {})
+    assert identity(str(path), "learned") != first
+    del settings["sha256"]
+    (path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match="does not say by content which model"):
+        main(config)
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,14 @@ DIRECT = [
         params={"beta": 0.3},
     ),
     Case(
+        "wpo-capped",
+        wpo,
+        oracles.wpo,
+        **PAIRS,
+        keywords={"share": "B2"},
+        params={"beta": 0.3, "cap": 0.2},
+    ),
+    Case(
         "tdpo",
         tdpo,
         oracles.tdpo,

@@ -11,9 +11,11 @@ from irl_jax.losses.policy import (
     gspo,
     ppo,
     reinforce,
+    reinforce_plus_plus,
     weighted_sft,
 )
 from irl_jax.losses.ratio import k2
+from irl_jax.losses.reduction import group_mean
 from irl_jax.losses.value import clipped_value
 from irl_jax.types import Group, Trajectory
 from tests.losses.case import Case
@@ -53,7 +55,44 @@ POLICY = [
         params={"beta": 0.1, "kl": k2},
         oracle_params={"beta": 0.1, "kl": "k2"},
     ),
+    Case(
+        "ppo-dual-clip",
+        ppo,
+        oracles.ppo,
+        Group,
+        **OF_COMPLETIONS,
+        params={"clip": 0.2, "dual": 1.3},
+    ),
+    Case(
+        "reinforce_plus_plus",
+        reinforce_plus_plus,
+        oracles.ppo,
+        Group,
+        **ARGS,
+        keywords={"advantage": "BKT", "ref_logp": "BKT"},
+        params={"clip": 0.2, "beta": 0.1, "kl": k2},
+        oracle_params={"clip": 0.2, "beta": 0.1, "kl": "k2"},
+    ),
     Case("dapo", dapo, oracles.ppo, Group, **OF_COMPLETIONS, params={"clip": HIGHER}),
+    Case(
+        "dapo-by-group",
+        dapo,
+        oracles.dapo_by_group,
+        Group,
+        **OF_COMPLETIONS,
+        params={"clip": HIGHER, "aggregate": group_mean},
+        oracle_params={"clip": HIGHER},
+    ),
+    Case(
+        "cispo-by-group",
+        cispo,
+        oracles.cispo_by_group,
+        Group,
+        **OF_COMPLETIONS,
+        params={"clip": (0.9, 0.28), "aggregate": group_mean},
+        oracle_params={"clip": (0.9, 0.28)},
+        stops_gradient=True,
+    ),
     Case(
         "dr_grpo",
         dr_grpo,

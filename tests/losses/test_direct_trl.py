@@ -114,8 +114,8 @@ PAIRED = {  # name -> (ours, TRL's per_sequence_loss)
     "sigmoid_norm": (partial(mix, score=mean_log_ratio), -log_s(BETA * (mean_c - mean_r))),
     "ld_alpha": (partial(mix, score=desensitised(0.3)), -log_s(BETA * shared(0.3))),
     "use_weighting": (
-        partial(wpo, beta=BETA, share=wpo_weight()),
-        wpo_weight().prod(-1) * -log_s(BETA * delta),
+        partial(wpo, beta=BETA, share=wpo_weight(), cap=1.0),
+        np.minimum(wpo_weight().prod(-1), 1.0) * -log_s(BETA * delta),
     ),
     "forward_kl": (f_dpo(alpha_tilt(1.0)), -log_s(BETA * (np.exp(-r) - np.exp(-c)))),
     "js_divergence": (f_dpo(jensen_shannon_tilt), -log_s(BETA * (log_s(c) - log_s(r)))),

@@ -144,6 +144,17 @@ def test_tdpo_pushes_on_the_divergence_of_the_rejected_alone():
     assert (np.asarray(gradient[:, 1])[np.asarray(MASK[:, 1])] > 0).all()
 
 
+def test_the_cap_of_wpo_is_of_the_product_of_both_weights():
+    """As the authors' code has it: min(exp(log w(yʷ) + log w(yˡ)), 1)."""
+    plain = dpo(LOGP, REF, BATCH, beta=BETA)
+    for share, weight in (([4.0, 0.125], 0.5), ([4.0, 0.5], 1.0), ([0.5, 0.5], 0.25)):
+        pairs = jnp.tile(jnp.array(share), [2, 1])
+        loss = wpo(LOGP, REF, BATCH, beta=BETA, share=pairs, cap=1.0)
+        assert mean(loss) == pytest.approx(weight * mean(plain), rel=1e-5)
+    with pytest.raises(InputError, match=r"^cap: expected a number in \(0"):
+        wpo(LOGP, REF, BATCH, beta=BETA, share=pairs, cap=0.0)
+
+
 def test_the_pair_weights_of_wpo_are_no_normaliser():
     plain = mean(dpo(LOGP, REF, BATCH, beta=BETA))
     loss = wpo(LOGP, REF, BATCH, beta=BETA, share=jnp.full([2, 2], 0.5))

@@ -49,6 +49,20 @@ def best_logit(divergence):
     return np.array(out)
 
 
+def test_binary_cross_entropy_is_jensen_shannon_plus_log_2():
+    """At any logits; at the best ones, log 2 − JS(p, q) with JS = ½ KL(p‖m) + ½ KL(q‖m)."""
+    middle = (P + Q) / 2
+    js = 0.5 * sum((P * np.log(P / middle)) + Q * np.log(Q / middle))
+    with jax.enable_x64(True):
+        for logit in (np.linspace(-2.0, 1.0, 5), np.log(P / Q)):
+            both = jnp.concatenate([logit, logit])
+            cross = binary_cross_entropy(both, both_sides()).mean
+            bound = variational(both, both_sides(), divergence=JENSEN_SHANNON).mean
+            assert float(cross - bound) == pytest.approx(np.log(2), rel=1e-12)
+        assert float(cross) == pytest.approx(np.log(2) - js, rel=1e-12)
+        assert float(bound) == pytest.approx(-js, rel=1e-12)
+
+
 @every_divergence
 def test_the_best_discriminator_attains_the_divergence_and_its_gradient_vanishes(divergence):
     f = F_GAN[divergence.name][0]

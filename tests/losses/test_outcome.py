@@ -39,6 +39,19 @@ def test_the_optimum_is_the_chance_of_a_right_end_given_what_is_written():
         np.testing.assert_allclose(gradient, 0, atol=1e-6)
 
 
+def test_of_different_lengths_the_optimum_is_the_value_by_weights_of_the_length():
+    """One prefix, then a right end of 1 token or a wrong one of 3, of the same probability."""
+    length = np.array([1, 3])
+    mask = np.arange(3) < length[:, None]
+    start = lambda z: jnp.zeros([2, 3]).at[:, 0].set(z)
+    slope = lambda z, w: jax.grad(
+        lambda z: token_verifier(start(z), responses([1, 0], mask, w)).total
+    )(z)
+    assert float(slope(0.0, length)) == pytest.approx(0, abs=1e-6)  # even odds: the value
+    assert float(slope(0.0, 1.0)) < -0.1
+    assert float(slope(np.log(3.0), 1.0)) == pytest.approx(0, abs=1e-6)
+
+
 def test_every_response_counts_the_same_however_long():
     mask = np.arange(4) < np.array([[4], [1]])
     logits = jnp.where(mask, jnp.array([[1.0], [-3.0]]), 0.0)

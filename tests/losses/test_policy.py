@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from irl_jax.dynamics.advantages import group_advantages
+from irl_jax.dynamics.returns import returns
+from irl_jax.dynamics.shaping import kl_penalised
 from irl_jax.losses.policy import cispo, dapo, dr_grpo, gmpo, grpo, gspo, ppo, reinforce
 from irl_jax.losses.ratio import k1, k2, k3, probability_ratio
 from irl_jax.losses.reduction import sequence_mean, token_mean
@@ -332,6 +334,95 @@ def test_the_entropy_bonus_has_the_gradient_of_the_entropy():
     np.testing.assert_allclose(
         jax.grad(expected_bonus)(LOGITS), -jax.grad(entropy)(LOGITS), atol=1e-6
     )
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "value", "slope"),
+    [
+        (1.5, -2.0, -3.0, -2.0),  # grew against the advantage: full pull back
+        (2.5, -2.0, -5.0, -2.0),
+        (4.0, -2.0, -6.0, 0.0),  # beyond c: the loss is bounded, and so is the pull
+        (0.5, -2.0, -1.6, 0.0),
+        (4.0, 2.0, 2.4, 0.0),
+        (0.5, 2.0, 1.0, 2.0),
+        (4.0, 0.0, 0.0, 0.0),
+    ],
+)
+def test_the_dual_clip_bounds_the_loss_of_what_should_not_have_grown(
+    ratio, advantage, value, slope
+):
+    logp, batch, a = one_token(np.log(ratio), advantage)
+    loss = ppo(logp, batch, advantage=a, clip=0.2, dual=3.0)
+    assert -loss.total == pytest.approx(value, rel=1e-6)
+    gradient = by_logp(ppo, logp, batch, advantage=a, clip=0.2, dual=3.0)
+    np.testing.assert_allclose(-gradient, slope * ratio, rtol=1e-6)
+    with pytest.raises(InputError, match=r"^dual: expected a number in \(1"):
+        ppo(logp, batch, advantage=a, clip=0.2, dual=1.0)
+
+
+PAIR = jnp.array([[0, 0], [0, 1], [1, 0], [1, 1]])  # completions of two tokens, two symbols
+OWN, OTHER = jnp.array([0.0, 0.0, 2.0]), jnp.array([0.2, 0.0, -1.0])
+
+
+def two_tokens(logits):
+    """log π of the tokens of each completion, f32[4, 2].
+
+    logits: of symbol 1 as the first token, and as the second after a 0 and after a 1.
+    """
+    log_sigma = lambda z, symbol: -jnp.logaddexp(0.0, jnp.where(symbol == 1, -z, z))
+    first, second = PAIR.T
+    return jnp.stack([log_sigma(logits[0], first), log_sigma(logits[1 + first], second)], -1)
+
+
+def expected_gradient(advantage=None, **penalties):
+    """Of `reinforce`, over all completions, by the logits at `OWN`."""
+    probability = jnp.exp(two_tokens(OWN).sum(-1))
+    advantage = jnp.zeros([4, 2]) if advantage is None else advantage
+    mask, nothing = jnp.ones([1, 1, 2], bool), jnp.zeros([1, 1])
+
+    def mean(logits):
+        total = 0.0
+        for i, logp in enumerate(two_tokens(logits)):
+            batch = Group(None, PAIR[i][None, None], mask, logp[None, None], nothing, nothing > 0)
+            arrays = {"advantage": advantage[i][None, None]}
+            if "kl" in penalties:
+                arrays["ref_logp"] = two_tokens(OTHER)[i][None, None]
+            loss = reinforce(logp[None, None], batch, **arrays, **penalties)
+            total += probability[i] * loss.total
+        return total
+
+    return jax.grad(mean)(OWN)
+
+
+def kl_of_completions(logits):
+    own, other = two_tokens(logits).sum(-1), two_tokens(OTHER).sum(-1)
+    return (jnp.exp(own) * (own - other)).sum()
+
+
+def test_sums_of_k2_and_k3_over_tokens_are_not_the_kl_of_completions():
+    """By enumeration; the first logit moves which prefix, of a small or a large KL, comes."""
+    exact = jax.grad(kl_of_completions)(OWN)
+    by_k2, by_k3 = (expected_gradient(beta=1.0, kl=kl) for kl in (k2, k3))
+    np.testing.assert_allclose(exact, [0.1572, 0.0, 0.1575], atol=2e-4)
+    np.testing.assert_allclose(by_k2, [-0.05, 0.0, 0.1575], atol=2e-4)
+    np.testing.assert_allclose(by_k3, [-0.0498, 0.0, 0.3059], atol=2e-4)
+
+    mask, ones = jnp.ones([4, 2], bool), jnp.zeros(4)
+    reward = kl_penalised(ones, two_tokens(OWN), two_tokens(OTHER), mask, beta=1.0)
+    in_reward = expected_gradient(returns(reward, mask, discount=1.0))
+    np.testing.assert_allclose(in_reward, exact, atol=1e-6)
+    whole = lambda x: (
+        jnp.exp(two_tokens(OWN).sum(-1)) * k2(two_tokens(x).sum(-1), two_tokens(OTHER).sum(-1))
+    ).sum()
+    np.testing.assert_allclose(jax.grad(whole)(OWN), exact, atol=1e-6)
+
+
+def test_the_entropy_bonus_is_of_each_token_and_not_of_completions():
+    own = lambda x: two_tokens(x).sum(-1)
+    entropy = lambda x: -(jnp.exp(own(x)) * own(x)).sum()
+    exact, bonus = -jax.grad(entropy)(OWN), expected_gradient(entropy=1.0)
+    np.testing.assert_allclose(exact[1:], bonus[1:], atol=1e-6)  # the last token's own
+    assert abs(bonus[0]) < 1e-6 < 0.05 < exact[0]  # after a 1, less entropy is left
 
 
 def test_a_completion_whose_first_token_is_masked_learns_from_the_others():

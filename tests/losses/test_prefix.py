@@ -35,6 +35,22 @@ def test_the_least_is_at_the_mean_or_the_soft_value(cost, best):
     assert float(slope(best - 0.1)) < 0 < float(slope(best + 0.1))
 
 
+def test_of_different_lengths_the_least_is_at_the_mean_by_weights_of_the_length():
+    """After one prefix a reward of 4 in 1 token, or of 0 in 3: the mean is 2."""
+    length = jnp.array([1.0, 3.0])
+    batch = ratings(jnp.array([4.0, 0.0]), 3)
+    batch = batch.replace(mask=jnp.arange(3) < length[:, None])
+
+    def slope(v, weight):
+        value = lambda v: jnp.zeros((2, 3)).at[:, 0].set(v)
+        rated = batch.replace(weight=weight)
+        return float(jax.grad(lambda v: prefix_regression(value(v), rated, cost=squared).mean)(v))
+
+    assert slope(2.0, length) == pytest.approx(0, abs=1e-6)
+    assert slope(2.0, jnp.ones(2)) < -0.1
+    assert slope(3.0, jnp.ones(2)) == pytest.approx(0, abs=1e-6)
+
+
 def test_linex_is_its_tangent_far_out():
     z = jnp.array([14.9, 15.0, 15.1, 1e4])
     cost, slope = jax.vmap(jax.value_and_grad(linex(2.0)))(2.0 * z)

@@ -33,6 +33,8 @@ def nash(preference, log_ratio, *, tau):
 
 def whiten(advantage, mask, *, centre=True, eps=1e-6):
     """Hu et al. 2025: the mean and the deviation of the whole batch."""
+    if np.ndim(advantage) < np.ndim(mask):  # of completions, each of their tokens counting
+        advantage = np.repeat(np.asarray(advantage)[..., None], np.shape(mask)[-1], axis=-1)
     inside = [a for a, m in zip(np.ravel(advantage), np.ravel(mask), strict=True) if m]
     out = np.zeros(np.shape(advantage))
     for index in np.ndindex(*out.shape):
@@ -43,12 +45,17 @@ def whiten(advantage, mask, *, centre=True, eps=1e-6):
 
 
 def gae(reward, value, mask, *, discount, trace, final_value):
-    """Schulman et al. 2015, eq. 16, as the double sum over later steps."""
+    """Schulman et al. 2015, eq. 16, as the double sum over later actions.
+
+    Columns outside the mask are taken out first.
+    """
     out = np.zeros(np.shape(reward))
     for row in np.ndindex(*out.shape[:-1]):
-        n = int(np.sum(mask[row]))
-        v = [*np.asarray(value[row])[:n], final_value[row]]
-        delta = [reward[row][t] + discount * v[t + 1] - v[t] for t in range(n)]
+        at = np.flatnonzero(mask[row])
+        n, r = len(at), np.asarray(reward[row])[at]
+        v = [*np.asarray(value[row])[at], final_value[row]]
+        delta = [r[t] + discount * v[t + 1] - v[t] for t in range(n)]
         for t in range(n):
-            out[row][t] = sum((discount * trace) ** (s - t) * delta[s] for s in range(t, n))
+            later = ((discount * trace) ** (s - t) * delta[s] for s in range(t, n))
+            out[row][at[t]] = sum(later)
     return out

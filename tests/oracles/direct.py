@@ -233,12 +233,13 @@ def sppo(logp, ref_logp, batch, *, win, eta):
     return pairs(logp, batch, at, cost)
 
 
-def wpo(logp, ref_logp, batch, *, share, beta):
-    """Zhou et al. 2024, eq. 2."""
+def wpo(logp, ref_logp, batch, *, share, beta, cap=math.inf):
+    """Zhou et al. 2024, eq. 2; the cap as in their code."""
     at = ratio(logp, ref_logp, batch)
-    cost = lambda c, r, m, i: share[i, 0] * share[i, 1] * bradley_terry(c, r, m, i)
+    pair = [min(s[0] * s[1], cap) for s in share]
+    cost = lambda c, r, m, i: pair[i] * bradley_terry(c, r, m, i)
     total, weight, metrics = pairs(logp, batch, lambda i, side: beta * at(i, side), cost)
-    mean = math.fsum(w * s[0] * s[1] for w, s in zip(batch.weight, share, strict=True))
+    mean = math.fsum(w * p for w, p in zip(batch.weight, pair, strict=True))
     return total, weight, metrics | {"pair_weight": (mean, weight)}
 
 

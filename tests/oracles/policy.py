@@ -13,11 +13,17 @@ def _sides(clip):
     return clip if isinstance(clip, tuple) else (clip, clip)
 
 
-def _clipped_token(ratio, gain, clip):
-    """min(ρ A, clip(ρ, 1 − ε, 1 + ε) A), and whether the second was less."""
+def _clipped_token(ratio, gain, clip, dual=math.inf):
+    """min(ρ A, clip(ρ, 1 − ε, 1 + ε) A), and whether the second was less.
+
+    Where A < 0, at least c A (Ye et al. 2020).
+    """
     low, high = _sides(clip)
     bounded = min(max(ratio, 1 - low), 1 + high)
-    return min(ratio * gain, bounded * gain), bounded * gain < ratio * gain
+    least = min(ratio * gain, bounded * gain)
+    if gain < 0 and least < dual * gain:
+        return dual * gain, True
+    return least, bounded * gain < ratio * gain
 
 
 def _k(name, new, ref):
@@ -33,9 +39,10 @@ def _run(
 
     objective: (new, old, gains of the tokens of one completion) -> the gain of each token
     and whether it was clipped. per: what is averaged over, "token", "mean" of the tokens of
-    a sequence, "sum" of them, or "length".
+    a sequence, "sum" of them, "length", or "group", the tokens of a prompt's completions.
     """
     total, weight, sequences, tokens = 0.0, 0.0, 0, 0
+    groups = np.asarray(batch.mask).reshape(len(batch.mask), -1).sum(-1)
     names = ["ratio", "clip_fraction", "entropy", "kl_behaviour"]
     names += [] if ref_logp is None else ["kl_token", "kl"]
     sums = dict.fromkeys(names, 0.0)
@@ -60,26 +67,38 @@ def _run(
                 sums["kl_token"] += divergence
                 sums["kl"] += divergence
             costs.append(cost)
-        total += sum(costs) / (len(at) if per == "mean" else 1)
-        weight += {"token": len(at), "length": length}.get(per, 1)
+        total += sum(costs) / {"mean": len(at), "group": groups[index[0]]}.get(per, 1)
+        weight += {"token": len(at), "length": length, "group": 0}.get(per, 1)
         sequences, tokens = sequences + 1, tokens + len(at)
+    if per == "group":
+        weight = np.count_nonzero(groups)
     return total, weight, {k: (v, sequences if k == "kl" else tokens) for k, v in sums.items()}
 
 
-def grpo(logp, batch, *, advantage, clip, **penalties):
+def grpo(logp, batch, *, advantage, clip, dual=math.inf, **penalties):
     """Shao et al. 2024, eq. 3, with the KL estimate of eq. 4."""
 
     def objective(new, old, gains):
         tokens = zip(new, old, gains, strict=True)
-        each = [_clipped_token(math.exp(n - o), gain, clip) for n, o, gain in tokens]
+        each = [_clipped_token(math.exp(n - o), gain, clip, dual) for n, o, gain in tokens]
         return [value for value, _ in each], [clips for _, clips in each]
 
     return _run(logp, batch, advantage, objective, **({"per": "mean"} | penalties))
 
 
 def ppo(logp, batch, *, advantage, clip, **penalties):
-    """Schulman et al. 2017, eq. 7, the mean over all tokens; also DAPO's eq. 8."""
-    return grpo(logp, batch, advantage=advantage, clip=clip, per="token", **penalties)
+    """Schulman et al. 2017, eq. 7, the mean over all tokens."""
+    return grpo(logp, batch, advantage=advantage, clip=clip, **({"per": "token"} | penalties))
+
+
+def dapo_by_group(logp, batch, *, advantage, clip):
+    """Yu et al. 2025, eq. 8: the expectation over prompts of means over a group's tokens."""
+    return ppo(logp, batch, advantage=advantage, clip=clip, per="group")
+
+
+def cispo_by_group(logp, batch, *, advantage, clip):
+    """MiniMax 2025, eq. 4 and 5, as in `dapo_by_group`."""
+    return cispo(logp, batch, advantage=advantage, clip=clip, per="group")
 
 
 def dr_grpo(logp, batch, *, advantage, clip, length, **penalties):
@@ -143,7 +162,7 @@ def cispo(logp, batch, *, advantage, clip, **penalties):
             clips.append(weight != ratio)
         return values, clips
 
-    return _run(logp, batch, advantage, objective, per="token", **penalties)
+    return _run(logp, batch, advantage, objective, **({"per": "token"} | penalties))
 
 
 def clipped_value(value, batch, *, target, old_value, clip):

@@ -122,7 +122,7 @@ def test_d_optimal_is_near_the_best_of_all_batches(seed):
 def test_d_optimal_takes_one_of_two_copies_and_knows_the_past():
     change = jnp.array([[3.0, 0.0], [3.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
     logit, prior, none = jnp.zeros(4), jnp.eye(2), jnp.zeros(4, bool)
-    assert d_optimal(change, logit, prior, none, size=2).tolist() == [0, 2]
+    assert d_optimal(change, logit, prior, none, size=2).tolist() in ([0, 2], [1, 2])
     past = prior + information(change, logit, jnp.array([100.0, 0.0, 0.0, 0.0]))
     assert d_optimal(change, logit, past, none, size=1).tolist() == [2]
     # a pair whose label is certain tells nothing, however long it is
@@ -163,7 +163,7 @@ def test_batch_bald_does_not_ask_the_same_twice():
     logit = np.stack([9.0 * one, 9.0 * one, 5.0 * two, 0 * one], axis=1).astype(np.float32)
     none = np.zeros(4, bool)
     key = jax.random.key(0)
-    assert set(batch_bald(logit, none, key, size=2, samples=500).tolist()) == {0, 2}
+    assert sorted(batch_bald(logit, none, key, size=2, samples=500).tolist()) in ([0, 2], [1, 2])
     assert set(highest(disagreement(logit), none, size=2).tolist()) == {0, 1}
 
 

@@ -243,3 +243,18 @@ def test_the_context_may_be_filled(params):
         lambda p: generate(CONFIG, p, context(), jax.random.key(0), **options), params
     )
     assert shapes.action.shape == (3, 1, 19)
+
+
+def test_numbered_prompts_draw_by_keys_of_their_own(params):
+    """Alone, in another place of a batch, in another company: the same completions."""
+    prompts, numbers = context(), np.array([5, 0, 9], np.int32)
+    whole = sample(params, prompts, SETTINGS["plain"], numbers=numbers)
+    assert len({tuple(row) for row in whole.action.reshape(-1, T)}) > 15
+    for rows in ([2, 0, 1], [1], [0, 2]):
+        some = jax.tree.map(lambda x, rows=rows: x[np.array(rows)], prompts)
+        found = sample(params, some, SETTINGS["plain"], numbers=numbers[rows])
+        np.testing.assert_array_equal(found.action, whole.action[rows])
+        np.testing.assert_array_equal(found.mask, whole.mask[rows])
+    same = jax.tree.map(lambda x: np.repeat(x[:1], 2, axis=0), prompts)
+    first, second = sample(params, same, SETTINGS["plain"], numbers=np.array([1, 2])).action
+    assert (first != second).any()  # by number, not by prompt

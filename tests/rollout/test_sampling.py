@@ -192,3 +192,13 @@ def test_the_last_token_with_mass_takes_the_rest():
 def test_settings_out_of_range(field, value, message):
     with pytest.raises(InputError, match=message):
         Sampling(**{field: value})
+
+
+def test_a_key_for_each_row_draws_as_it_would_alone():
+    keys = jax.random.split(jax.random.key(3), 4)
+    logits = jax.random.normal(jax.random.key(0), (4, 5, 300))
+    tokens, logp = draw(keys, logits, Sampling())
+    for row in range(4):
+        alone, own = draw(keys[row], logits[row], Sampling())
+        np.testing.assert_array_equal(tokens[row], alone)
+        np.testing.assert_allclose(logp[row], own, rtol=1e-5)

@@ -1,5 +1,7 @@
 """Programs that run as two processes of one job."""
 
+import os
+import re
 import socket
 import subprocess
 import sys
@@ -18,6 +20,13 @@ def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return str(s.getsockname()[1])
+
+
+def give_processes(monkeypatch, devices):
+    """Processes that a test starts have so many devices, and compile as the tests do."""
+    name = "--xla_force_host_platform_device_count"
+    flags = re.sub(rf"{name}=\d+", f"{name}={devices}", os.environ["XLA_FLAGS"])
+    monkeypatch.setenv("XLA_FLAGS", flags)
 
 
 def two_processes(program, directory):

@@ -94,11 +94,6 @@ def test_parameters_alone_are_read_without_a_template(directory):
     assert isinstance(params["a"]["w"], np.ndarray)
     np.testing.assert_array_equal(params["a"]["w"], [10, 10, 10])
     assert sorted(directory.rglob("*")) == before
-    shutil.rmtree(directory / "10" / "state")
-    with pytest.raises(
-        InputError, match=r"checkpoints/10/state: damaged checkpoint \(.*\); remove"
-    ):
-        load_params(directory)
 
 
 def test_another_config_or_model_is_refused_and_named(directory):
@@ -213,13 +208,15 @@ def test_eight_devices_write_what_one_and_four_read(directory):
 def test_data_of_other_processes_is_refused_unless_it_is_the_same(directory, monkeypatch):
     from irl_jax.train import checkpoint
 
-    with Checkpointer(directory, {}) as checkpoints:
-        for step, rows in ((1, ['{"json": {"at": 1}}'] * 2), (2, ['{"json": 1}', '{"json": 2}'])):
-            monkeypatch.setattr(checkpoint, "_gather", lambda text, rows=rows: rows)
+    def save(checkpoints, step, rows):
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, "_gather", lambda text: rows)
             checkpoints.save(small(step), {})
-            checkpoints.wait()
-            if step == 1:
-                assert checkpoints.restore(small())[1] == {"at": 1}
+
+    with Checkpointer(directory, {}) as checkpoints:
+        save(checkpoints, 1, ['{"json": {"at": 1}}'] * 2)
+        assert checkpoints.restore(small())[1] == {"at": 1}
+        save(checkpoints, 2, ['{"json": 1}', '{"json": 2}'])
         with pytest.raises(InputError, match=r"written by 2 processes.*start 2 processes"):
             checkpoints.restore(small())
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from irl_jax.train.run import RunDirectory
-from tests.train.processes import free_port
+from tests.train.processes import free_port, give_processes
 from tests.train.toy import SAVE_EVERY, STEPS
 
 
 @pytest.fixture(autouse=True)
 def one_device(monkeypatch):
-    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
+    give_processes(monkeypatch, devices=1)
 
 
 def launch(kind, directory, *options):
@@ -113,7 +113,7 @@ def test_a_changed_flag_is_refused_with_status_2(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_stop_together_and_go_on(tmp_path, monkeypatch):
-    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+    give_processes(monkeypatch, devices=2)
 
     def both(directory):
         port = free_port()

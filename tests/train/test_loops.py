@@ -1,5 +1,6 @@
 import signal
 import threading
+from dataclasses import replace
 
 import grain
 import jax
@@ -10,7 +11,7 @@ import pytest
 from irl_jax.rewards.several import Several
 from irl_jax.train.checkpoint import Checkpointer
 from irl_jax.train.offline import fit
-from irl_jax.train.online import collect, fill, improve, rollout_key
+from irl_jax.train.online import Judged, collect, fill, improve, judge, rollout_key
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import Group, InputError, Loss
 from tests.train import toy
@@ -248,7 +249,7 @@ def group_of(rewards):
 def test_prompts_that_teach_nothing_are_replaced_in_order():
     group = group_of([[0, 0], [0, 1], [1, 1], [1, 1]])
     more = group_of([[2, 2], [2, 3], [4, 4], [5, 6]])
-    filled = fill(group, more)
+    filled, _ = fill(Judged(group, group.reward), Judged(more, more.reward))
     assert np.asarray(filled.reward).tolist() == [[2, 3], [0, 1], [5, 6], [1, 1]]
     assert np.asarray(filled.context).tolist() == [1, 1, 3, 3]
     assert np.asarray(filled.action)[:, 0, 0].tolist() == [1, 1, 3, 3]
@@ -256,7 +257,11 @@ def test_prompts_that_teach_nothing_are_replaced_in_order():
 
 def test_collecting_stops_when_all_teach_something_or_at_the_limit():
     rounds = [[[0, 0], [0, 0], [0, 1]], [[3, 4], [3, 3], [4, 4]], [[5, 5], [6, 7], [8, 9]]]
-    attempt = lambda i: (group_of(rounds[i]), {"reward_part": float(i)})
+
+    def attempt(i):
+        group = group_of(rounds[i])
+        return Judged(group, group.reward), {"reward_part": float(i)}
+
     group, metrics = collect(attempt, 5)
     assert np.asarray(group.reward).tolist() == [[3, 4], [6, 7], [0, 1]]
     assert (metrics["rollouts"], metrics["useful"], metrics["reward_part"]) == (3, 1, 0.0)
@@ -264,6 +269,57 @@ def test_collecting_stops_when_all_teach_something_or_at_the_limit():
     assert np.asarray(group.reward).tolist() == [[3, 4], [0, 0], [0, 1]]
     assert (metrics["rollouts"], float(metrics["useful"])) == (2, pytest.approx(2 / 3))
     assert "rollouts" not in collect(attempt, 0)[1]
+
+
+def test_what_teaches_is_decided_by_the_part_that_is_named():
+    """Eq. 11 of DAPO, 0 < |right| < K, by loops; the form differs within every group."""
+    rng = np.random.default_rng(0)
+    rounds = [rng.integers(0, 2, [6, 2]), rng.integers(0, 2, [6, 2])]
+    form = np.tile(np.float32([0, 1]), [6, 1])
+    parts = {"right": lambda g: jnp.float32(g.logp[..., 0]), "form": lambda g: jnp.float32(form)}
+    reward = Several({"right": (parts["right"], 1.0), "form": (parts["form"], 0.1)})
+
+    def attempt(i, decides):
+        group = replace(group_of(form), logp=np.float32(rounds[i])[..., None])
+        return judge(group, reward, 1, "policy", decides=decides)
+
+    kept, metrics = collect(lambda i: attempt(i, "right"), 1)
+    spare = [row for row in rounds[1].tolist() if 0 < sum(row) < 2]
+    expected, replaced = [], 0
+    for row in rounds[0].tolist():
+        if not 0 < sum(row) < 2 and replaced < len(spare):
+            row, replaced = spare[replaced], replaced + 1
+        expected.append(row)
+    assert 0 < replaced < 6
+    assert kept.logp[..., 0].tolist() == expected
+    np.testing.assert_allclose(kept.reward, np.float32(expected) + 0.1 * form)
+    assert metrics["useful"] == pytest.approx(np.mean([0 < sum(row) < 2 for row in expected]))
+    assert metrics["rollouts"] == 2
+
+    first, metrics = collect(lambda i: attempt(i, None), 1)  # the whole reward: all are kept
+    assert first.logp[..., 0].tolist() == rounds[0].tolist()
+    assert (metrics["rollouts"], metrics["useful"]) == (1, 1)
+
+    for named, has in ((reward, "right, form"), (parts["right"], "none")):
+        with pytest.raises(InputError, match=f"decides: no part .* 'correct'; it has {has}"):
+            judge(group_of(form), named, 1, "policy", decides="correct")
+
+
+def test_a_loop_replaces_prompts_by_the_part_that_is_named(built):
+    """No answer is right, and the form differs in every group."""
+    wrong = lambda group: jnp.zeros(group.mask.shape[:2])
+    varied = lambda group: jnp.broadcast_to(jnp.arange(float(toy.K)), group.mask.shape[:2])
+    reward = Several({"right": (wrong, 1.0), "form": (varied, 0.1)})
+    drawn = {None: 0, "right": 0}
+    for decides in drawn:
+
+        def rollout(*arguments, decides=decides):
+            drawn[decides] += 1
+            return toy.rollout(*arguments)
+
+        improve(*built("improve"), rollout=rollout, reward=reward, steps=2, resample=2,
+                decides=decides)  # fmt: skip
+    assert drawn == {None: 2, "right": 6}
 
 
 def test_resumed_is_uninterrupted_when_prompts_are_replaced(built, tmp_path):

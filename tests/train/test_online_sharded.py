@@ -16,7 +16,7 @@ from irl_jax.train.state import init_state
 from irl_jax.train.step import make_train_step, several_updates
 from irl_jax.types import InputError
 from tests.train.cases import assert_close
-from tests.train.processes import two_processes
+from tests.train.processes import give_processes, two_processes
 from tests.train.toy import ARMS, Stream, contexts, reinforce, reward, rollout
 
 STEPS = 6
@@ -93,7 +93,7 @@ except InputError as error:
 
 @pytest.mark.slow
 def test_two_processes_are_one_device(one_device, tmp_path, monkeypatch):
-    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+    give_processes(monkeypatch, devices=2)
     for i, out in enumerate(two_processes(PROCESS, tmp_path)):
         with np.load(tmp_path / f"{i}.npz") as params:
             check((dict(params), metrics(tmp_path / "run")), one_device)

@@ -13,7 +13,7 @@ from irl_jax.train.step import make_train_step, several_updates
 from irl_jax.types import InputError, Loss
 from tests.train.cases import TX, assert_close, demonstrations, new_state, objective
 from tests.train.compilations import count_compilations
-from tests.train.processes import two_processes
+from tests.train.processes import give_processes, two_processes
 
 STEPS = 3
 
@@ -189,7 +189,7 @@ np.savez(directory / f"{jax.process_index()}.npz", **arrays)
 
 @pytest.mark.slow
 def test_two_processes_are_one_device(one_device, tmp_path, monkeypatch):
-    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
+    give_processes(monkeypatch, devices=4)
     two_processes(PROCESS, tmp_path)
     files = [tmp_path / f"{i}.npz" for i in range(2)]
     expected = {

@@ -9,10 +9,12 @@ exit status 2; what is a fault of the program keeps its traceback.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
 import errno
 import inspect
 import io
+import math
 import os
 import re
 import signal
@@ -32,6 +34,9 @@ MENDABLE = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG,
     errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
 }  # fmt: skip
+
+# Of flags that mean the same in every experiment, the least and the greatest value.
+LIMITS = {"seed": (0, 2**32 - 1), "save_every": (1, 2**31 - 1)}
 
 
 def run(
@@ -87,13 +92,33 @@ def parse(config: Config, args: Sequence[str], *, description: str | None = None
     errors, usage = io.StringIO(), io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
-            return parser(args)
+            parsed = parser(args)
+            _check_numbers(parsed)
+            return parsed
     except SystemExit as stop:
         if not stop.code:
             raise
     with contextlib.redirect_stdout(usage), contextlib.suppress(SystemExit):
         parser(["--help"])
     raise InputError(_unknown_flag(args, usage.getvalue()) or _complaint(errors.getvalue(), args))
+
+
+def _check_numbers(config: Any, prefix: str = "") -> None:
+    """Raises `InputError` for a number that its flag cannot mean, see `LIMITS`.
+
+    NaN is none; infinity is one only where the field's metadata say `{"infinite": True}`.
+    """
+    for item in dataclasses.fields(config):
+        value, flag = getattr(config, item.name), f"--{prefix}{item.name}".replace("_", "-")
+        if dataclasses.is_dataclass(value):
+            _check_numbers(value, f"{prefix}{item.name}.")
+        for x in value if isinstance(value, tuple) else (value,):
+            good = not isinstance(x, float) or math.isfinite(x)
+            if not good and not (item.metadata.get("infinite") and math.isinf(x)):
+                raise InputError(f"{flag}: {x}; expected a finite number")
+        low, high = LIMITS.get(item.name, (value, value))
+        if isinstance(value, int) and not low <= value <= high:
+            raise InputError(f"{flag}: {value}; expected {low} to {high}")
 
 
 def _paragraphs(docstring: str) -> str:

@@ -46,7 +46,9 @@ from experiments.embeddings import embed_groups, embed_texts
 from experiments.gsm8k_outcome_report import conclusion, write_report
 from experiments.language_model import load_language_model
 from experiments.study import Clock, given_model, kept, launch, splits
-from irl_jax.data.jsonl import GroupRecord, read_jsonl
+from irl_jax.data.fields import string
+from irl_jax.data.jsonl import GroupRecord
+from irl_jax.data.lines import read_jsonl
 from irl_jax.eval.best_of_n import best_of_n, vote, vote_probability
 from irl_jax.eval.intervals import bootstrap, paired_difference
 from irl_jax.eval.ranking import auc
@@ -120,9 +122,11 @@ def read(path: Path | None) -> Solutions:
     for line, row in read_jsonl(path):
         source = f"{path}:{line}"
         try:
-            solutions = [str(row[writer]["solution"]) for writer in WRITERS]
+            solutions = [
+                string(row[writer], "solution", f"{source}: `{writer}`") for writer in WRITERS
+            ]
             correct.append([bool(row[writer]["is_correct"]) for writer in WRITERS])
-            question, truth = row["question"], row["ground_truth"]
+            question, truth = (string(row, name, source) for name in ("question", "ground_truth"))
         except (KeyError, TypeError) as error:
             raise InputError(
                 f"{source}: expected question, ground_truth, and solution and is_correct of "

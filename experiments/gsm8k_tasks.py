@@ -16,7 +16,8 @@ from experiments.language_model import LanguageModel
 from experiments.policy_training import PolicySetup
 from experiments.preference_measures import chunks, numbers_of
 from irl_jax.data.encode import EncodedPrompt, Encoder
-from irl_jax.data.jsonl import PromptRecord, read_jsonl
+from irl_jax.data.jsonl import PromptRecord
+from irl_jax.data.lines import read_jsonl
 from irl_jax.eval.best_of_n import vote
 from irl_jax.eval.intervals import Interval, proportion
 from irl_jax.masking import check_range

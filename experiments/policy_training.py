@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -60,6 +61,10 @@ class LoraConfig:
 
     def __post_init__(self) -> None:
         check_range("lora.alpha", self.alpha, 0.0, exclusive=True)
+        try:
+            re.compile(self.targets)
+        except re.error as error:
+            raise InputError(f"lora.targets: {self.targets!r}: {error}; mend it") from error
 
     @property
     def scale(self) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from experiments.language_model import LanguageModel
 from irl_jax.data.builders import HELD_OUT, TRAIN, Records, Side, prepare_preferences
 from irl_jax.data.chat import DIALOGUE_TEMPLATE, Text
 from irl_jax.data.encode import EncodedPreference, EncodedPrompt, Encoder, untied
+from irl_jax.data.fields import number
 from irl_jax.data.identity import Identity
 from irl_jax.data.jsonl import PreferenceRecord, PromptRecord, read_preferences
 from irl_jax.data.tokenizer import Tokenizer
@@ -32,6 +33,7 @@ class DataConfig:
     path: Path | None = None  # JSON Lines (.gz if gzipped): prompt, chosen, rejected
     held_out: float = 0.1  # share of the prompts that is kept from training, to measure on
     ties: Literal["error", "drop"] = "error"  # what becomes of a pair whose sides are equal
+    scores: Literal["error", "swap"] = "error"  # or of one with score_chosen < score_rejected
     max_prompt: int | None = None  # tokens; None: half the model's context, at most 512
     max_completion: int | None = None  # tokens, EOS included; None: as max_prompt
     overlong: Literal["error", "drop", "truncate"] = "error"  # what becomes of a longer record
@@ -79,17 +81,38 @@ class Pairs:
     left_out: dict[str, int]
 
 
-def check_file(config: DataConfig) -> int:
+def check_file(config: DataConfig, margins: Mapping[str, float]) -> int:
     """Reads every line, before any work is done.
+
+    Args:
+        config: the file, and what becomes of ties.
+        margins: flag -> factor of the file's margins.
 
     Returns:
         The number of pairs that are dropped because their sides are equal.
 
     Raises:
-        InputError: a line that cannot be read, or equal sides that are not to be dropped.
+        InputError: a line that cannot be read, equal sides that are not to be dropped,
+            weights that are all 0, margins that are wanted but all 0, or too large for f32.
     """
     ties: Literal["error", "keep"] = "keep" if config.ties == "drop" else "error"
-    return sum(r.chosen == r.rejected for r in read_preferences(config.file, ties=ties))
+    equal, some = 0, False
+    widest, place = 0.0, ""
+    for record in read_preferences(config.file, ties=ties, scores=config.scores):
+        equal += record.chosen == record.rejected
+        some = some or record.weight > 0
+        if abs(record.margin) > widest:
+            widest, place = abs(record.margin), record.source
+    if not some:
+        raise InputError(f"{config.path}: every pair has `weight` 0; give some of them more")
+    for name, factor in margins.items():
+        if factor and not place:
+            raise InputError(
+                f"{name}: {factor}, but every pair of {config.path} has margin 0; give `margin` or "
+                "scores in the file, or leave the flag away"
+            )
+        number(factor * widest, f"{name} x margin", place)
+    return equal
 
 
 def template_of(chat: str, tokenizer: Tokenizer) -> str | None:
@@ -114,6 +137,7 @@ def read_records(
             fraction=config.held_out,
             seed=seed,
             ties=config.ties,
+            scores=config.scores,
             identity=Identity.of(tokenizer, template_of(config.chat, tokenizer)),
             check=partial(check_sides, config),
         )

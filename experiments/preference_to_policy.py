@@ -147,8 +147,10 @@ def prepare(config: Config, progress: Progress) -> Setup:
     """
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     updated = {"reward.batch_size": config.reward.batch_size}
+    margins = {"reward.margin": config.reward.margin}
     if config.method == "dpo":
         updated["dpo.batch_size"] = config.dpo.batch_size
+        margins["dpo.margin"] = config.dpo.margin
     else:
         updated["grpo.prompts"] = config.grpo.prompts
     check_batches(
@@ -157,7 +159,7 @@ def prepare(config: Config, progress: Progress) -> Setup:
         accumulate=config.accumulate,
         ways=mesh.shape["data"] * mesh.shape["fsdp"],
     )
-    equal = check_file(config.data)
+    equal = check_file(config.data, margins)
     with writing(config.run_dir):
         model = load_language_model(
             config.model, config.run_dir, seed=config.seed, dtype=config.dtype, progress=progress,

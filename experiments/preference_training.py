@@ -29,6 +29,7 @@ from irl_jax.train.state import TrainState
 from irl_jax.types import Group, InputError, Objective, PyTree
 
 REWARD = "reward"  # stage, and its directory of checkpoints
+MOST_EPOCHS = 1e6  # beyond which updates are not counted any more
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class RewardConfig:
 
     def __post_init__(self) -> None:
         check_range("reward.lr", self.lr, 0.0, exclusive=True)
-        check_range("reward.epochs", self.epochs, 0.0, exclusive=True)
+        check_range("reward.epochs", self.epochs, 0.0, MOST_EPOCHS, exclusive=True)
         check_range("reward.batch_size", self.batch_size, 1)
         check_range("reward.label_smoothing", self.label_smoothing, 0.0, 0.5)
         check_range("reward.centering", self.centering, 0.0)
@@ -80,7 +81,7 @@ class DpoConfig:
     def __post_init__(self) -> None:
         check_range("dpo.beta", self.beta, 0.0, exclusive=True)
         check_range("dpo.lr", self.lr, 0.0, exclusive=True)
-        check_range("dpo.epochs", self.epochs, 0.0, exclusive=True)
+        check_range("dpo.epochs", self.epochs, 0.0, MOST_EPOCHS, exclusive=True)
         check_range("dpo.batch_size", self.batch_size, 1)
         check_range("dpo.label_smoothing", self.label_smoothing, 0.0, 0.5)
         check_range("dpo.margin", self.margin, 0.0)

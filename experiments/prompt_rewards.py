@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irl_jax.data.jsonl import read_jsonl
+from irl_jax.data.fields import string
+from irl_jax.data.lines import read_jsonl
 from irl_jax.losses.rating import binary_cross_entropy
 from irl_jax.rewards.embedding import EnsembleConfig, fit_ensemble
 from irl_jax.rewards.prompt import fit_prompt_reward
@@ -73,7 +74,7 @@ def read(data: Path | None, gsm8k: Path | None) -> Log:
     questions: list[str] = []
     for part, log in zip(("train", "test"), logs, strict=True):
         path = gsm8k / f"{part}.jsonl"
-        texts = [str(row.get("question", "")) for _, row in read_jsonl(path)]
+        texts = [string(row, "question", f"{path}:{line}") for line, row in read_jsonl(path)]
         if log.ndim != 2 or len(log) != len(PROMPTS) or not 10 <= log.shape[1] <= len(texts):
             want = f"[{len(PROMPTS)}, 10 to {len(texts)}] for the questions of {path}"
             raise InputError(f"{data}: {part}_correct is {list(log.shape)}, expected {want}")

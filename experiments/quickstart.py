@@ -75,7 +75,9 @@ class PromptsConfig:
 class AnnotatorConfig:
     """A Bradley-Terry annotator: P(i preferred to j) = sigmoid(beta (gold_i - gold_j))."""
 
-    beta: float = 6.0  # inverse noise, per unit of gold reward; infinity never errs
+    beta: float = field(  # inverse noise, per unit of gold reward; infinity never errs
+        default=6.0, metadata={"infinite": True}
+    )
     pairs_per_prompt: int = 28  # comparisons of each prompt's responses, at most
 
 

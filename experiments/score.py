@@ -97,6 +97,7 @@ class Config:
     run_dir: Path = Path("runs/score")  # what is written; a run goes on there
     held_out: bool = False  # score only prompts that the run of a learned reward held out
     ties: Literal["error", "drop"] = "error"  # what becomes of a line whose sides are equal
+    scores: Literal["error", "swap"] = "error"  # or of one with score_chosen < score_rejected
     limit: int | None = None  # lines that are scored, drawn at random; None: all
     edits: int = 100  # comparisons that are also scored after edits, drawn at random; 0: none
     seed: int = 0  # of what is drawn
@@ -146,7 +147,7 @@ def read(config: Config) -> list[EvaluationRecord]:
     """
     if config.data is None:
         raise InputError("data: no file of comparisons; give one, --data comparisons.jsonl")
-    records = list(read_evaluation(config.data, ties=config.ties))
+    records = list(read_evaluation(config.data, ties=config.ties, scores=config.scores))
     if config.held_out:
         records = held_out_of(Path(required(config.model, config.reward)), records)
     if config.limit is not None and config.limit < len(records):

@@ -76,8 +76,17 @@ def segment_positions(segment: Array) -> Array:
     return index - jax.lax.cummax(jnp.where(starts, index, 0), axis=1)
 
 
+def _check_array(name: str, x: Array) -> None:
+    """Raises `InputError` unless x is an array or a number that jax knows."""
+    known = hasattr(x, "dtype") or isinstance(x, numbers.Number)
+    if not known or getattr(getattr(x, "dtype", None), "kind", "") in ("O", "S", "U"):
+        got = f"a {type(x).__name__}" + (f" of {x.dtype}" if known else "")
+        raise InputError(f"{name}: expected an array, got {got}; make it one with jnp.asarray")
+
+
 def check_shape(name: str, x: Array, shape: tuple[int | None, ...]) -> None:
     """Raises `InputError` unless x has this shape (None stands for any size)."""
+    _check_array(name, x)
     actual = jnp.shape(x)
     if len(actual) != len(shape) or any(
         want is not None and want != got for want, got in zip(shape, actual, strict=True)
@@ -88,6 +97,7 @@ def check_shape(name: str, x: Array, shape: tuple[int | None, ...]) -> None:
 
 def check_float(name: str, x: Array) -> None:
     """Raises `InputError` unless x is a floating-point array."""
+    _check_array(name, x)
     if not jnp.issubdtype(jnp.result_type(x), jnp.floating):
         raise InputError(f"{name}: expected a floating dtype, got {jnp.result_type(x)}")
 

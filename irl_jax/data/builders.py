@@ -30,6 +30,7 @@ from irl_jax.data.jsonl import (
     DemonstrationRecord,
     PreferenceRecord,
     PromptRecord,
+    Scores,
     read_preferences,
     read_prompts,
 )
@@ -269,6 +270,7 @@ def prepare_preferences(
     fraction: float,
     seed: int,
     ties: Literal["error", "drop"] = "error",
+    scores: Scores = "error",
     identity: Identity | None = None,
     check: Check | None = None,
 ) -> tuple[Records[PreferenceRecord], Records[PreferenceRecord]]:
@@ -280,15 +282,16 @@ def prepare_preferences(
         fraction: of the prompts that are held out.
         seed: of the split.
         ties: as in `read_preferences`.
+        scores: as in `read_preferences`.
         identity: which prompts are one, as in `HeldOut`.
         check: looks at the sides before anything is written.
 
     Raises:
         InputError: as `read_preferences`, or of the check; the cache is left as it was.
     """
-    read = partial(read_preferences, path, ties=ties)
-    split = HeldOut(fraction, seed, identity)
-    return _prepare(JsonlPreferences, read, Path(path), Path(cache), split, ties, check)
+    read = partial(read_preferences, path, ties=ties, scores=scores)
+    split, option = HeldOut(fraction, seed, identity), f"{ties} {scores}"
+    return _prepare(JsonlPreferences, read, Path(path), Path(cache), split, option, check)
 
 
 def prepare_prompts(

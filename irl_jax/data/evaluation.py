@@ -11,14 +11,15 @@ A line is one of these, all with an optional `id` and `subset`:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from irl_jax.data.chat import Text
-from irl_jax.data.jsonl import field, read_jsonl, sides_of
+from irl_jax.data.fields import field, number
+from irl_jax.data.jsonl import Scores, reversed_scores, sides_of
+from irl_jax.data.lines import read_jsonl
 from irl_jax.types import InputError
 
 WHOLE = "all"  # subset of a line that names none
@@ -56,31 +57,34 @@ class EvaluationRecord:
 
 
 def read_evaluation(
-    path: str | Path, *, ties: Literal["error", "drop"] = "error"
+    path: str | Path, *, ties: Literal["error", "drop"] = "error", scores: Scores = "error"
 ) -> Iterator[EvaluationRecord]:
     """Yields the records of a file.
 
     Args:
         path: JSON Lines file, `.gz` if gzipped.
         ties: what becomes of a line with a response that is both chosen and rejected.
+        scores: what becomes of one whose `score_chosen` is below its `score_rejected`.
 
     Raises:
         InputError: as `read_preferences`; lists that are empty or of different lengths,
             responses to different prompts, scores that are no numbers.
     """
-    for number, row in read_jsonl(path):
-        source = f"{path}:{number}"
-        subset, name = row.get("subset", WHOLE), row.get("id", number)
+    for line, row in read_jsonl(path):
+        source = f"{path}:{line}"
+        subset, name = row.get("subset", WHOLE), row.get("id", line)
         if not isinstance(subset, str) or not subset:
             raise InputError(f"{source}: `subset` is {subset!r}; expected a name")
         if isinstance(name, bool) or not isinstance(name, str | int):
             raise InputError(f"{source}: `id` is {name!r}; expected a string or a whole number")
-        scores = None
+        values = None
         if "scores" in row or ("responses" in row and "chosen" not in row):
-            prompt, responses, scores = _scored(row, source)
+            prompt, responses, values = _scored(row, source)
             chosen = 0
         else:
             better, worse = (_several(row, side, source) for side in ("chosen", "rejected"))
+            if len(better) == len(worse) == 1 and reversed_scores(row, source, scores):
+                better, worse = worse, better
             names = ["chosen"] * len(better) + ["rejected"] * len(worse)
             prompt, responses = sides_of(row, [*better, *worse], names, source)
             chosen = len(better)
@@ -91,7 +95,7 @@ def read_evaluation(
                     f"{source}: `chosen` equals `rejected`; remove the line or read with "
                     "ties='drop'"
                 )
-        yield EvaluationRecord(prompt, responses, chosen, scores, subset, str(name), source)
+        yield EvaluationRecord(prompt, responses, chosen, values, subset, str(name), source)
 
 
 def _several(row: dict[str, Any], side: str, source: str) -> list[Any]:
@@ -115,11 +119,8 @@ def _scored(row: dict[str, Any], source: str) -> tuple[Text, list[Text], list[fl
         raise InputError(
             f"{source}: {len(responses)} `responses` and {len(scores)} `scores`; give each one"
         )
-    for i, score in enumerate(scores):
-        number = isinstance(score, int | float) and math.isfinite(score)
-        if not number:
-            raise InputError(f"{source}: `scores[{i}]` is {score!r}; expected a finite number")
+    values = [number(score, f"scores[{i}]", source) for i, score in enumerate(scores)]
     field(row, "prompt", source)
     names = [f"responses[{i}]" for i in range(len(responses))]
     prompt, texts = sides_of(row, responses, names, source)
-    return prompt, texts, [float(score) for score in scores]
+    return prompt, texts, values

@@ -1,7 +1,7 @@
 r"""JSON Lines files to records: preferences, prompts, demonstrations.
 
-A file is read line by line, plain or gzipped (`.gz`). What is wrong with a line
-is said as `FILE:LINE: what; fix`.
+A file is read line by line, plain or gzipped. What is wrong with a line is said
+as `FILE:LINE: what; fix`.
 
 A text is either plain (`str`) or a conversation (a list of `{"role", "content"}`
 messages). The forms of a preference that are read:
@@ -21,18 +21,18 @@ Optional fields of a preference: `margin`, or `score_chosen` and
 
 from __future__ import annotations
 
-import gzip
-import json
-import math
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from irl_jax.data.chat import ROLES, Message, Text
+from irl_jax.data.chat import Text
+from irl_jax.data.fields import field, number, text_of, weight
+from irl_jax.data.lines import read_jsonl
 from irl_jax.data.turns import check_prompt, separate
 from irl_jax.types import InputError
+
+Scores = Literal["error", "swap"]  # what becomes of a pair whose scores contradict its sides
 
 
 @dataclass(frozen=True)
@@ -104,65 +104,27 @@ class DemonstrationRecord:
     source: str
 
 
-def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields (line number from 1, object) of a JSON Lines file; skips blank lines.
-
-    Raises:
-        InputError: no such file, an unreadable or empty file, broken JSON, a
-            line that is no object.
-    """
-    path = Path(path)
-    opener = gzip.open if path.suffix == ".gz" else open
-    found = False
-    number = 0
-    try:
-        with opener(path, "rb") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                yield number, _parse(f"{path}:{number}", line)
-                found = True
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; check the path") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(
-            f"{path}:{number + 1}: cannot be read ({error}); check the file"
-        ) from error
-    if not found:
-        raise InputError(f"{path}: empty file; expected one JSON object a line")
-
-
-def _parse(source: str, line: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(line.decode("utf-8-sig").rstrip("\r\n"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{source}: not UTF-8 ({error.reason}); convert the file") from error
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{source}: broken JSON, {error.msg} at column {error.colno}; mend or remove the line"
-        ) from error
-    if not isinstance(value, dict):
-        raise InputError(
-            f"{source}: expected a JSON object, got {_kind(value)}; one {{...}} a line"
-        )
-    return value
-
-
 def read_preferences(
-    path: str | Path, *, ties: Literal["error", "drop", "keep"] = "error"
+    path: str | Path,
+    *,
+    ties: Literal["error", "drop", "keep"] = "error",
+    scores: Scores = "error",
 ) -> Iterator[PreferenceRecord]:
     """Yields the pairs of a file, in any of the forms of this module.
 
     Args:
         path: JSON Lines file, `.gz` if gzipped.
         ties: what becomes of a pair whose sides are equal.
+        scores: what becomes of a pair whose `score_chosen` is below its `score_rejected`.
 
     Raises:
         InputError: as `read_jsonl`; a missing field, a wrong type, equal sides,
-            sides that answer different prompts.
+            sides that answer different prompts, a number that f32 cannot hold, weights that
+            add up to one.
     """
-    for number, row in read_jsonl(path):
-        source = f"{path}:{number}"
+    total = 0.0
+    for line, row in read_jsonl(path):
+        source = f"{path}:{line}"
         names = ("chosen", "rejected")
         sides = [field(row, name, source) for name in names]
         prompt, (chosen, rejected) = sides_of(row, sides, names, source)
@@ -173,10 +135,11 @@ def read_preferences(
                 f"{source}: `chosen` equals `rejected`; remove the line or read with ties='drop'"
             )
         margin = _margin(row, source)
-        weight = _number(row, "weight", source, 1.0)
-        if weight < 0:
-            raise InputError(f"{source}: `weight` is {weight}; expected 0 or more")
-        yield PreferenceRecord(prompt, chosen, rejected, margin, weight, source)
+        if reversed_scores(row, source, scores):
+            chosen, rejected, margin = rejected, chosen, -margin
+        own = weight(row.get("weight", 1.0), "weight", source)
+        total = number(total + own, "weight, added up to this line,", source)
+        yield PreferenceRecord(prompt, chosen, rejected, margin, own, source)
 
 
 def read_prompts(path: str | Path, *, prompt_field: str = "prompt") -> Iterator[PromptRecord]:
@@ -189,9 +152,9 @@ def read_prompts(path: str | Path, *, prompt_field: str = "prompt") -> Iterator[
     Raises:
         InputError: as `read_jsonl`; a missing field or a wrong type.
     """
-    for number, row in read_jsonl(path):
-        source = f"{path}:{number}"
-        prompt = _text(field(row, prompt_field, source), prompt_field, source)
+    for line, row in read_jsonl(path):
+        source = f"{path}:{line}"
+        prompt = text_of(field(row, prompt_field, source), prompt_field, source)
         if isinstance(prompt, list):
             check_prompt(prompt, source)
         rest = {name: value for name, value in row.items() if name != prompt_field}
@@ -214,18 +177,18 @@ def read_demonstrations(
     Raises:
         InputError: as `read_jsonl`; a missing field or a wrong type.
     """
-    for number, row in read_jsonl(path):
-        source = f"{path}:{number}"
+    for line, row in read_jsonl(path):
+        source = f"{path}:{line}"
         prompt: Text
         given: Text
         if "messages" in row and prompt_field not in row:
-            messages = _text(row["messages"], "messages", source)
+            messages = text_of(row["messages"], "messages", source)
             if isinstance(messages, str):
                 raise InputError(f"{source}: `messages` is a string; expected a list of messages")
             prompt, given, name = messages[:-1], messages, "messages"
         else:
             prompt, given = (
-                _text(field(row, own, source), own, source)
+                text_of(field(row, own, source), own, source)
                 for own in (prompt_field, completion_field)
             )
             name = completion_field
@@ -250,78 +213,40 @@ def sides_of(
     Raises:
         InputError: a wrong type, sides that answer different prompts.
     """
-    prompt = _text(row["prompt"], "prompt", source) if "prompt" in row else None
-    texts = [_text(side, name, source) for side, name in zip(sides, names, strict=True)]
+    prompt = text_of(row["prompt"], "prompt", source) if "prompt" in row else None
+    texts = [text_of(side, name, source) for side, name in zip(sides, names, strict=True)]
     return separate(prompt, texts, names, source)
 
 
-def field(row: dict[str, Any], name: str, source: str) -> Any:
-    """A field of an object, which there must be.
+def reversed_scores(row: dict[str, Any], source: str, scores: Scores) -> bool:
+    """Whether the sides of a line are to be swapped, since its scores say so.
+
+    Args:
+        row: an object with `score_chosen` and `score_rejected`, or without.
+        source: `FILE:LINE`.
+        scores: what becomes of a line whose chosen side has the lower score.
 
     Raises:
-        InputError: there is none.
+        InputError: it has, and that is an error.
     """
-    if name not in row:
-        has = ", ".join(row) or "none"
-        raise InputError(f"{source}: no field `{name}` (fields: {has}); add or rename it")
-    return row[name]
-
-
-def _text(value: Any, name: str, source: str) -> Text:
-    """Checks a string or a list of messages; keeps role and content alone."""
-    if isinstance(value, str):
-        return _encodable(value, name, source)
-    if not isinstance(value, list) or not value:
+    if not {"score_chosen", "score_rejected"} <= set(row):
+        return False
+    first, second = (number(row[n], n, source) for n in ("score_chosen", "score_rejected"))
+    if first < second and scores == "error":
         raise InputError(
-            f"{source}: `{name}` is {_kind(value)}; expected a string or a list of messages"
+            f"{source}: `score_chosen` {first:g} is below `score_rejected` {second:g}; swap the "
+            "sides, remove the scores, or set scores to swap"
         )
-    messages: list[Message] = []
-    for i, message in enumerate(value):
-        place = f"{name}[{i}]"
-        if not isinstance(message, dict):
-            raise InputError(f"{source}: `{place}` is {_kind(message)}; expected an object")
-        role, content = (
-            field(message, key, f"{source}: `{place}`") for key in Message.__annotations__
-        )
-        if role not in ROLES:
-            raise InputError(
-                f"{source}: `{place}.role` is {role!r}; expected one of {', '.join(ROLES)}"
-            )
-        if not isinstance(content, str):
-            raise InputError(f"{source}: `{place}.content` is {_kind(content)}; expected a string")
-        messages.append({"role": role, "content": _encodable(content, place, source)})
-    return messages
-
-
-def _encodable(text: str, name: str, source: str) -> str:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"{source}: `{name}` holds half a surrogate pair at character {error.start}; remove it"
-        ) from error
-    return text
+    return first < second
 
 
 def _margin(row: dict[str, Any], source: str) -> float:
-    if "margin" in row or not ("score_chosen" in row or "score_rejected" in row):
-        return _number(row, "margin", source, 0.0)
+    if "margin" in row:
+        return number(row["margin"], "margin", source)
+    if not ("score_chosen" in row or "score_rejected" in row):
+        return 0.0
     chosen, rejected = (
-        _number(row, name, source, None) for name in ("score_chosen", "score_rejected")
+        number(field(row, name, source), name, source)
+        for name in ("score_chosen", "score_rejected")
     )
-    return chosen - rejected
-
-
-def _number(row: dict[str, Any], name: str, source: str, default: float | None) -> float:
-    value = row.get(name, default) if default is not None else field(row, name, source)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"{source}: `{name}` is {value!r}; expected a finite number")
-    return float(value)
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, dict):
-        return "an object"
-    if isinstance(value, list):
-        return "a list" if value else "an empty list"
-    return "a string" if isinstance(value, str) else json.dumps(value)
+    return number(chosen - rejected, "score_chosen - score_rejected", source)

@@ -63,11 +63,13 @@ def judge(
     """The group with its reward, and the mean of each part of the reward.
 
     Raises:
-        InputError: if the reward has another shape, is not floating, is not finite, or has
-            no part that is called as `decides` says.
+        InputError: if the reward is no array, has another shape, is not floating, is not
+            finite, or has no part that is called as `decides` says.
     """
     judged = call_with(reward, group, progress=progress)
-    value, parts = judged if isinstance(judged, tuple) else (judged, {})
+    value, parts = judged if isinstance(judged, tuple) and len(judged) == 2 else (judged, {})
+    if not isinstance(parts, Mapping):
+        raise InputError(f"{stage}: the reward's parts are a {type(parts).__name__}, not a dict")
     if decides is not None and decides not in parts:
         have = f"has {', '.join(parts)}" if parts else "has none"
         raise InputError(f"decides: no part of the reward is called {decides!r}; it {have}")

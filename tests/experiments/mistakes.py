@@ -109,6 +109,97 @@ def unknown_role(place):
     return [], r"\S+/prefs\.jsonl:1: `prompt\[0\]\.role` is 'narrator'; expected one of system"
 
 
+def message_for_a_side(place):
+    place.edit(2, chosen={"role": "assistant", "content": "Hi"})
+    return [], r"\S+/prefs\.jsonl:2: `chosen` is a message; .*; put it into a list, \[\{"
+
+
+def parquet(place):
+    place.data.write_bytes(b"PAR1" + bytes(100) + b"PAR1")
+    return [], r"\S+/prefs\.jsonl: expected JSON Lines, .* this is Parquet; convert it"
+
+
+def array(place):
+    place.data.write_text(json.dumps(ROWS))
+    return [], r"\S+/prefs\.jsonl: expected JSON Lines, .* one JSON array; convert it, as with jq"
+
+
+def pretty_printed(place):
+    place.data.write_text("\n".join(json.dumps(row, indent=1) for row in ROWS))
+    return [], r"\S+/prefs\.jsonl: expected JSON Lines, .* JSON over several lines; convert it"
+
+
+def many_digits(place):
+    place.rewrite(3, json.dumps(ROWS[2])[:-1] + ', "weight": ' + "1" * 5000 + "}")
+    return [], r"\S+/prefs\.jsonl:3: a number of too many digits; shorten it"
+
+
+def many_brackets(place):
+    place.rewrite(3, "[" * 100_000)
+    return [], r"\S+/prefs\.jsonl:3: JSON nested too deep to be read; mend the line"
+
+
+def half_a_surrogate_pair(place):
+    place.edit(4, id="\ud83d")
+    return [], r"\S+/prefs\.jsonl:4: `id` holds half a surrogate pair at character 0; remove it"
+
+
+def weight_infinite_in_f32(place):
+    place.edit(5, weight=1e39)
+    return [], r"\S+/prefs\.jsonl:5: `weight` is 1e\+39; expected at most 3\.4e\+38, as in f32"
+
+
+def margin_infinite_in_f32(place):
+    place.edit(5, margin=10**400)
+    return [], r"\S+/prefs\.jsonl:5: `margin` is 1000\S+; expected at most 3\.4e\+38, as in f32"
+
+
+def margin_infinite_once_scaled(place):
+    place.edit(5, margin=1e38)
+    return ["--dpo.margin", "10"], (
+        r"\S+/prefs\.jsonl:5: `dpo\.margin x margin` is 1e\+39; expected at most 3\.4e\+38"
+    )
+
+
+def margins_that_are_not_there(place):
+    return ["--reward.margin", "1"], r"reward\.margin: 1\.0, but every pair of \S+ has margin 0"
+
+
+def weights_all_zero(place):
+    write_jsonl(place.data, [{**row, "weight": 0} for row in ROWS])
+    return [], r"\S+/prefs\.jsonl: every pair has `weight` 0; give some of them more"
+
+
+def weights_all_zero_on_a_side(place):
+    write_jsonl(place.data, [{**row, "weight": int(row is ROWS[0])} for row in ROWS])
+    return [], r"\S+/prefs\.jsonl:\d+: this pair and all others of the side (train|held_out) have"
+
+
+def scores_against_the_sides(place):
+    place.edit(6, score_chosen=1, score_rejected=2)
+    return [], r"\S+/prefs\.jsonl:6: `score_chosen` 1 is below `score_rejected` 2; swap the sides"
+
+
+def plain_sides_that_repeat_the_prompt(place):
+    prompt = ROWS[6]["prompt"]
+    place.edit(7, **{side: f"{prompt} {ROWS[6][side]}" for side in ("chosen", "rejected")})
+    return [], r"\S+/prefs\.jsonl:7: `chosen` and `rejected` begin with the text of the prompt"
+
+
+def system_message_on_one_side(place):
+    turns = lambda text: [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": text}]
+    system = {"role": "system", "content": "Be brief."}
+    place.edit(8, prompt="Hi", chosen=[system, *turns("a")], rejected=turns("b"))
+    return [], r"\S+/prefs\.jsonl:8: `chosen` and `rejected` answer different prompts; give both"
+
+
+def sides_that_a_cut_makes_equal(place):
+    place.edit(9, chosen="It is " + "long " * 70, rejected="It is " + "long " * 80)
+    return ["--data.overlong", "truncate"], (
+        r"\S+/prefs\.jsonl:9: `chosen` and `rejected` are the same tokens, rendered and cut to the"
+    )
+
+
 def prompt_longer_than_the_context(place):
     place.edit(6, prompt="What is rain? " * 200)
     return [], (
@@ -201,6 +292,30 @@ def value_out_of_range(place):
     return ["--dpo.lr", "-1"], r"dpo\.lr: expected a number in \(0\.0, inf\], got -1\.0"
 
 
+def infinite_epochs(place):
+    return ["--dpo.epochs", "inf"], r"--dpo\.epochs: inf; expected a finite number"
+
+
+def too_many_epochs(place):
+    return ["--reward.epochs", "1e30"], r"reward\.epochs: expected a number in \(0\.0, 1000000"
+
+
+def rate_that_is_no_number(place):
+    return ["--reward.lr", "nan"], r"reward\.lr: expected a number|--reward\.lr: nan; expected a"
+
+
+def negative_seed(place):
+    return ["--seed", "-1"], r"--seed: -1; expected 0 to 4294967295"
+
+
+def no_updates_between_checkpoints(place):
+    return ["--save-every", "0"], r"--save-every: 0; expected 1 to 2147483647"
+
+
+def targets_that_are_no_pattern(place):
+    return ["--lora.targets", "("], r"lora\.targets: '\(': missing \)"
+
+
 def unknown_choice(place):
     return ["--method", "ppo"], r"invalid choice 'ppo' for argument '--method'"
 
@@ -261,7 +376,12 @@ def no_space_for_the_config(place):
 
 DATA = (
     no_path, no_file, directory_of_data, empty_file, missing_field, broken_json, no_object,
-    not_utf8, not_gzip, equal_sides, number_for_text, unknown_role,
+    not_utf8, not_gzip, equal_sides, number_for_text, unknown_role, message_for_a_side, parquet,
+    array, pretty_printed, many_digits, many_brackets, half_a_surrogate_pair,
+    weight_infinite_in_f32, margin_infinite_in_f32, margin_infinite_once_scaled,
+    margins_that_are_not_there, weights_all_zero, weights_all_zero_on_a_side,
+    scores_against_the_sides, plain_sides_that_repeat_the_prompt, system_message_on_one_side,
+    sides_that_a_cut_makes_equal,
     prompt_longer_than_the_context, limits_beyond_the_context, one_prompt,
 )  # fmt: skip
 MODEL = (
@@ -269,7 +389,9 @@ MODEL = (
     missing_tensor, shape_mismatch, no_tokenizer, truncated_gguf,
 )  # fmt: skip
 FLAGS = (
-    unknown_flag, value_of_another_type, value_out_of_range, unknown_choice, rank_too_large,
+    unknown_flag, value_of_another_type, value_out_of_range, infinite_epochs, too_many_epochs,
+    rate_that_is_no_number, negative_seed, no_updates_between_checkpoints,
+    targets_that_are_no_pattern, unknown_choice, rank_too_large,
     targets_without_a_kernel, more_devices_than_there_are, batch_that_does_not_divide,
     more_prompts_than_there_are, completions_beyond_the_context,
 )  # fmt: skip

@@ -15,12 +15,19 @@ import pytest
 
 from experiments.cli import run as run_cli
 from experiments.gsm8k import ALGORITHMS, CONFIG, Config, Name, PolicyConfig, main
-from experiments.gsm8k_tasks import DataConfig, EvaluationConfig, RewardConfig, is_marked
+from experiments.gsm8k_tasks import (
+    DataConfig,
+    EvaluationConfig,
+    RewardConfig,
+    find_answer,
+    is_marked,
+)
 from experiments.language_model import MeshConfig
 from experiments.policy_training import LoraConfig
 from experiments.topics import prompt_of, topics
 from irl_jax.data.tokenizer import Tokenizer
 from irl_jax.models.pretrained import load_pretrained, smollm2_path
+from irl_jax.rewards.numeric import number
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError
 from tests.experiments.conftest import write_jsonl
@@ -249,6 +256,8 @@ def test_a_name_says_loss_advantage_clip_and_sampling():
 def test_what_counts_as_marked():
     assert is_marked(r"\boxed{5}") and is_marked("<answer>5</answer>") and is_marked("#### $5")
     assert not is_marked("#### five") and not is_marked("The answer is 5.")
+    long = "#### 18 eggs, " + "for she sells what is left, " * 40
+    assert is_marked(long) and number(find_answer(long, False, "flexible")) == 18
 
 
 BAD_FLAGS = [
@@ -295,6 +304,8 @@ def test_flags_are_refused_before_any_work(args, says, files, tiny_model_dir, tm
         ('{"question": "Hi", "answer": "18"}', r"`answer` does not end in #### and a number; mend"),
         ('{"question": "Hi", "answer": "#### a few"}', r"`answer` does not end in ####"),
         ('{"question": "Hi"', r"broken JSON"),
+        ('{"question": "\\ud83d", "answer": "#### 1"}', r"`question` holds half a surrogate pair"),
+        ('{"question": "Hi", "answer": "\\ud83d #### 1"}', r"`answer` holds half a surrogate pair"),
         (
             json.dumps({**questions(0, 1)[0], "answer": "#### 5"}),
             r"the question of \S+:1 with another answer; remove one",

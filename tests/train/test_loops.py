@@ -188,6 +188,12 @@ def test_a_reward_that_is_not_finite_names_the_completion(built):
     [
         (lambda group: np.zeros(8, np.float32), r"reward: expected shape \[8, 4\], got \[8\]"),
         (lambda group: np.zeros((8, 4), int), "reward: expected a floating dtype"),
+        (lambda group: [[0.0] * 4] * 8, "reward: expected an array, got a list; make it one with"),
+        (lambda group: None, "reward: expected an array, got a NoneType"),
+        (lambda group: np.full((8, 4), "a"), "reward: expected an array, got a ndarray of <U1"),
+        (lambda group: (np.zeros((8, 4)),) * 3, "reward: expected an array, got a tuple"),
+        (lambda group: (np.zeros((8, 4)),) * 2, "policy: the reward's parts are a ndarray, not a"),
+        (lambda group: (np.zeros((8, 4)), {"a": [1.0]}), "reward 'a': expected an array, got a li"),
     ],
 )
 def test_rewards_of_the_wrong_kind_are_refused(reward, message, built):

@@ -1,0 +1,99 @@
+"""Fields of a line: there, of the right type, within the range that can be computed with."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from irl_jax.data.chat import ROLES, Message, Text
+from irl_jax.data.lines import kind, shown
+from irl_jax.types import InputError
+
+GREATEST, LEAST = (float(getattr(np.finfo(np.float32), name)) for name in ("max", "tiny"))
+
+
+def field(row: dict[str, Any], name: str, source: str) -> Any:
+    """A field of an object, which there must be.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in row:
+        has = ", ".join(row) or "none"
+        raise InputError(f"{source}: no field `{name}` (fields: {has}); add or rename it")
+    return row[name]
+
+
+def text_of(value: Any, name: str, source: str) -> Text:
+    """A string, or a list of messages of which role and content are kept.
+
+    Raises:
+        InputError: another type, an unknown role.
+    """
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list) or not value:
+        what = kind(value)
+        fix = "; put it into a list, [{...}]" if what == "a message" else ""
+        raise InputError(
+            f"{source}: `{name}` is {what}; expected a string or a list of messages{fix}"
+        )
+    messages: list[Message] = []
+    for i, message in enumerate(value):
+        place = f"{name}[{i}]"
+        if not isinstance(message, dict):
+            raise InputError(f"{source}: `{place}` is {kind(message)}; expected an object")
+        role, content = (field(message, key, f"{source}: `{place}`") for key in ("role", "content"))
+        if role not in ROLES:
+            raise InputError(
+                f"{source}: `{place}.role` is {role!r}; expected one of {', '.join(ROLES)}"
+            )
+        if not isinstance(content, str):
+            raise InputError(f"{source}: `{place}.content` is {kind(content)}; expected a string")
+        messages.append({"role": role, "content": content})
+    return messages
+
+
+def string(row: dict[str, Any], name: str, source: str) -> str:
+    """A field that is a string.
+
+    Raises:
+        InputError: it is not there, or is of another type.
+    """
+    value = field(row, name, source)
+    if not isinstance(value, str):
+        raise InputError(f"{source}: `{name}` is {kind(value)}; expected a string")
+    return value
+
+
+def number(value: Any, name: str, source: str) -> float:
+    """A number that is finite in f32, in which losses are computed.
+
+    Raises:
+        InputError: another type, NaN or infinite, or too large.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        raise InputError(f"{source}: `{name}` is {_said(value)}; expected a finite number")
+    if not abs(value) <= GREATEST:
+        what = "a finite number" if abs(value) == math.inf else f"at most {GREATEST:.1e}, as in f32"
+        raise InputError(f"{source}: `{name}` is {_said(value)}; expected {what}")
+    return float(value)
+
+
+def weight(value: Any, name: str, source: str) -> float:
+    """A number of 0 or more; not one that f32 would take for 0.
+
+    Raises:
+        InputError: as `number`; it is negative, or too small.
+    """
+    found = number(value, name, source)
+    if found < 0 or 0 < found < LEAST:
+        least = "0 or more" if found < 0 else f"0, or {LEAST:.1e} or more, as in f32"
+        raise InputError(f"{source}: `{name}` is {found}; expected {least}")
+    return found
+
+
+def _said(value: Any) -> str:
+    return repr(value) if not isinstance(value, int) or isinstance(value, bool) else shown(value)

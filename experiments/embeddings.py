@@ -197,8 +197,8 @@ def embed_texts(
     """
     config, params = load_bert(directory)
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
-    ids = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
-    check_vocabulary(directory, ids, config.vocab_size)
+    known = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+    check_vocabulary(directory, known, config.vocab_size)
     params = jax.tree.map(jnp.asarray, params)
     tokenizer.enable_truncation(max_tokens, direction="left")
     tokenizer.no_padding()

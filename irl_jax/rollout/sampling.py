@@ -8,17 +8,23 @@ every entry of the vocabulary. Both are several times cheaper at V = 49,152.
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from irl_jax.masking import last_index
+from irl_jax.models.logprob import TEMPERATURES
 from irl_jax.types import InputError
 
 BLOCK = 256  # tokens in a block of the two-level CDF
+F32 = np.finfo(np.float32)
+COLD = 1e-3
+"""Below this temperature the greatest logit is made 0 first: the quotient rounds too much."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,8 @@ class Sampling:
     """How tokens are drawn.
 
     Attributes:
-        temperature: divides the logits; 0 takes the likeliest token.
+        temperature: divides the logits; 0 takes the likeliest token, and so does, but for
+            ties, one so small that the quotient leaves f32.
         top_k: keep the k likeliest tokens; 0 keeps all.
         top_p: then keep the likeliest tokens that together reach this probability
             (Holtzman et al. 2019, arXiv 1904.09751); 1 keeps all. Tokens tied with
@@ -43,12 +50,21 @@ class Sampling:
         Raises:
             InputError: naming the field that is out of range.
         """
-        if self.temperature < 0:
-            raise InputError(f"temperature: must be at least 0, got {self.temperature}")
+        if not _is_real(self.temperature) or not 0 <= self.temperature <= TEMPERATURES[1]:
+            raise InputError(
+                f"temperature: must be at least 0 and at most {TEMPERATURES[1]}, got "
+                f"{self.temperature!r}"
+            )
+        if isinstance(self.top_k, bool) or not isinstance(self.top_k, numbers.Integral):
+            raise InputError(f"top_k: must be an integer, got {self.top_k!r}")
         if self.top_k < 0:
             raise InputError(f"top_k: must be at least 0 (0 keeps all), got {self.top_k}")
-        if not 0 < self.top_p <= 1:
-            raise InputError(f"top_p: must be in (0, 1], got {self.top_p}")
+        if not _is_real(self.top_p) or not 0 < self.top_p <= 1:
+            raise InputError(f"top_p: must be in (0, 1], got {self.top_p!r}")
+
+
+def _is_real(x: object) -> bool:
+    return isinstance(x, numbers.Real) and not isinstance(x, bool)
 
 
 def _bisect(x: Array, enough: Callable[[Array], Array]) -> Array:
@@ -75,6 +91,8 @@ def _bisect(x: Array, enough: Callable[[Array], Array]) -> Array:
 def truncate(logits: Array, sampling: Sampling) -> Array:
     """Logits of the sampling distribution: divided by the temperature, truncated to -inf.
 
+    Below `COLD` they are shifted by a constant of each row.
+
     Args:
         logits: f32[..., V]; -inf excludes a token.
         sampling: with temperature > 0.
@@ -82,7 +100,9 @@ def truncate(logits: Array, sampling: Sampling) -> Array:
     Returns:
         f32[..., V]; -inf on tokens that cannot be drawn.
     """
-    x = logits / sampling.temperature
+    if sampling.temperature < COLD:
+        logits = logits - logits.max(-1, keepdims=True)
+    x = logits / max(sampling.temperature, float(F32.tiny))  # below, XLA divides by 0
     if 0 < sampling.top_k < x.shape[-1]:
         t = _bisect(x, lambda keep: keep.sum(-1) >= sampling.top_k)
         x = jnp.where(x >= t[..., None], x, -jnp.inf)
@@ -101,12 +121,17 @@ def log_probs(logits: Array, sampling: Sampling) -> Array:
         sampling: temperature, top-k, top-p; temperature 0 gives all to the likeliest token.
 
     Returns:
-        f32[..., V], nats; -inf on tokens that cannot be drawn.
+        f32[..., V], nats; -inf on tokens that cannot be drawn, NaN in a row that has none
+        that can.
     """
     if sampling.temperature == 0:
-        best = jnp.argmax(logits, -1, keepdims=True)
-        return jnp.where(jnp.arange(logits.shape[-1]) == best, 0.0, -jnp.inf)
-    return jax.nn.log_softmax(truncate(logits, sampling), axis=-1)
+        best = jnp.argmax(logits, -1)
+        hit = jnp.arange(logits.shape[-1]) == best[..., None]
+        return jnp.where(hit, _certain(logits, best)[..., None], -jnp.inf)
+    x = truncate(logits, sampling)
+    weight = _limit(logits)
+    limit = jnp.log(weight / weight.sum(-1, keepdims=True))
+    return jnp.where(_overflows(logits, x), limit, jax.nn.log_softmax(x, axis=-1))
 
 
 def draw(key: Array, logits: Array, sampling: Sampling) -> tuple[Array, Array]:
@@ -119,14 +144,16 @@ def draw(key: Array, logits: Array, sampling: Sampling) -> tuple[Array, Array]:
 
     Returns:
         i32[...] tokens and f32[...] log-probs (nats; 0 at temperature 0). A token
-        whose probability is below about 1e-7 is drawn only by rounding.
+        whose probability is below about 1e-7 is drawn only by rounding. Of a row of
+        nothing but -inf the log-prob is NaN.
     """
     if sampling.temperature == 0:
         tokens = jnp.argmax(logits, -1).astype(jnp.int32)
-        return tokens, jnp.zeros(tokens.shape, jnp.float32)
+        return tokens, _certain(logits, tokens)
     x = truncate(logits, sampling)
     shift = x.max(-1, keepdims=True)
-    weight = jnp.exp(x - shift)
+    sharp = _overflows(logits, x)
+    weight = jnp.where(sharp, _limit(logits), jnp.exp(x - shift))
     v = weight.shape[-1]
     weight = jnp.pad(weight, [(0, 0)] * (weight.ndim - 1) + [(0, -v % BLOCK)])
     blocks = weight.reshape(*weight.shape[:-1], -1, BLOCK)
@@ -137,8 +164,29 @@ def draw(key: Array, logits: Array, sampling: Sampling) -> tuple[Array, Array]:
     before = jnp.where(block > 0, _take(cdf, jnp.maximum(block - 1, 0)), 0.0)
     inside = jnp.take_along_axis(blocks, block[..., None, None], axis=-2)[..., 0, :]
     token = block * BLOCK + _invert(inside, jnp.cumsum(inside, -1), target - before)
-    logp = _take(x, token) - shift[..., 0] - jnp.log(cdf[..., -1])
-    return token.astype(jnp.int32), logp
+    token = jnp.maximum(token, 0)  # of a row without a distribution it is negative
+    own = jnp.where(sharp[..., 0], _certain(logits, token), _take(x, token) - shift[..., 0])
+    return token.astype(jnp.int32), own - jnp.log(cdf[..., -1])
+
+
+def _overflows(logits: Array, x: Array) -> Array:
+    """Whether the greatest logit is infinite, before or after it was scaled, bool[..., 1]."""
+    top, scaled = (y.max(-1, keepdims=True) for y in (logits, x))
+    return ~(jnp.isfinite(top) & jnp.isfinite(scaled))
+
+
+def _limit(logits: Array) -> Array:
+    """Weights f32[..., V] as T → 0: 1 on the greatest logit, which may be +inf, and its equals.
+
+    All 0 where the logits are all -inf.
+    """
+    top = logits.max(-1, keepdims=True)
+    return jnp.where((logits == top) & (top > -jnp.inf), 1.0, 0.0)
+
+
+def _certain(logits: Array, best: Array) -> Array:
+    """The log-prob of the likeliest token at temperature 0: 0, or NaN if it cannot be drawn."""
+    return jnp.where(_take(logits, best) > -jnp.inf, 0.0, jnp.nan).astype(jnp.float32)
 
 
 def _take(x: Array, index: Array) -> Array:

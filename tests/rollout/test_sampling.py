@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from irl_jax.rollout import sampling
-from irl_jax.rollout.sampling import BLOCK, Sampling, draw, truncate
+from irl_jax.rollout.sampling import BLOCK, Sampling, draw, log_probs, truncate
 from irl_jax.types import InputError
 from tests.oracles import sampling as oracle
 
@@ -192,3 +192,84 @@ def test_the_last_token_with_mass_takes_the_rest():
 def test_settings_out_of_range(field, value, message):
     with pytest.raises(InputError, match=message):
         Sampling(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("temperature", float("nan"), "temperature: must be at least 0 and at most 1e[+]30"),
+        ("temperature", float("inf"), "temperature: must be at least 0 and at most 1e[+]30"),
+        ("temperature", 1e39, "temperature: must be at least 0 and at most 1e[+]30"),
+        ("temperature", "0.5", "temperature: must be at least 0 and at most 1e[+]30"),
+        ("temperature", None, "temperature: must be at least 0 and at most 1e[+]30"),
+        ("top_k", 2.0, "top_k: must be an integer"),
+        ("top_k", float("nan"), "top_k: must be an integer"),
+        ("top_k", True, "top_k: must be an integer"),
+        ("top_p", float("nan"), r"top_p: must be in \(0, 1\]"),
+        ("top_p", "1", r"top_p: must be in \(0, 1\]"),
+    ],
+)
+def test_settings_that_are_no_such_numbers(field, value, message):
+    with pytest.raises(InputError, match=message):
+        Sampling(**{field: value})
+
+
+def settings(*pairs):
+    return pytest.mark.parametrize("setting", [Sampling(**each) for each in pairs], ids=str)
+
+
+@pytest.fixture(scope="module")
+def distinct():
+    """f32[V] without ties."""
+    return np.random.default_rng(3).permutation(V).astype(np.float32) / 64 - 2
+
+
+@settings(
+    {"temperature": 1e-20, "top_p": 0.9},
+    {"temperature": 1e-30},
+    {"temperature": 1e-37, "top_k": 3},
+    {"temperature": 1e-40, "top_p": 0.9},
+    {"temperature": 5e-324},
+)
+def test_a_tiny_temperature_takes_the_likeliest(distinct, setting):
+    """Of all signs and sizes, without NaN; tokens that tie share."""
+    scale = np.float32([1.0, -1.0, 1e-5, 1e9, -1e9, 0.0])[:, None]
+    rows = np.concatenate([scale * distinct, distinct[None] - 100.0])
+    rows[5] = -3.0
+    rows[5, [1, 4]] = 2.0
+    rows = np.repeat(rows, 20, axis=0)
+    want = np.where(rows == rows.max(-1, keepdims=True), 1.0, 0.0)
+    want /= want.sum(-1, keepdims=True)
+    table = np.asarray(log_probs(jnp.asarray(rows), setting))
+    np.testing.assert_allclose(np.exp(table), want, rtol=1e-6)
+    tokens, logp = map(np.asarray, draw_jit(jax.random.key(0), rows, setting))
+    np.testing.assert_allclose(np.exp(logp), want[np.arange(140), tokens], rtol=1e-6)
+    assert set(tokens[100:120]) == {1, 4}
+
+
+@settings(
+    {"temperature": 0.0},
+    {"temperature": 1e-40},
+    {"temperature": 0.7, "top_k": 3},
+    {"temperature": 1.0},
+    {"temperature": 1e30, "top_p": 0.9},
+)
+def test_an_infinite_logit_is_certain(distinct, setting):
+    rows = np.stack([distinct, distinct])
+    rows[0, 300], rows[1, 7] = np.inf, np.inf
+    rows[1, :5] = -np.inf
+    tokens, logp = draw_jit(jax.random.key(0), rows, setting)
+    np.testing.assert_array_equal(tokens, [300, 7])
+    np.testing.assert_array_equal(logp, 0.0)
+    table = np.asarray(log_probs(jnp.asarray(rows), setting))
+    assert (np.isneginf(table).sum(-1) == V - 1).all() and (table.max(-1) == 0).all()
+
+
+@settings({"temperature": 0.0}, {"temperature": 1e-40}, {}, {"top_k": 3, "top_p": 0.9})
+def test_a_row_without_a_distribution_says_so(distinct, setting):
+    """Nothing but -inf: the log-prob is NaN, the token one of the vocabulary."""
+    nothing = np.full(V, -np.inf, np.float32)
+    tokens, logp = draw_jit(jax.random.key(0), np.stack([nothing, distinct]), setting)
+    assert ((np.asarray(tokens) >= 0) & (np.asarray(tokens) < V)).all()
+    assert np.isnan(logp[0]) and np.isfinite(logp[1])
+    assert np.isnan(np.asarray(log_probs(jnp.asarray(nothing[None]), setting))).any()

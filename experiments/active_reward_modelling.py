@@ -53,7 +53,7 @@ from experiments.comparisons import (
     predict,
 )
 from experiments.lab import Responses
-from experiments.study import Clock, given_model, kept, launch, splits
+from experiments.study import Clock, kept, launch, splits
 from irl_jax.eval.annotator import logistic_annotator
 from irl_jax.eval.intervals import bootstrap, paired_difference
 from irl_jax.rewards.active import (
@@ -201,8 +201,7 @@ def check(config: Config) -> None:
 def main(config: Config) -> None:
     """Runs the experiment, goes on with it, or reports what is there."""
     check(config)
-    inputs = {"answers.model": given_model(config.answers.model)}
-    launch(config, partial(experiment, config), conclusion, inputs=inputs)
+    launch(config, partial(experiment, config), conclusion, inputs=config.answers.inputs)
 
 
 def experiment(config: Config, run: RunDirectory, progress: Progress) -> None:

@@ -195,7 +195,10 @@ def main(config: Config) -> None:
         config,
         partial(experiment, config),
         conclusion,
-        inputs={"model": given_model(config.model)},
+        inputs={
+            "model": given_model(config.model),
+            "language.tokenizer": config.language.tokenizer,
+        },
         pinned={"strengths": as_json(strengths)},
     )
 

@@ -69,7 +69,9 @@ def on_language_model(
         InputError: there is no such model, or a size does not fit it or the devices.
     """
     asked = [topics(config.prompts + config.held_out, seed) for seed in range(seeds)]
-    model = load_language_model(name, run.path, seed=0, dtype=config.dtype, progress=progress)
+    model = load_language_model(
+        name, run.path, seed=0, dtype=config.dtype, progress=progress, tokenizer=config.tokenizer
+    )
     encoder = model.encoder(max_prompt=MAX_PROMPT, max_completion=config.max_new_tokens)
     prompts = [
         encoder.prompts(PromptRecord(prompt_of(topic), {}, f"topic: {topic}") for topic in each)

@@ -6,6 +6,7 @@ See `experiments.alignment_language`, where policies are trained in them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -31,6 +32,7 @@ from irl_jax.types import InputError, Preference, Prompt
 class LanguageConfig:
     """What a language model is asked, and how its policies are trained and measured."""
 
+    tokenizer: Path | None = None  # directory of another tokenizer; None: the model's own
     dtype: str = "float32"  # compute dtype: float32 or bfloat16
     prompts: int = 16  # whose completions are compared, and on which policies act
     held_out: int = 8  # prompts on which everything is measured

@@ -8,11 +8,13 @@ the features are the hidden states of its own middle layers.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import jax
 
 from experiments.lab import Lab, Responses
 from experiments.language_model import MeshConfig, load_language_model
+from experiments.study import Inputs, given_model
 from experiments.topics import prompt_of, topics
 from irl_jax.data.jsonl import PromptRecord
 from irl_jax.rollout.sampling import Sampling
@@ -25,6 +27,7 @@ class AnswersConfig:
     """What is asked, and how it is answered."""
 
     model: str = "smollm2"  # smollm2, tiny, a GGUF file or a Hugging Face directory
+    tokenizer: Path | None = None  # directory of another tokenizer; None: the model's own
     prompts: int = 80  # prompts, each on a topic of its own
     completions: int = 32  # responses to each prompt
     max_new_tokens: int = 24  # tokens of a response, at most
@@ -32,6 +35,11 @@ class AnswersConfig:
     feature_layers: int = 15  # layers of the model that the features come from
     sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.8))
     mesh: MeshConfig = field(default_factory=MeshConfig)
+
+    @property
+    def inputs(self) -> Inputs:
+        """What is read, for `launch`."""
+        return {"answers.model": given_model(self.model), "answers.tokenizer": self.tokenizer}
 
 
 def sample_answers(
@@ -41,8 +49,9 @@ def sample_answers(
     file = run.path / "responses.npz"
     if not file.exists():
         model = load_language_model(
-            config.model, run.path, seed=seed, dtype="float32", progress=progress
-        )
+            config.model, run.path, seed=seed, dtype="float32", progress=progress,
+            tokenizer=config.tokenizer,
+        )  # fmt: skip
         encoder = model.encoder(max_prompt=64, max_completion=config.max_new_tokens)
         prompts = encoder.prompts(
             PromptRecord(prompt_of(name), {}, f"topic {i}")

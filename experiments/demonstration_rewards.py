@@ -46,7 +46,7 @@ from experiments.answers import AnswersConfig, sample_answers
 from experiments.cli import run as run_cli
 from experiments.demonstrations import Draws, draw, matched
 from experiments.lab import Responses
-from experiments.study import Clock, given_model, launch, splits
+from experiments.study import Clock, launch, splits
 from irl_jax.eval.best_of_n import best_of_n, powers_of_two
 from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
 from irl_jax.eval.ranking import spearman
@@ -208,8 +208,7 @@ def measure(reward: np.ndarray, gold: np.ndarray, train: np.ndarray, n: int) -> 
 def main(config: Config) -> None:
     """Runs the experiment, goes on with it, or reports what is there."""
     check(config)
-    inputs = {"answers.model": given_model(config.answers.model)}
-    launch(config, partial(experiment, config), conclusion, inputs=inputs)
+    launch(config, partial(experiment, config), conclusion, inputs=config.answers.inputs)
 
 
 def experiment(config: Config, run: RunDirectory, progress: Progress) -> None:

@@ -13,16 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
-from tokenizers import Tokenizer
 
 from experiments.language_model import LanguageModel
 from experiments.preference_data import bucket_shapes
 from irl_jax.data.batches import bucket_shape, collate_groups
 from irl_jax.data.encode import EncodedGroup
+from irl_jax.data.hf_tokenizer import HuggingFaceBackend
 from irl_jax.models.bert import encode, load_bert
 from irl_jax.models.decoder import DecoderConfig
 from irl_jax.models.heads import pool, pool_segments
 from irl_jax.models.logprob import completion_hidden
+from irl_jax.models.vocabulary import check_vocabulary
 from irl_jax.train.progress import Advance
 from irl_jax.types import Prompt, PyTree
 
@@ -190,12 +191,21 @@ def embed_texts(
         max_tokens: tokens of a text, [CLS] and [SEP] included.
         batch_size: texts at a time.
         advance: told the number of texts done.
+
+    Raises:
+        InputError: there is no such encoder, or its tokenizer is another model's.
     """
     config, params = load_bert(directory)
-    params = jax.tree.map(jnp.asarray, params)
+<<<<<<< HEAD
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    used = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+    check_vocabulary(directory, used, config.vocab_size)
+    params = jax.tree.map(jnp.asarray, params)
+=======
+    params = jax.tree.map(jnp.asarray, params)
+    tokenizer = HuggingFaceBackend.from_file(directory / "tokenizer.json").model
+>>>>>>> w/text
     tokenizer.enable_truncation(max_tokens, direction="left")
-    tokenizer.no_padding()
     ids = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     out = np.zeros((len(ids), config.d_model), np.float32)

@@ -60,7 +60,7 @@ from experiments.feedback import FIRST, FORMS, GROUP, Form, Readings, first, lea
 from experiments.feedback_attributes import AttributesConfig, attribute_study, check_attributes
 from experiments.feedback_report import write_report
 from experiments.lab import Responses
-from experiments.study import Clock, given_model, kept, launch, splits
+from experiments.study import Clock, kept, launch, splits
 from experiments.training_rate import RateConfig, models_a_minute
 from irl_jax.eval.annotator import beta_of_error_rate
 from irl_jax.eval.best_of_n import best_of_n
@@ -179,8 +179,7 @@ def check(config: Config) -> None:
 def main(config: Config) -> None:
     """Runs the experiment, goes on with it, or reports what is there."""
     check(config)
-    inputs = {"answers.model": given_model(config.answers.model)}
-    launch(config, partial(experiment, config), conclusion, inputs=inputs)
+    launch(config, partial(experiment, config), conclusion, inputs=config.answers.inputs)
 
 
 def experiment(config: Config, run: RunDirectory, progress: Progress) -> None:

@@ -81,6 +81,7 @@ class Config:
     data: Path | None = None  # dev_feedback.json of QA-Feedback
     run_dir: Path = Path("runs/fine_grained_feedback")  # what is written; a run goes on there
     language_model: str = "smollm2"  # smollm2, tiny, a GGUF file or a Hugging Face directory
+    tokenizer: Path | None = None  # directory of another tokenizer; None: the model's own
     dtype: str = "bfloat16"  # of the language model's activations: bfloat16 or float32
     layers: int = 15  # layers of the language model that the features come from
     max_prompt: int = 384  # tokens of passages and question that are read, the last ones
@@ -122,8 +123,9 @@ class Stages:
         """The language model."""
         config = self.config
         return load_language_model(
-            config.language_model, self.run.path, seed=0, dtype=config.dtype, progress=self.progress
-        )
+            config.language_model, self.run.path, seed=0, dtype=config.dtype,
+            progress=self.progress, tokenizer=config.tokenizer,
+        )  # fmt: skip
 
 
 def encode(stages: Stages) -> dict[str, np.ndarray]:
@@ -195,7 +197,11 @@ def main(config: Config) -> None:
             f"questions: {', '.join(map(str, config.questions))} to learn from, but held_out "
             f"{config.held_out} of {len(examples)} leaves {most}; give 1 to {most}"
         )
-    inputs = {"data": config.data, "language_model": given_model(config.language_model)}
+    inputs = {
+        "data": config.data,
+        "language_model": given_model(config.language_model),
+        "tokenizer": config.tokenizer,
+    }
     launch(config, partial(experiment, config, examples, pairs, train), conclusion, inputs=inputs)
 
 

@@ -198,6 +198,7 @@ class Config:
 
     data: DataConfig = field(default_factory=DataConfig)
     model: str = "smollm2"  # smollm2, tiny, a GGUF file or a Hugging Face directory
+    tokenizer: Path | None = None  # directory of another tokenizer; None: the model's own
     train: Literal["lora", "full"] = "lora"  # what is trained: a LoRA, or every weight
     run_dir: Path = Path("runs/gsm8k")  # what is written; a run goes on there
     seed: int = 0  # of everything random
@@ -227,7 +228,12 @@ def main(config: Config) -> None:
     Nothing is written before the data and the model have been read and checked.
     """
     train, test = config.data.files()
-    inputs = {"data.train": train, "data.test": test, "model": given_model(config.model)}
+    inputs = {
+        "data.train": train,
+        "data.test": test,
+        "model": given_model(config.model),
+        "tokenizer": config.tokenizer,
+    }
     launch_prepared(
         config.run_dir,
         settings_of(config, inputs, ELSEWHERE),
@@ -262,8 +268,9 @@ def prepare(config: Config, progress: Progress) -> Questions:
     )
     with writing(config.run_dir):
         model = load_language_model(
-            config.model, config.run_dir, seed=config.seed, dtype=config.dtype, progress=progress
-        )
+            config.model, config.run_dir, seed=config.seed, dtype=config.dtype, progress=progress,
+            tokenizer=config.tokenizer,
+        )  # fmt: skip
     train, test = encode(config.data, model)
     test = test[: config.evaluation.questions]
     if len(train) < policy.prompts:
@@ -328,7 +335,9 @@ def experiment(
     seconds["train"] = seconds.pop("train and measure") - seconds["measure"]
     if jax.process_index() > 0:
         return {}
-    summary = as_json(summarise(config, questions, run) | {"seconds": seconds, "export": exported})
+    files = [f"export/{path.name}" for path in sorted(exported.glob("*"))]
+    summary = summarise(config, questions, run)
+    summary = as_json(summary | {"seconds": seconds, "export": exported, "exported": files})
     write_report(run, summary)
     run.finish(summary)
     return summary

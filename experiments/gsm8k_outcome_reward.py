@@ -74,6 +74,7 @@ class Config:
     data: Path | None = None  # example_model_solutions.jsonl of GSM8K
     run_dir: Path = Path("runs/gsm8k_outcome_reward")  # what is written; a run goes on there
     language_model: str = "smollm2"  # smollm2, tiny, a GGUF file or a Hugging Face directory
+    tokenizer: Path | None = None  # directory of another tokenizer; None: the model's own
     sentence_encoder: Path | None = None  # BERT in Hugging Face's layout; None: all-MiniLM-L6-v2
     layers: int = 15  # layers of the language model that its features come from
     dtype: str = "bfloat16"  # of its matmuls: bfloat16 or float32
@@ -162,8 +163,9 @@ def embed(
 
     def hidden_states() -> dict[str, np.ndarray]:
         model = load_language_model(
-            config.language_model, run.path, seed=0, dtype=config.dtype, progress=progress
-        )
+            config.language_model, run.path, seed=0, dtype=config.dtype, progress=progress,
+            tokenizer=config.tokenizer,
+        )  # fmt: skip
         encoder = model.encoder(
             max_prompt=config.max_prompt, max_completion=config.max_completion, overlong="truncate"
         )
@@ -289,6 +291,7 @@ def main(config: Config) -> None:
     inputs = {
         "data": config.data,
         "language_model": given_model(config.language_model),
+        "tokenizer": config.tokenizer,
         "sentence_encoder": config.sentence_encoder or minilm_path(),
     }
     launch(config, partial(experiment, config, solutions), conclusion, inputs=inputs)

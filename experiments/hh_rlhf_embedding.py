@@ -66,6 +66,7 @@ class Config:
     data: Path | None = None  # JSON Lines (.gz if gzipped) of comparisons
     run_dir: Path = Path("runs/hh_rlhf_embedding")  # what is written; a run goes on there
     language_model: str = "smollm2"  # smollm2, tiny, a GGUF file or a Hugging Face directory
+    tokenizer: Path | None = None  # directory of another tokenizer; None: the model's own
     sentence_encoder: Path | None = None  # BERT in Hugging Face's layout; None: all-MiniLM-L6-v2
     layers: int = 15  # layers of the language model that its features come from
     max_prompt: int = 192  # tokens of a dialogue that are read, the last ones
@@ -189,8 +190,9 @@ def embed(
 
     def hidden_states() -> dict[str, np.ndarray]:
         model = load_language_model(
-            config.language_model, run.path, seed=0, dtype="float32", progress=progress
-        )
+            config.language_model, run.path, seed=0, dtype="float32", progress=progress,
+            tokenizer=config.tokenizer,
+        )  # fmt: skip
         encoder = model.encoder(
             max_prompt=config.max_prompt, max_completion=config.max_completion, overlong="truncate"
         )
@@ -235,6 +237,7 @@ def main(config: Config) -> None:
     inputs = {
         "data": config.data,
         "language_model": given_model(config.language_model),
+        "tokenizer": config.tokenizer,
         "sentence_encoder": config.sentence_encoder or minilm_path(),
     }
     launch(config, partial(experiment, config, records, prompt), conclusion, inputs=inputs)

@@ -14,6 +14,7 @@ from jax import Array
 
 from experiments.embeddings import decoder_features
 from experiments.language_model import LanguageModel, MeshConfig
+from experiments.study import read_arrays
 from irl_jax.data.batches import collate_prompts
 from irl_jax.data.encode import EncodedPrompt
 from irl_jax.models.logprob import completion_logp
@@ -62,9 +63,12 @@ class Responses:
 
     @classmethod
     def load(cls, path: Path) -> Responses:
-        """Reads what `save` wrote."""
-        with np.load(path, allow_pickle=False) as arrays:
-            fields = {name: arrays[name] for name in arrays.files}
+        """Reads what `save` wrote.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        fields = read_arrays(path)
         return cls(**{**fields, "text": fields["text"].tolist()})
 
 
@@ -138,7 +142,7 @@ class Lab:
                 completions=completions,
                 max_new_tokens=self.max_new_tokens,
                 sampling=sampling,
-                eos_ids=(self.model.tokenizer.eos_id,),
+                eos_ids=self.model.eos_ids,
                 guides=guides,
             )
 

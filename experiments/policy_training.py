@@ -156,7 +156,7 @@ class PolicySetup:
                 completions=completions,
                 max_new_tokens=self.max_new_tokens,
                 sampling=self.sampling,
-                eos_ids=(self.model.tokenizer.eos_id,),
+                eos_ids=self.model.eos_ids,
             )
 
     def logp(self, params: PyTree, batch: Any, temperature: float) -> Array:
@@ -407,7 +407,8 @@ def export(run_dir: Path, model: LanguageModel, policy: PyTree, *, dtype: str) -
                 model.config,
                 params,
                 dtype=dtype,
-                eos_token_id=model.tokenizer.eos_id,
+                eos_token_id=model.eos_ids,
+                pad_token_id=model.tokenizer.pad_id,
             )
             model.tokenizer.save(partial_place)
             shutil.rmtree(final, ignore_errors=True)

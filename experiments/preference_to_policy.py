@@ -99,6 +99,7 @@ class Config:
 
     data: DataConfig = field(default_factory=DataConfig)
     model: str = "smollm2"  # smollm2, tiny, a GGUF file or a Hugging Face directory
+    tokenizer: Path | None = None  # directory of another tokenizer; None: the model's own
     method: Literal["dpo", "grpo"] = "dpo"  # how the policy is trained
     run_dir: Path = Path("runs/preference_to_policy")  # what is written; a run goes on there
     seed: int = 0  # of everything random
@@ -124,7 +125,11 @@ def main(config: Config) -> None:
 
     Nothing is written before the data and the model have been read and checked.
     """
-    inputs = {"data.path": config.data.file, "model": given_model(config.model)}
+    inputs = {
+        "data.path": config.data.file,
+        "model": given_model(config.model),
+        "tokenizer": config.tokenizer,
+    }
     launch_prepared(
         config.run_dir,
         settings_of(config, inputs, ELSEWHERE),
@@ -157,8 +162,9 @@ def prepare(config: Config, progress: Progress) -> Setup:
     equal = check_file(config.data, margins)
     with writing(config.run_dir):
         model = load_language_model(
-            config.model, config.run_dir, seed=config.seed, dtype=config.dtype, progress=progress
-        )
+            config.model, config.run_dir, seed=config.seed, dtype=config.dtype, progress=progress,
+            tokenizer=config.tokenizer,
+        )  # fmt: skip
     cache = config.run_dir / "data"
     records = read_records(config.data, model.tokenizer, cache, seed=config.seed)
     pairs = encode(config.data, model, *records, equal=equal)
@@ -227,7 +233,7 @@ def experiment(
             implicit = accuracy_on(pairs.held_out, found)
         write_samples(run, int(state.step), held_out, *answers)
     with clock("export"):
-        export(config.run_dir, setup.model, policy, dtype=config.export_dtype)
+        exported = export(config.run_dir, setup.model, policy, dtype=config.export_dtype)
     summary = as_json(
         {
             "method": config.method,
@@ -242,7 +248,8 @@ def experiment(
             **compare(*answers),
             "members": compare_members(pairs.held_out, rewards, *answers),
             "seconds": clock.seconds,
-            "export": config.run_dir / "export",
+            "export": exported,
+            "exported": [f"export/{path.name}" for path in sorted(exported.glob("*"))],
             "report": run.report,
         }
     )

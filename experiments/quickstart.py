@@ -26,6 +26,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -101,6 +102,7 @@ class Config:
     """The quickstart."""
 
     model: str = "smollm2"  # smollm2, tiny, a GGUF file or a Hugging Face directory
+    tokenizer: Path | None = None  # directory of another tokenizer; None: the model's own
     run_dir: str = "runs/quickstart"  # where everything is written; a run goes on there
     seed: int = 0  # of everything random
     dtype: str = "float32"  # compute dtype: float32 or bfloat16
@@ -239,7 +241,7 @@ def improve_policy(
 
 def main(config: Config) -> None:
     """Runs the quickstart, goes on with it, or reports what is there."""
-    inputs = {"model": given_model(config.model)}
+    inputs = {"model": given_model(config.model), "tokenizer": config.tokenizer}
     launch(config, partial(experiment, config), conclusion, inputs=inputs)
 
 
@@ -250,8 +252,9 @@ def experiment(config: Config, run: RunDirectory, progress: Progress) -> None:
     count = config.prompts.train
     with clock("load the model"):
         model = load_language_model(
-            config.model, run.path, seed=config.seed, dtype=config.dtype, progress=progress
-        )
+            config.model, run.path, seed=config.seed, dtype=config.dtype, progress=progress,
+            tokenizer=config.tokenizer,
+        )  # fmt: skip
         encoder = model.encoder(
             max_prompt=config.prompts.max_tokens, max_completion=config.max_new_tokens
         )

@@ -134,7 +134,8 @@ class Edited:
 def main(config: Config) -> None:
     """Scores a file and reports, goes on with it, or reports what is there."""
     records = read(config)
-    sha256 = identities({"data": config.data}) | identity(config.model, config.reward)
+    inputs = {"data": config.data, "read.tokenizer": config.read.tokenizer}
+    sha256 = identities(inputs) | identity(config.model, config.reward)
     launch(config, partial(experiment, config, records), conclusion, pinned={SHA256: sha256})
 
 

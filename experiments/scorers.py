@@ -54,6 +54,7 @@ TOGETHER = (4, 2)  # responses that share the encoding of their prompt, the most
 class ReadConfig:
     """How a language model reads prompts and responses."""
 
+    tokenizer: Path | None = None  # directory of another one; None: a run's own, or the model's
     max_prompt: int | None = None  # tokens; None: a run's own, else half the context, at most 512
     max_completion: int | None = None  # tokens of a response, EOS included; None: likewise
     overlong: Literal["error", "truncate"] = "error"  # what becomes of a longer one
@@ -87,8 +88,9 @@ def likelihood_scorer(
 ) -> Scorer:
     """Mean log-prob of a response's tokens, EOS among them, under a language model (nats)."""
     language_model = load_language_model(
-        required(model, "likelihood"), place, seed=0, dtype=config.dtype, progress=progress
-    )
+        required(model, "likelihood"), place, seed=0, dtype=config.dtype, progress=progress,
+        tokenizer=config.tokenizer,
+    )  # fmt: skip
     params = jax.tree.map(jnp.asarray, language_model.params)
 
     @jax.jit
@@ -110,9 +112,11 @@ def learned_scorer(
     del place
     path = Path(required(model, "learned"))
     settings = run_settings(path)
+    own = settings.get("tokenizer")
     language_model = load_language_model(
-        settings["model"], path, seed=settings["seed"], dtype=config.dtype, progress=progress
-    )
+        settings["model"], path, seed=settings["seed"], dtype=config.dtype, progress=progress,
+        tokenizer=config.tokenizer or (own and Path(own)),
+    )  # fmt: skip
     base = jax.tree.map(jnp.asarray, language_model.params)
     learned = load_params(path / "checkpoints" / REWARD)
     adapt = lora(LoraConfig(**settings["lora"]).scale)
@@ -204,21 +208,25 @@ def identity(model: str | None, reward: str) -> dict[str, str]:
 
 
 def _base(run: Path, settings: Mapping[str, Any]) -> str:
-    """The digest of the model that a run was trained on, which lies there still."""
-    place = given_model(settings["model"]) or run / settings["model"]
+    """The digests of the model and the tokenizer that a run had, which lie there still."""
+    places = {
+        "model": given_model(settings["model"]) or run / settings["model"],
+        "tokenizer": settings.get("tokenizer"),
+    }
     if SHA256 not in settings:
         raise InputError(
             f"model: {run}: this run does not say by content which model it was trained on, an "
             "older version began it; launch its command again in another run directory"
         )
-    now = identities({"model": place})["model"]
-    before = settings[SHA256].get("model", now)  # the tiny model belongs to its run
-    if before != now:
-        raise InputError(
-            f"model: {place} is another one than {run} was trained on ({SHA256}.model was "
-            f"{before[:12]}..., is {now[:12]}...); restore it, or train a reward on it"
-        )
-    return now
+    found = identities(places)
+    for flag, now in found.items():
+        before = settings[SHA256].get(flag, now)  # the tiny model belongs to its run
+        if before != now:
+            raise InputError(
+                f"{flag}: {places[flag]} is another one than {run} was trained on ({SHA256}.{flag} "
+                f"was {before[:12]}..., is {now[:12]}...); restore it, or train a reward on it"
+            )
+    return json.dumps(found, sort_keys=True)
 
 
 def run_identity(path: Path, settings: Mapping[str, Any]) -> Identity:
@@ -231,7 +239,8 @@ def run_identity(path: Path, settings: Mapping[str, Any]) -> Identity:
     Raises:
         InputError: its model has gone.
     """
-    tokenizer = load_tokenizer(model_path(settings["model"], path))
+    own = settings.get("tokenizer")
+    tokenizer = load_tokenizer(Path(own) if own else model_path(settings["model"], path))
     return Identity.of(tokenizer, template_of(settings["data"]["chat"], tokenizer))
 
 

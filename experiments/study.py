@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +19,7 @@ import numpy as np
 from experiments.language_model import model_path
 from irl_jax.train.inputs import identities
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import SHA256, RunDirectory, as_json, write_atomic
+from irl_jax.train.run import SHA256, RunDirectory, as_json, read_object, write_atomic
 from irl_jax.types import InputError
 
 
@@ -54,7 +57,7 @@ def launch(
             with Progress() as progress:
                 experiment(run, progress)
         else:
-            print(f"{config.run_dir}: this run is complete")
+            print(_complete(run, gone(run)))
         print(conclusion(run.summary() or {}, run.report))
 
 
@@ -102,6 +105,9 @@ def launch_prepared(
 ) -> None:
     """As `launch`, where nothing is to be written before all input was read and checked.
 
+    Where files of a complete run are gone, its last stages are done again from its last
+    checkpoints, which writes the same files.
+
     Args:
         run_dir: directory of the run.
         settings: what must stay the same from launch to launch.
@@ -111,9 +117,13 @@ def launch_prepared(
     """
     if (run_dir / "config.json").exists():
         with RunDirectory(run_dir, settings) as run:
-            summary = run.summary()
-        if summary is not None:
-            print(f"{run_dir}: this run is complete\n{conclusion(summary)}")
+            summary, lost = run.summary(), gone(run)
+        if summary is not None and lost and run.checkpoints.is_dir():
+            print(
+                f"{run_dir}: this run is complete, but without {', '.join(lost)}; writing it anew"
+            )
+        elif summary is not None:
+            print(f"{_complete(run, lost)}\n{conclusion(summary)}")
             return
     with Progress() as progress:
         ready = prepare(progress)
@@ -123,13 +133,34 @@ def launch_prepared(
         print(conclusion(summary))
 
 
+def gone(run: RunDirectory) -> list[str]:
+    """What a complete run wrote for people and other programs that is not there any more.
+
+    Args:
+        run: whose summary names the files of its export as `exported`.
+    """
+    names = [run.report.name, *(run.summary() or {}).get("exported", ())]
+    return [name for name in names if not (run.path / name).is_file()]
+
+
+def _complete(run: RunDirectory, lost: Sequence[str]) -> str:
+    said = f"{run.path}: this run is complete"
+    if lost:
+        said += f", but {', '.join(lost)} is gone; remove summary.json to have the run write it"
+    return said
+
+
 class Clock:
     """Seconds spent in each stage of a run, over all its launches."""
 
     def __init__(self, path: Path):
-        """Reads what earlier launches wrote to `path`."""
+        """Reads what earlier launches wrote to `path`.
+
+        Raises:
+            InputError: it is damaged.
+        """
         self._path = path
-        self.seconds: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+        self.seconds: dict[str, float] = read_object(path) if path.exists() else {}
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -153,14 +184,33 @@ def kept(
         run: the run.
         name: of the file.
         make: array name -> array; of numbers, booleans or strings.
+
+    Raises:
+        InputError: the file is damaged.
     """
     path = run.path / f"{name}.npz"
     if not path.exists():
         file = io.BytesIO()
         np.savez(file, **make())  # type: ignore[arg-type]
         write_atomic(path, file.getvalue())
-    with np.load(path, allow_pickle=False) as arrays:
-        return {key: arrays[key] for key in arrays.files}
+    return read_arrays(path)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file that a run keeps; each of them has a checksum in it.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, NotImplementedError,
+            struct.error, zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"{path}: damaged ({reason}); remove it, and the same command makes it again"
+        ) from error
 
 
 def splits(group: np.ndarray, held_out: float, seeds: int) -> np.ndarray:

@@ -165,25 +165,45 @@ class Tokenizer:
         Returns:
             For each text the ids of each piece.
         """
-        heads = [list(accumulate(pieces)) for pieces in texts]
-        is_quoted = self.backend.quotes.is_quoted if quoted else lambda text: False
-        ids: dict[str, list[int]] = {}
-        for careful in (False, True):
-            part = list({head for each in heads for head in each if is_quoted(head) == careful})
-            ids |= zip(part, self.backend.encode_batch(part, careful), strict=True)
+        heads = [self._heads(pieces) for pieces in texts]
+        ids = self._ids({text for each in heads for text in each}, quoted)
         found = []
-        for pieces, each in zip(texts, heads, strict=True):
-            before: list[int] = []
-            row = []
-            for piece, head in zip(pieces, each, strict=True):
+        for pieces, (first, tail, *others) in zip(texts, heads, strict=True):
+            before = ids[tail]
+            if ids[first][len(ids[first]) - len(before) :] != before:
+                tail, *others = accumulate(pieces)
+                ids |= self._ids({tail, *others}, quoted)
+                before = ids[tail]
+            row = [ids[first]]
+            for piece, head in zip(pieces[1:], others, strict=True):
                 whole = ids[head]
                 if whole[: len(before)] == before:
                     row.append(whole[len(before) :])
                 else:
-                    row.append(self.backend.encode_continuation(piece, is_quoted(piece)))
+                    careful = quoted and self.backend.quotes.is_quoted(piece)
+                    row.append(self.backend.encode_continuation(piece, careful))
                 before = whole
             found.append(row)
         return found
+
+    def _heads(self, pieces: Sequence[str]) -> list[str]:
+        """The first piece, then what it and the next, two next, ... make from a symbol on.
+
+        What follows a control token has the ids that it has in the whole text, so that a
+        long prompt need not be encoded again with each completion.
+        """
+        symbols = [match.start() for match in self.backend.quotes.texts.finditer(pieces[0])]
+        start = symbols[-1] if symbols else 0
+        return [pieces[0], *accumulate([pieces[0][start:], *pieces[1:]])]
+
+    def _ids(self, texts: set[str], quoted: bool) -> dict[str, list[int]]:
+        """Ids of each text; those that hold quoted tokens are encoded with care."""
+        is_quoted = self.backend.quotes.is_quoted
+        ids: dict[str, list[int]] = {}
+        for careful in (False, True) if quoted else (False,):
+            part = [text for text in texts if not quoted or is_quoted(text) == careful]
+            ids |= zip(part, self.backend.encode_batch(part, careful), strict=True)
+        return ids
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         """Text of token ids, a list or an i32[T] array.

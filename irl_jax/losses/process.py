@@ -101,7 +101,8 @@ def implicit_step_rewards(
         logp: f32[..., T], log-probs under the implicit reward model π (nats).
         ref_logp: f32[..., T], log-probs under π_ref (nats); a constant.
         mask: bool[..., T], tokens of the completion; elsewhere both may be NaN.
-        end: bool[..., T], true on the last token of each step.
+        end: bool[..., T], true on the last token of each step; where the mask is false, the
+            step goes on to the next end.
         beta: β > 0, reward a nat.
 
     Returns:

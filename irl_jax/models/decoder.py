@@ -63,6 +63,8 @@ class DecoderConfig:
         norm_eps: epsilon of RMSNorm.
         tie_embeddings: whether the unembedding is the embedding.
         attention_bias: whether q, k and v have a bias (Qwen2).
+        used_vocab: the ids below it are those that a tokenizer gives; rows of the
+            embedding from there on are padding, and never predicted. All by default.
         remat: keep only the input of each block for the backward pass and recompute
             the rest; otherwise the results of matmuls are kept and only what lies
             between them is recomputed, which is as fast as keeping everything.
@@ -82,6 +84,7 @@ class DecoderConfig:
     norm_eps: float = 1e-5
     tie_embeddings: bool = True
     attention_bias: bool = False
+    used_vocab: int | None = None
     remat: bool = False
     dtype: str = "float32"
 
@@ -89,9 +92,14 @@ class DecoderConfig:
         """Checks that the heads fit and the dtype is known.
 
         Raises:
-            InputError: if `n_kv_heads` does not divide `n_heads`, `head_dim` is odd, or
-                `dtype` is not one of `DTYPES`.
+            InputError: if `n_kv_heads` does not divide `n_heads`, `head_dim` is odd,
+                `used_vocab` is no part of the vocabulary, or `dtype` is not one of
+                `DTYPES`.
         """
+        if self.used_vocab is not None and not 1 <= self.used_vocab <= self.vocab_size:
+            raise InputError(
+                f"used_vocab: expected 1 to {self.vocab_size} (vocab_size), got {self.used_vocab}"
+            )
         if self.dtype not in DTYPES:
             raise InputError(f"dtype: expected one of {', '.join(DTYPES)}, got {self.dtype!r}")
         if self.n_heads % self.n_kv_heads:
@@ -324,14 +332,22 @@ def project(hidden: Array, kernel: Array) -> Array:
 
 
 def logits(config: DecoderConfig, params: PyTree, hidden: Array) -> Array:
-    """Next-token logits, f32[..., V].
+    """Next-token logits, f32[..., V]; -inf for the ids that no tokenizer gives.
 
     Args:
-        config: for `tie_embeddings`.
+        config: for `tie_embeddings` and `used_vocab`.
         params: parameters of the decoder.
         hidden: f[..., D], as `forward` returns it.
     """
-    return project(hidden, unembedding(config, params))
+    return vocabulary_logits(config, hidden, unembedding(config, params))
+
+
+def vocabulary_logits(config: DecoderConfig, hidden: Array, kernel: Array) -> Array:
+    """`logits` by a matrix f32[D, V] that `unembedding` gave."""
+    scores = project(hidden, kernel)
+    if config.used_vocab is None:
+        return scores
+    return jnp.where(jnp.arange(config.vocab_size) < config.used_vocab, scores, -jnp.inf)
 
 
 def forward(

@@ -6,7 +6,7 @@ import contextlib
 import json
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from irl_jax.models.decoder import DecoderConfig
-from irl_jax.models.huggingface_config import read_config, read_json, write_config
+from irl_jax.models.huggingface_config import (
+    GENERATION,
+    read_config,
+    read_json,
+    write_config,
+)
 from irl_jax.models.layout import Slot, assemble, check_tensors, param_shapes, slots
 from irl_jax.types import InputError, PyTree
 
@@ -117,6 +122,8 @@ def read_params(
 def open_tensors(directory: Path, stack: contextlib.ExitStack) -> dict[str, Any]:
     """Opens the safetensors files of a model; nothing but their headers is read.
 
+    Of several files the index says which one holds a tensor; a copy in another is not read.
+
     Args:
         directory: the model.
         stack: closes the files.
@@ -125,28 +132,62 @@ def open_tensors(directory: Path, stack: contextlib.ExitStack) -> dict[str, Any]
         Tensor name -> the open file that holds it.
 
     Raises:
-        InputError: if a file is missing or damaged.
+        InputError: if a file is missing or damaged, or the files hold other tensors than
+            the index says.
     """
     if (directory / FILE).is_file():
-        names = [FILE]
-    elif (directory / INDEX).is_file():
-        weight_map = read_json(directory / INDEX).get("weight_map")
-        if not isinstance(weight_map, dict):
-            raise InputError(f"{directory / INDEX}: weight_map is missing")
-        names = sorted({str(name) for name in weight_map.values()})
-    else:
+        file = open_file(directory / FILE, stack)
+        return dict.fromkeys(file.keys(), file)
+    if not (directory / INDEX).is_file():
         raise InputError(f"{directory}: holds neither {FILE} nor {INDEX}")
-    found: dict[str, Any] = {}
-    for name in names:
-        path = directory / name
-        try:
-            file = stack.enter_context(safe_open(path, framework="numpy"))
-        except FileNotFoundError as error:
-            raise InputError(f"{path}: no such file, but {INDEX} names it") from error
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"{path}: damaged or truncated ({error})") from error
-        found |= dict.fromkeys(file.keys(), file)
-    return found
+    weight_map = read_weight_map(directory / INDEX)
+    files = {name: open_file(directory / name, stack) for name in sorted(set(weight_map.values()))}
+    held = {name: set(file.keys()) for name, file in files.items()}
+    for tensor, name in weight_map.items():
+        if tensor not in held[name]:
+            raise InputError(
+                f"{directory / name}: tensor {tensor} is not in it, but {INDEX} says so; fetch "
+                "the model's files again"
+            )
+    for name, tensors in held.items():
+        for tensor in sorted(tensors - set(weight_map)):
+            raise InputError(
+                f"{directory / INDEX}: tensor {tensor} of {name} is not in weight_map; fetch the "
+                "model's files again"
+            )
+    return {tensor: files[name] for tensor, name in weight_map.items()}
+
+
+def open_file(path: Path, stack: contextlib.ExitStack) -> Any:
+    """One safetensors file, which the stack closes.
+
+    Raises:
+        InputError: if it is missing or damaged.
+    """
+    try:
+        return stack.enter_context(safe_open(path, framework="numpy"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file, but {INDEX} names it") from error
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: damaged or truncated ({error})") from error
+
+
+def read_weight_map(path: Path) -> dict[str, str]:
+    """Tensor name -> name of the file beside the index that holds it.
+
+    Raises:
+        InputError: if the index says no such thing.
+    """
+    weight_map = read_json(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise InputError(f"{path}: weight_map is missing or empty; fetch the file again")
+    for tensor, name in weight_map.items():
+        if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
+            raise InputError(
+                f"{path}: weight_map: {tensor} is in {json.dumps(name)}; expected the name of a "
+                "file in this directory"
+            )
+    return weight_map
 
 
 def save_huggingface(
@@ -155,7 +196,8 @@ def save_huggingface(
     params: PyTree,
     *,
     dtype: str = "float32",
-    eos_token_id: int | None = None,
+    eos_token_id: int | Sequence[int] | None = None,
+    pad_token_id: int | None = None,
 ) -> None:
     """Writes a directory that `transformers.AutoModelForCausalLM.from_pretrained` loads.
 
@@ -167,35 +209,66 @@ def save_huggingface(
         config: the shape.
         params: nested dict of arrays; a LoRA is to be merged before.
         dtype: of the tensors: float32, bfloat16 or float16.
-        eos_token_id: where `generate` of transformers stops by itself; never if None.
+        eos_token_id: where `generate` of transformers stops by itself; never if None. All of
+            several ids stand in generation_config.json, which it reads first, the first one
+            in config.json as well.
+        pad_token_id: what `generate` of transformers pads with; the EOS if None.
 
     Raises:
         InputError: if the directory is not empty or cannot be written, `dtype` is unknown,
-            or the parameters are not those of `config`.
+            or the parameters or ids are not those of `config`.
     """
     directory = Path(directory)
     if dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r} is not supported; use one of {', '.join(DTYPES)}")
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise InputError(f"{directory}: exists and is not empty; choose another directory")
     flat = flatten_dict(params, sep="/")
     check_params(config, flat)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    temporary = directory.parent / f".{directory.name}.{uuid.uuid4().hex}.tmp"
-    temporary.mkdir()
+    generation = generation_config(config, eos_token_id, pad_token_id)
+    first = None if eos_token_id is None else int(np.ravel(eos_token_id)[0])
+    temporary = directory.parent / f".{uuid.uuid4().hex}.tmp"
     try:
-        text = json.dumps(write_config(config, dtype, eos_token_id), indent=2, sort_keys=True)
-        (temporary / "config.json").write_text(text + "\n", encoding="utf-8")
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise InputError(f"{directory}: exists and is not empty; choose another directory")
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        write_json(temporary / "config.json", write_config(config, dtype, first))
+        if generation:
+            write_json(temporary / GENERATION, generation)
         write_tensors(temporary, shards(slots(param_shapes(config), NAMES), dtype), flat, dtype)
         for file in temporary.glob("*.safetensors"):  # for its writer alone, as safetensors has it
             shutil.copymode(temporary / "config.json", file)
         temporary.replace(directory)
-    except SafetensorError as error:  # what the operating system refused
+    except (SafetensorError, OSError) as error:  # what the operating system refused
         raise InputError(
             f"{directory}: cannot be written ({error}); make room or choose another directory"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def generation_config(
+    config: DecoderConfig, eos_token_id: int | Sequence[int] | None, pad_token_id: int | None
+) -> dict[str, Any]:
+    """The generation_config.json of a decoder: its special tokens, and nothing of sampling.
+
+    Raises:
+        InputError: an id is none of the embedding.
+    """
+    given = {"eos_token_id": eos_token_id, "pad_token_id": pad_token_id}
+    fields: dict[str, Any] = {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        ids = [int(i) for i in np.ravel(value)]
+        if not ids or not all(0 <= i < config.vocab_size for i in ids):
+            raise InputError(f"{name}: expected ids below {config.vocab_size}, got {value!r}")
+        fields[name] = ids[0] if len(ids) == 1 else ids
+    return fields
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes a JSON object, its fields in order of their names."""
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def check_params(config: DecoderConfig, flat: Mapping[str, Any]) -> None:
@@ -251,8 +324,7 @@ def write_tensors(
             "metadata": {"total_size": total * jnp.dtype(dtype).itemsize},
             "weight_map": weight_map,
         }
-        text = json.dumps(index, indent=2, sort_keys=True)
-        (directory / INDEX).write_text(text + "\n", encoding="utf-8")
+        write_json(directory / INDEX, index)
 
 
 def tensors_of(

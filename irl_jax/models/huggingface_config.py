@@ -55,6 +55,9 @@ ONLY: dict[str, tuple[Any, ...]] = {
 }
 """Field -> the values that the decoder computes."""
 
+GENERATION = "generation_config.json"
+"""File in which transformers looks first for where a completion ends."""
+
 LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 ROPE_PARAMETERS = {"default": (), "llama3": LLAMA3}
 """RoPE type -> its parameters besides the base."""

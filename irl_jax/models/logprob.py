@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,12 @@ from jax import Array
 from jax.sharding import PartitionSpec as P
 
 from irl_jax.masking import check_range, gather_logp
-from irl_jax.models.decoder import DecoderConfig, forward, project, unembedding
+from irl_jax.models.decoder import DecoderConfig, forward, unembedding, vocabulary_logits
 from irl_jax.models.sharding import constrain, parts
 from irl_jax.types import Prompt, PyTree
+
+TEMPERATURES = 1e-30, 1e30
+"""Between them logits divided by the temperature stay within f32, and so do gradients."""
 
 CHUNK = 512  # tokens of a device whose logits exist at a time: 100 MB at V = 49,152
 
@@ -37,24 +41,30 @@ def token_logp(
         params: parameters of the decoder.
         hidden: f[..., T, D], the states that predict `tokens`.
         tokens: i32[..., T].
-        temperature: > 0, divides the logits.
+        temperature: in `TEMPERATURES`, divides the logits.
 
     Returns:
         f32[..., T], nats.
 
     Raises:
-        InputError: if the temperature is not positive.
+        InputError: if the temperature is out of range.
     """
-    check_range("temperature", temperature, 0.0, exclusive=True)
+    check_range("temperature", temperature, *TEMPERATURES)
     kernel = unembedding(config, params)
     pick = lambda targets, logits: gather_logp(logits / temperature, targets)
-    return _in_chunks(pick, tokens, (hidden, kernel))
+    return _in_chunks(config, pick, tokens, (hidden, kernel))
 
 
-def _in_chunks(of: Callable[..., Array], tokens: Array, *models: tuple[Array, Array]) -> Array:
+def _in_chunks(
+    config: DecoderConfig,
+    of: Callable[..., Array],
+    tokens: Array,
+    *models: tuple[Array, Array],
+) -> Array:
     """of(tokens, *logits) at every position, f32[..., T], few logits at a time.
 
     Args:
+        config: the shape of the models.
         of: (i32[...], f32[..., V] of each model) -> f32[...].
         tokens: i32[..., T].
         *models: hidden states f[..., T, D] and unembedding f[D, V] of each model.
@@ -76,7 +86,7 @@ def _in_chunks(of: Callable[..., Array], tokens: Array, *models: tuple[Array, Ar
     @jax.checkpoint
     def one(args: tuple[Array, list[Array]]) -> Array:
         targets, states = args
-        return of(targets, *map(project, states, kernels))
+        return of(targets, *map(partial(vocabulary_logits, config), states, kernels))
 
     out = jax.lax.map(one, (cut(tokens), [cut(hidden) for hidden, _ in models]))
     return jnp.moveaxis(out, 0, 1).reshape(n, t + pad)[:, :t].reshape(tokens.shape)
@@ -183,10 +193,11 @@ def completion_logp_kl(
     def divergence(targets: Array, logits: Array, ref_logits: Array) -> Array:
         log_p = jax.nn.log_softmax(ref_logits.astype(jnp.float32))
         log_q = jax.nn.log_softmax(logits.astype(jnp.float32))
-        return (jnp.exp(log_p) * (log_p - log_q)).sum(-1)
+        apart = jnp.where(jnp.isneginf(log_p), 0.0, log_p - log_q)  # 0 log 0 = 0
+        return (jnp.exp(log_p) * apart).sum(-1)
 
     models = (own, unembedding(config, params)), (other, unembedding(config, reference))
-    kl = _in_chunks(divergence, action, *models)
+    kl = _in_chunks(config, divergence, action, *models)
     logp = token_logp(config, params, own, action)
     return logp, kl, token_logp(config, reference, other, action)
 
@@ -210,7 +221,7 @@ def completion_logp_collision(
     def collision(targets: Array, logits: Array) -> Array:
         return jax.nn.logsumexp(2.0 * jax.nn.log_softmax(logits.astype(jnp.float32)), axis=-1)
 
-    log_collision = _in_chunks(collision, action, (hidden, unembedding(config, params)))
+    log_collision = _in_chunks(config, collision, action, (hidden, unembedding(config, params)))
     return token_logp(config, params, hidden, action), log_collision
 
 

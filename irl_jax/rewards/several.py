@@ -69,6 +69,9 @@ def decoupled(rewards: Array, weights: Array) -> Array:
 class Several:
     """A reward made of several, for `train.online.improve`.
 
+    Where prompts that teach nothing are replaced, `improve(decides=NAME)` says which of them
+    tells: the correctness for DAPO, and not the sum with terms of form or length.
+
     Attributes:
         rewards: name -> (function, weight); the function is `(group) -> f32[B, K]`, or
             `(group, *, progress) -> f32[B, K]`.

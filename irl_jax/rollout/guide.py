@@ -203,11 +203,11 @@ class MixtureGuide:
         return hidden, (layers, prefix, cache)
 
     def adjust(self, scores: Array, index: Array, state: tuple[Array, Reading]) -> Array:
-        """(1 − α) of the policy's logits and α of the other's; what is excluded stays so."""
+        """(1 − α) of the policy's logits and α of the other's; what either excludes stays so."""
         _check_vocabulary(self.config, scores)
         other = logits(self.config, self.params, state[0])
         mixed = (1.0 - self.share) * scores + self.share * other
-        return jnp.where(jnp.isneginf(scores), scores, mixed)
+        return jnp.where(jnp.isneginf(scores) | jnp.isneginf(other), -jnp.inf, mixed)
 
     def advance(
         self, token: Array, index: Array, state: tuple[Array, Reading]

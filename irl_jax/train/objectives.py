@@ -26,6 +26,7 @@ from irl_jax.masking import check_range
 from irl_jax.models.decoder import DecoderConfig
 from irl_jax.models.heads import apply_scalar_head, last_value
 from irl_jax.models.logprob import (
+    TEMPERATURES,
     completion_hidden,
     completion_hidden_logp,
     completion_logp,
@@ -311,7 +312,7 @@ PolicyLoss = Callable[..., Loss]
 
 def check_sampling(sampling: Sampling) -> None:
     """Raises `InputError` unless completions drawn so can teach the policy that drew them."""
-    check_range("sampling.temperature", sampling.temperature, 0.0, exclusive=True)
+    check_range("sampling.temperature", sampling.temperature, *TEMPERATURES)
     if sampling.top_k != 0 or sampling.top_p != 1:
         raise InputError(
             f"sampling: top_k = {sampling.top_k}, top_p = {sampling.top_p}: the whole policy has no"
@@ -336,7 +337,7 @@ def policy_objective(
         `(params, batch: ScoredGroup, key, reference) -> Loss`.
 
     Raises:
-        InputError: if nothing was drawn (temperature 0), or not from the whole
+        InputError: if nothing was drawn (temperature 0 or all but 0), or not from the whole
             distribution: a truncated one has no ratio to the policy.
     """
     check_sampling(sampling)

@@ -185,6 +185,21 @@ def _lines(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
             raise InputError(f"{path}:{number}: broken line ({error}); remove it") from error
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """The object of a JSON file that this module wrote.
+
+    Raises:
+        InputError: the file cannot be read, or holds something else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); remove it") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: damaged (no JSON object); remove it")
+    return value
+
+
 def _lock(file: IO, path: Path) -> None:
     """Locks a file for this process, where the file system has locks."""
     try:
@@ -234,7 +249,7 @@ class RunDirectory:
             _lock(self._lock, self.path)
         file = self.path / "config.json"
         if file.exists():
-            check_same_config(self.path, before := self._read(file), self.config)
+            check_same_config(self.path, before := read_object(file), self.config)
         if not file.exists() or before != self.config:
             write_atomic(file, _pretty(self.config))
         for name in ("metrics", "samples"):
@@ -303,7 +318,7 @@ class RunDirectory:
     def summary(self) -> dict[str, Any] | None:
         """What `finish` wrote, or None while the run is not complete."""
         file = self.path / "summary.json"
-        return self._read(file) if file.exists() else None
+        return read_object(file) if file.exists() else None
 
     def close(self) -> None:
         """Closes the files; another process may then open the directory."""
@@ -312,12 +327,6 @@ class RunDirectory:
         self._files.clear()
         if self._primary:
             self._lock.close()
-
-    def _read(self, file: Path) -> Any:
-        try:
-            return json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise InputError(f"{file}: cannot be read ({error}); remove it") from error
 
     def _append(self, name: str, row: Mapping[str, Any]) -> None:
         if not self._primary:
@@ -334,9 +343,12 @@ class RunDirectory:
         """Drops a stage's rows after step `last` and a torn last line, if there are any."""
         if not self._primary or not path.exists():
             return
-        kept = b"".join(
-            line for row, line in _lines(path) if row["stage"] != stage or row["step"] <= last
-        )
+        try:
+            kept = b"".join(
+                line for row, line in _lines(path) if row["stage"] != stage or row["step"] <= last
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{path}: damaged (a row has no {error}); remove it") from error
         if len(kept) != path.stat().st_size:
             file = self._files.pop(path.stem, None)
             if file is not None:

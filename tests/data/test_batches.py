@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hypothesis.strategies as st
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -25,7 +26,13 @@ from irl_jax.data.encode import (
     EncodedPrompt,
 )
 from irl_jax.data.jsonl import PromptRecord
+from irl_jax.losses.demonstration import nll
+from irl_jax.losses.scores import log_ratio, mean_log_ratio
+from irl_jax.models.decoder import forward
+from irl_jax.models.heads import last_value
+from irl_jax.models.logprob import completion_hidden_logp, sequence_logp
 from irl_jax.types import InputError
+from tests.models.cases import CONFIG, random_params
 
 PAD = 9
 PAIRS = [
@@ -165,3 +172,49 @@ def test_packing_many_rows():
 def test_packing_an_item_longer_than_a_row():
     with pytest.raises(InputError, match="f:7: 5 tokens do not fit a row of 4"):
         pack([EncodedDemonstration([1, 2], [3, 4, 5], "f:7")], 4)
+
+
+HOLES = [True, True, False, False, True]  # the second turn of a completion is another's
+
+
+def test_holes_of_the_encoded_are_holes_of_the_batch():
+    ids = [4, 5, 6, 7, 8]
+    pair = EncodedPreference([1], ids, [3], 0.0, 1.0, "f:1", masks=[HOLES, [True]])
+    batch = collate_preferences([None, pair, PAIRS[0]], (3, 6), pad_id=PAD)
+    assert batch.action[1, 0].tolist() == [*ids, PAD]
+    assert batch.mask[1].tolist() == [[*HOLES, False], [True, *[False] * 5]]
+    assert batch.mask[2].tolist() == [[True, True, *[False] * 4], [True, *[False] * 5]]
+    assert not batch.mask[0].any()
+    group = EncodedGroup([1], [[3], ids], "f:1", masks=[[True], HOLES])
+    _, action, mask = collate_groups([group], (3, 6), pad_id=PAD)
+    assert (action[0, 1].tolist(), mask[0, 1].tolist()) == ([*ids, PAD], [*HOLES, False])
+    alone = EncodedDemonstration([1, 2], ids, "f:1", masks=[HOLES])
+    demonstrations = collate_demonstrations([*one_per_row([alone]), None], (8,), pad_id=PAD)
+    assert demonstrations.tokens[0].tolist() == [1, 2, *ids, PAD]
+    assert demonstrations.mask[0].tolist() == [False, False, *HOLES, False]
+    assert demonstrations.segment[0].tolist() == [1] * 7 + [0]
+
+
+def test_scores_of_completions_with_holes_are_those_of_their_spans():
+    """Σ log π over the assistant's tokens of the whole, and the state after the last."""
+    params = random_params(CONFIG)
+    prompt, ids = [1, 2], [4, 5, 6, 7, 8]
+    whole = jnp.asarray([prompt + ids])
+    hidden, _ = forward(CONFIG, params, whole)
+    logp = np.asarray(sequence_logp(CONFIG, params, whole, jnp.ones_like(whole)))[0, len(prompt) :]
+    expected = sum(logp[t] for t, action in enumerate(HOLES) if action)
+    pair = EncodedPreference(prompt, ids, [3], 0.0, 1.0, "f:1", masks=[HOLES, [True]])
+    batch = collate_preferences([pair], (4, 8), pad_id=0)
+    states, found = completion_hidden_logp(CONFIG, params, batch.context, batch.action)
+    zeros = jnp.zeros_like(found)
+    np.testing.assert_allclose(log_ratio(found, zeros, batch.mask)[0, 0], expected, rtol=1e-4)
+    np.testing.assert_allclose(
+        mean_log_ratio(found, zeros, batch.mask)[0, 0], expected / sum(HOLES), rtol=1e-4
+    )
+    value = last_value(states[..., 0], batch.mask)[0, 0]
+    np.testing.assert_allclose(value, hidden[0, -1, 0], rtol=1e-3, atol=1e-4)
+    item = EncodedDemonstration(prompt, ids, "f:1", masks=[HOLES])
+    rows = collate_demonstrations(one_per_row([item]), (9,), pad_id=0)
+    all_logp = sequence_logp(CONFIG, params, rows.tokens, rows.segment)
+    total = nll(all_logp, rows).total
+    np.testing.assert_allclose(total, -expected, rtol=1e-4)

@@ -244,6 +244,27 @@ def test_again_reports_what_is_there(dpo, capsys):
     assert files() == before
 
 
+@pytest.mark.parametrize("lost", ["export", "export/model.safetensors", "report.html"])
+def test_what_is_gone_is_written_again(lost, dpo, tmp_path, capsys):
+    again = replace(dpo, run_dir=shutil.copytree(dpo.run_dir, tmp_path / "run"))
+    place = again.run_dir / lost
+    shutil.rmtree(place) if place.is_dir() else place.unlink()
+    main(again)
+    said = capsys.readouterr().out
+    assert f"complete, but without {lost}" in said and "; writing it anew\n" in said
+    content = lambda config: {p.name: p.read_bytes() for p in (config.run_dir / "export").iterdir()}
+    assert content(again) == content(dpo) and place.exists()
+    assert untimed(metrics_of(again, "policy")) == untimed(metrics_of(dpo, "policy"))
+    main(again)
+    assert f"{again.run_dir}: this run is complete\n" in capsys.readouterr().out
+    shutil.rmtree(again.run_dir / "checkpoints")
+    shutil.rmtree(again.run_dir / "export")
+    main(again)  # from nothing that would be another training
+    said = capsys.readouterr().out
+    assert "export/config.json" in said and "is gone; remove summary.json to have the run" in said
+    assert not (again.run_dir / "export").exists()
+
+
 def test_another_configuration_is_refused(dpo):
     with pytest.raises(InputError, match=r"dpo\.beta was 0\.1, is 0\.2"):
         main(replace(dpo, dpo=replace(dpo.dpo, beta=0.2)))

@@ -1,6 +1,9 @@
 """Files of Hugging Face's layout, without transformers: every error, atomic export."""
 
+import errno
 import json
+import os
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +18,7 @@ from irl_jax.models.decoder import DecoderConfig, RopeScaling
 from irl_jax.models.huggingface import load_huggingface, save_huggingface
 from irl_jax.models.layout import param_shapes
 from irl_jax.models.lora import attach, init_lora
+from irl_jax.models.vocabulary import read_eos_ids
 from irl_jax.types import InputError
 
 CONFIG = DecoderConfig(
@@ -259,7 +263,7 @@ def test_export_is_whole_or_absent(tmp_path, params, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(huggingface, "save_file", full_disk)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(InputError, match=r"model: cannot be written \(No space"):
             save_huggingface(tmp_path / "deep" / "model", CONFIG, params)
     assert list((tmp_path / "deep").iterdir()) == []
     (tmp_path / "deep" / "model").mkdir()  # an empty directory may be filled
@@ -286,3 +290,93 @@ def test_export_errors(tmp_path, params):
     with pytest.raises(InputError, match=r"unembed/kernel: expected .* got nothing"):
         save_huggingface(tmp_path / "model", CONFIG, missing)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("mkdir", errno.EACCES), ("write_text", errno.ENOSPC), ("replace", errno.ENOTEMPTY)],
+)
+def test_what_the_system_refuses_is_one_line(tmp_path, params, monkeypatch, name, code):
+    def refuse(*args, **kwargs):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(huggingface.Path, name, refuse)
+    with pytest.raises(InputError) as caught:
+        save_huggingface(tmp_path / "model", CONFIG, params)
+    assert f"model: cannot be written ([Errno {code}] {os.strerror(code)}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_is_one_line(tmp_path, params):
+    (tmp_path / "file").write_text("")
+    for place in ("file/model", "file", 300 * "long", "file/a/b"):
+        with pytest.raises(InputError, match=r"cannot be written|choose another"):
+            save_huggingface(tmp_path / place, CONFIG, params)
+    save_huggingface(tmp_path / (250 * "n"), CONFIG, params)
+    assert {path.name for path in tmp_path.iterdir()} == {"file", 250 * "n"}
+
+
+@pytest.fixture
+def sharded(tmp_path, params, monkeypatch):
+    """A model in several files: its directory, its index, its files."""
+    monkeypatch.setattr(huggingface, "SHARD_BYTES", 3000)
+    directory = tmp_path / "model"
+    save_huggingface(directory, CONFIG, params)
+    index = json.loads((directory / "model.safetensors.index.json").read_text())
+    return directory, index["weight_map"], sorted(set(index["weight_map"].values()))
+
+
+def rewrite(directory, weight_map):
+    text = json.dumps({"weight_map": weight_map})
+    (directory / "model.safetensors.index.json").write_text(text)
+
+
+@pytest.mark.parametrize("other", [0, -1])
+def test_the_index_decides_between_copies_of_a_tensor(sharded, params, other):
+    """A stale copy in an earlier or a later file is not read."""
+    directory, weight_map, files = sharded
+    name = next(n for n, file in weight_map.items() if file not in (files[0], files[-1]))
+    wrong = {name: load_file(directory / weight_map[name])[name] + 99.0}
+    stale = directory / files[other]
+    save_file(load_file(stale) | wrong, stale)
+    jax.tree.map(np.testing.assert_array_equal, load_huggingface(directory)[1], params)
+
+
+def test_files_that_are_not_what_the_index_says(sharded):
+    directory, weight_map, files = sharded
+    name = "model.layers.0.mlp.up_proj.weight"
+    index = "model.safetensors.index.json"
+    other = next(file for file in files if file != weight_map[name])
+    rewrite(directory, weight_map | {name: other})
+    fails(directory, other, name, "is not in it", index)
+    rewrite(directory, {n: file for n, file in weight_map.items() if n != name})
+    fails(directory, index, name, weight_map[name], "not in weight_map")
+    rewrite(directory, weight_map | {name: "absent.safetensors"})
+    fails(directory, "absent.safetensors", "no such file", index)
+    for outside in ("../x.safetensors", "/etc/passwd", "a/b", "..", "", 7, None, ["a"]):
+        rewrite(directory, weight_map | {name: outside})
+        fails(directory, index, "weight_map", name, "in this directory")
+    rewrite(directory, {})
+    fails(directory, index, "weight_map", "empty")
+
+
+def test_the_ends_of_a_completion_are_exported(tmp_path, params):
+    """The first id, and all of them where transformers looks first; then read again."""
+    cases = ([4, 7, 2], [4, 7, 2]), (4, 4), ((4,), 4), (np.int64(4), 4)
+    for number, (ids, wanted) in enumerate(cases):
+        place = tmp_path / str(number)
+        save_huggingface(place, CONFIG, params, eos_token_id=ids, pad_token_id=3)
+        read = lambda name, place=place: json.loads((place / name).read_text())
+        assert read("config.json")["eos_token_id"] == 4
+        assert read("generation_config.json") == {"eos_token_id": wanted, "pad_token_id": 3}
+        again = read_eos_ids(place, CONFIG.vocab_size)
+        assert list(again) == np.ravel(ids).tolist()
+        save_huggingface(tmp_path / "again", CONFIG, params, eos_token_id=again, pad_token_id=3)
+        for file in place.glob("*.json"):
+            assert (tmp_path / "again" / file.name).read_text() == file.read_text()
+        shutil.rmtree(tmp_path / "again")
+    for wrong in (19, -1, [], [4, 19]):
+        with pytest.raises(InputError, match="eos_token_id: expected ids below 19"):
+            save_huggingface(tmp_path / "wrong", CONFIG, params, eos_token_id=wrong)
+    assert not (tmp_path / "wrong").exists()

@@ -122,9 +122,9 @@ def test_extreme_logits(states):
     assert np.isfinite(value) and np.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("temperature", [0.0, -1.0])
-def test_temperature_is_positive(states, temperature):
-    with pytest.raises(InputError, match=r"temperature: expected a number in \(0"):
+@pytest.mark.parametrize("temperature", [0.0, -1.0, 1e-31, 1e-46, np.inf, np.nan, "1"])
+def test_temperature_is_positive_and_finite(states, temperature):
+    with pytest.raises(InputError, match=r"temperature: expected a number in \[1e-30, "):
         of_states(*states, temperature)
 
 

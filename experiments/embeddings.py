@@ -196,15 +196,10 @@ def embed_texts(
         InputError: there is no such encoder, or its tokenizer is another model's.
     """
     config, params = load_bert(directory)
-<<<<<<< HEAD
-    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    tokenizer = HuggingFaceBackend.from_file(directory / "tokenizer.json").model
     used = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
     check_vocabulary(directory, used, config.vocab_size)
     params = jax.tree.map(jnp.asarray, params)
-=======
-    params = jax.tree.map(jnp.asarray, params)
-    tokenizer = HuggingFaceBackend.from_file(directory / "tokenizer.json").model
->>>>>>> w/text
     tokenizer.enable_truncation(max_tokens, direction="left")
     ids = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))

@@ -264,7 +264,7 @@ def prompts_of(
     for record in records:
         prompt = encoded.get(record.source)
         if prompt is not None and tuple(prompt) not in first:
-            record_of_prompt = PromptRecord(record.prompt, {}, record.source)
+            record_of_prompt = PromptRecord(record.prompt, {}, record.source, record.tools)
             first[tuple(prompt)] = EncodedPrompt(prompt, record_of_prompt)
     return list(first.values())
 

@@ -171,7 +171,7 @@ def held_out_of(run: Path, records: Sequence[EvaluationRecord]) -> list[Evaluati
     found = []
     for record in records:
         try:
-            if split.name(record.prompt) == HELD_OUT:
+            if split.name(record.prompt, record.tools) == HELD_OUT:
                 found.append(record)
         except InputError as error:
             raise InputError(f"{record.source}: {error}") from error
@@ -225,7 +225,7 @@ def score(
                     place[name, e, side] = item.record, len(texts[item.record])
                     texts[item.record].append(text)
     groups = [
-        GroupRecord(record.prompt, own, {}, record.source)
+        GroupRecord(record.prompt, own, {}, record.source, record.tools)
         for record, own in zip(records, texts, strict=True)
     ]
 

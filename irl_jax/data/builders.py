@@ -60,14 +60,15 @@ class HeldOut:
         if not 0 <= self.fraction <= 1:
             raise InputError(f"held-out fraction: expected 0 to 1, got {self.fraction}")
 
-    def name(self, prompt: Text) -> str:
-        """The split of a prompt: "train" or "held_out".
+    def name(self, prompt: Text, tools: list[Any] | None = None) -> str:
+        """The split of a prompt, and of the tools offered with it: "train" or "held_out".
 
         Raises:
             InputError: the template of the identity refuses the prompt.
         """
-        form = prompt if self.identity is None else self.identity(prompt)
-        key = json.dumps([self.seed, form], sort_keys=True).encode()
+        form = prompt if self.identity is None else self.identity(prompt, tools)
+        parts = [self.seed, form, tools] if tools else [self.seed, form]
+        key = json.dumps(parts, sort_keys=True).encode()
         number = int.from_bytes(hashlib.sha256(key).digest()[:8], "big")
         return HELD_OUT if number < self.fraction * 2**64 else TRAIN
 
@@ -108,7 +109,7 @@ def split_by_prompt(records: Iterable[R], *, fraction: float, seed: int) -> tupl
     split = HeldOut(fraction, seed)
     sides: dict[str, list[R]] = {TRAIN: [], HELD_OUT: []}
     for record in records:
-        sides[split.name(record.prompt)].append(record)
+        sides[split.name(record.prompt, record.tools)].append(record)
     return sides[TRAIN], sides[HELD_OUT]
 
 
@@ -122,7 +123,7 @@ class _LocalInfo(tfds.core.DatasetInfo):
 class _RecordBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
     """Records that a reader yields, in their order, split by prompt."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
     code_path = None  # nothing is downloaded: no checksums to look for beside the code
 
     def __init__(self, *, read: Callable[[], Iterator[Any]], split: HeldOut, **options: Any):
@@ -154,6 +155,7 @@ class _RecordBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
                 | {
                     "line": tfds.features.Scalar(np.int64),
                     "messages": tfds.features.Scalar(np.bool_),
+                    "tools": tfds.features.Text(),
                 }
             ),
             disable_shuffling=True,
@@ -169,7 +171,7 @@ class _RecordBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
         self._sides = []
         for record in self._read():
             try:
-                name = self._split.name(record.prompt)
+                name = self._split.name(record.prompt, record.tools)
             except InputError as error:
                 raise InputError(f"{record.source}: {error}") from error
             side = found[name]
@@ -186,8 +188,8 @@ class _RecordBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
         for i, (record, side) in enumerate(zip(self._read(), self._sides, strict=True)):
             if side == split:
                 line = int(record.source.rpartition(":")[2])
-                messages = not isinstance(record.prompt, str)
-                yield i, self.encode(record) | {"line": line, "messages": messages}
+                own = {"line": line, "messages": not isinstance(record.prompt, str)}
+                yield i, self.encode(record) | own | {"tools": json.dumps(record.tools)}
 
 
 class JsonlPreferences(_RecordBuilder):
@@ -223,6 +225,7 @@ class JsonlPreferences(_RecordBuilder):
             margin=float(row["margin"]),
             weight=float(row["weight"]),
             source=source,
+            tools=json.loads(row["tools"]),
         )
 
 
@@ -242,7 +245,8 @@ class JsonlPrompts(_RecordBuilder):
     @staticmethod
     def decode(row: dict[str, Any], source: str) -> PromptRecord:
         """A row as the record it was."""
-        return PromptRecord(_load(row, "prompt"), json.loads(row["fields"].decode()), source)
+        fields, tools = (json.loads(row[name]) for name in ("fields", "tools"))
+        return PromptRecord(_load(row, "prompt"), fields, source, tools)
 
 
 class Records(Sequence[R]):

@@ -6,9 +6,9 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import MappingProxyType
-from typing import Any, NoReturn, TypedDict
+from typing import Any, NoReturn, NotRequired, TypedDict
 
 import jinja2
 from jinja2 import nodes
@@ -24,10 +24,17 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
 class Message(TypedDict):
-    """One turn of a conversation."""
+    """One turn of a conversation; what else than text it may hold, some templates show."""
 
     role: str
     content: str
+    tool_calls: NotRequired[Any]
+    function_call: NotRequired[Any]
+    tool_call_id: NotRequired[Any]
+    name: NotRequired[Any]
+    reasoning_content: NotRequired[Any]
+    reasoning: NotRequired[Any]
+    thinking: NotRequired[Any]
 
 
 Text = str | list[Message]  # plain text, or a conversation
@@ -93,6 +100,7 @@ def render_chat(
     *,
     add_generation_prompt: bool,
     tokens: Mapping[str, str] = NO_TOKENS,
+    tools: list[Any] | None = None,
 ) -> str:
     """Text of a conversation, as the model was trained to see it.
 
@@ -102,6 +110,7 @@ def render_chat(
         add_generation_prompt: end with the header of the assistant's turn.
         tokens: special tokens by name (`bos_token`, ...), as `Tokenizer.template_tokens`
             has them. One that is not among them is undefined in the template.
+        tools: what the model may call, as JSON schemas, for templates that show them.
 
     Raises:
         InputError: no template, a broken one, an unknown role, a conversation
@@ -122,7 +131,7 @@ def render_chat(
     try:
         return _compiled(template).render(
             messages=conversation,
-            tools=None,
+            tools=tools,
             documents=None,
             add_generation_prompt=add_generation_prompt,
             **tokens,
@@ -145,6 +154,7 @@ def split_chat(
     *,
     tokens: Mapping[str, str] = NO_TOKENS,
     end: re.Pattern[str] | None = None,
+    tools: list[Any] | None = None,
 ) -> list[str]:
     """Texts of a prompt and of its completion, which together are the template's.
 
@@ -161,6 +171,7 @@ def split_chat(
         completion: messages, or a string for one assistant message.
         tokens: special tokens by name, `eos_token` among them if there is one.
         end: matches control tokens, which may end a turn; that of EOS if None.
+        tools: as `render_chat` takes them.
 
     Returns:
         The prompt, then the assistant's turns (1, 3, ...) and what lies between them
@@ -179,20 +190,17 @@ def split_chat(
         raise InputError(
             f"the completion is {roles}; expected it to begin and end with an assistant message"
         )
-    whole = render_chat(template, [*start, *turns], add_generation_prompt=False, tokens=tokens)
+    render = partial(render_chat, template, tokens=tokens, tools=tools)
+    whole = render([*start, *turns], add_generation_prompt=False)
     pieces: list[str] = []
     place = 0
     for i, turn in enumerate(turns):
         if i and turn["role"] != "assistant":
             continue
         before = [*start, *turns[:i]]
-        head = render_chat(template, before, add_generation_prompt=True, tokens=tokens)
+        head = render(before, add_generation_prompt=True)
         last = i == len(turns) - 1
-        through = (
-            whole
-            if last
-            else render_chat(template, [*before, turn], add_generation_prompt=False, tokens=tokens)
-        )
+        through = whole if last else render([*before, turn], add_generation_prompt=False)
         tail = through[len(head) :]
         tail = _before_eos(tail, eos) if last else _with_end(tail, end)
         if not through.startswith(head) or not whole.startswith(head + tail) or place > len(head):

@@ -35,6 +35,7 @@ from irl_jax.data.chat import (
     strip_eos,
     without_eos,
 )
+from irl_jax.data.extras import check_shown
 from irl_jax.data.jsonl import DemonstrationRecord, GroupRecord, PreferenceRecord, PromptRecord
 from irl_jax.data.tokenizer import Tokenizer
 from irl_jax.types import InputError
@@ -249,7 +250,7 @@ class Encoder:
                 texts = completions(record)
                 found = sum(map(self._control_tokens, [record.prompt, *texts]))
                 source, count = source or (record.source if found else ""), count + found
-                rows.append(self._pieces(record.prompt, texts, record.source))
+                rows.append(self._pieces(record, texts))
             ids = iter(
                 self.tokenizer.encode_pieces(
                     [pieces for row in rows for pieces in row], quoted=self.control == "text"
@@ -268,7 +269,7 @@ class Encoder:
                 flush=True,
             )
 
-    def _pieces(self, prompt: Text, completions: Sequence[Text], source: str) -> list[list[str]]:
+    def _pieces(self, record: Any, completions: Sequence[Text]) -> list[list[str]]:
         """Texts of a prompt, followed by those of each completion; alone if there is none."""
         tokens = self.tokenizer.template_tokens
         eos = self.tokenizer.eos_token
@@ -276,23 +277,23 @@ class Encoder:
         try:
             if self.template is None:
                 sides = [[strip_eos(_plain(text), eos)] for text in completions]
-                prompt = self._quoted(_plain(prompt))
+                check_shown(None, [], record.tools, tokens)
+                prompt = self._quoted(_plain(record.prompt))
                 return [[prompt, *map(self._quoted, side)] for side in sides] or [[prompt]]
-            start = [self._quoted_message(m) for m in as_messages(prompt, "user")]
+            start = [self._quoted_message(m) for m in as_messages(record.prompt, "user")]
+            options: dict[str, Any] = {"tokens": tokens, "tools": record.tools}
             if not completions:
-                return [
-                    [render_chat(self.template, start, add_generation_prompt=True, tokens=tokens)]
-                ]
+                check_shown(self.template, start, **options)
+                return [[render_chat(self.template, start, add_generation_prompt=True, **options)]]
             found = []
             for completion in completions:
                 turns = without_eos(as_messages(completion, "assistant"), eos)
                 turns = [self._quoted_message(turn) for turn in turns]
-                found.append(
-                    split_chat(self.template, start, turns, tokens=tokens, end=quotes.texts)
-                )
+                check_shown(self.template, [*start, *turns], **options)
+                found.append(split_chat(self.template, start, turns, end=quotes.texts, **options))
             return found
         except InputError as error:
-            raise InputError(f"{source}: {error}") from error
+            raise InputError(f"{record.source}: {error}") from error
 
     def _quoted(self, text: str) -> str:
         return self.tokenizer.backend.quotes.quote(text) if self.control == "text" else text

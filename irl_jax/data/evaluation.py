@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from irl_jax.data.chat import Text
+from irl_jax.data.extras import tools_of
 from irl_jax.data.fields import field, number
 from irl_jax.data.jsonl import Scores, reversed_scores, sides_of
 from irl_jax.data.lines import read_jsonl
@@ -37,6 +38,7 @@ class EvaluationRecord:
         subset: the part of the file that it counts in.
         id: the line's own, or the number of the line.
         source: `FILE:LINE`.
+        tools: what the model may call, or None.
     """
 
     prompt: Text
@@ -46,6 +48,7 @@ class EvaluationRecord:
     subset: str
     id: str
     source: str
+    tools: list[Any] | None = None
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -95,7 +98,9 @@ def read_evaluation(
                     f"{source}: `chosen` equals `rejected`; remove the line or read with "
                     "ties='drop'"
                 )
-        yield EvaluationRecord(prompt, responses, chosen, values, subset, str(name), source)
+        yield EvaluationRecord(
+            prompt, responses, chosen, values, subset, str(name), source, tools_of(row, source)
+        )
 
 
 def _several(row: dict[str, Any], side: str, source: str) -> list[Any]:

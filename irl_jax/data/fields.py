@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from irl_jax.data.chat import ROLES, Message, Text
+from irl_jax.data.extras import extras_of
 from irl_jax.data.lines import kind, shown
 from irl_jax.types import InputError
 
@@ -27,10 +28,10 @@ def field(row: dict[str, Any], name: str, source: str) -> Any:
 
 
 def text_of(value: Any, name: str, source: str) -> Text:
-    """A string, or a list of messages of which role and content are kept.
+    """A string, or a list of messages: role, content, and what else a template may show.
 
     Raises:
-        InputError: another type, an unknown role.
+        InputError: another type, an unknown role, a field that would be lost.
     """
     if isinstance(value, str):
         return value
@@ -45,6 +46,10 @@ def text_of(value: Any, name: str, source: str) -> Text:
         place = f"{name}[{i}]"
         if not isinstance(message, dict):
             raise InputError(f"{source}: `{place}` is {kind(message)}; expected an object")
+        extras = extras_of(message, f"{source}: `{place}`")
+        called = bool({"tool_calls", "function_call"} & set(extras))
+        if called and message.get("content") is None:
+            message = {**message, "content": ""}
         role, content = (field(message, key, f"{source}: `{place}`") for key in ("role", "content"))
         if role not in ROLES:
             raise InputError(
@@ -52,7 +57,7 @@ def text_of(value: Any, name: str, source: str) -> Text:
             )
         if not isinstance(content, str):
             raise InputError(f"{source}: `{place}.content` is {kind(content)}; expected a string")
-        messages.append({"role": role, "content": content})
+        messages.append(cast(Message, {"role": role, "content": content, **extras}))
     return messages
 
 

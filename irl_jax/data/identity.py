@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from irl_jax.data.chat import Message, Text, render_chat
 from irl_jax.data.tokenizer import Tokenizer
@@ -37,8 +37,12 @@ class Identity:
         """That of a tokenizer's model under a template."""
         return cls(template, tokenizer.template_tokens)
 
-    def __call__(self, prompt: Text) -> Text:
+    def __call__(self, prompt: Text, tools: list[Any] | None = None) -> Text:
         """The form: messages with a template, the prompt itself without one.
+
+        Args:
+            prompt: plain text or messages.
+            tools: that are offered with it.
 
         Raises:
             InputError: the template refuses the prompt.
@@ -46,19 +50,21 @@ class Identity:
         if self.template is None:
             return prompt
         messages = [Message(role="user", content=prompt)] if isinstance(prompt, str) else [*prompt]
-        text = self._render(messages)
+        text = self._render(messages, tools)
         found: list[Message] | None = messages
         while found is not None:
             messages = found
-            found = next((m for m in plainer(messages) if self._renders(m, text)), None)
+            found = next((m for m in plainer(messages) if self._renders(m, tools, text)), None)
         return messages
 
-    def _render(self, messages: list[Message]) -> str:
-        return render_chat(self.template, messages, add_generation_prompt=True, tokens=self.tokens)
+    def _render(self, messages: list[Message], tools: list[Any] | None) -> str:
+        return render_chat(
+            self.template, messages, add_generation_prompt=True, tokens=self.tokens, tools=tools
+        )
 
-    def _renders(self, messages: list[Message], text: str) -> bool:
+    def _renders(self, messages: list[Message], tools: list[Any] | None, text: str) -> bool:
         try:
-            return self._render(messages) == text
+            return self._render(messages, tools) == text
         except InputError:  # a conversation that the template does not take
             return False
 

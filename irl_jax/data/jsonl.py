@@ -15,8 +15,9 @@ messages). The forms of a preference that are read:
 * `chosen` and `rejected` whole `\n\nHuman: ...\n\nAssistant: ...` dialogues, with or
   without `prompt` (Anthropic's HH-RLHF): read as messages, then as above.
 
-Optional fields of a preference: `margin`, or `score_chosen` and
-`score_rejected` (their difference is the margin); `weight`.
+`tools`, a `system` column, and fields of messages such as `tool_calls` are kept for the
+chat template, see `irl_jax.data.extras`. Optional fields of a preference: `margin`, or
+`score_chosen` and `score_rejected` (their difference is the margin); `weight`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from irl_jax.data.chat import Text
+from irl_jax.data.extras import check_unread, tools_of, with_system
 from irl_jax.data.fields import field, number, text_of, weight
 from irl_jax.data.lines import read_jsonl
 from irl_jax.data.turns import check_prompt, separate
@@ -47,6 +49,7 @@ class PreferenceRecord:
         margin: by how much chosen was rated above rejected; 0 if unknown.
         weight: weight of the pair.
         source: `FILE:LINE`.
+        tools: what the model may call, or None.
     """
 
     prompt: Text
@@ -55,6 +58,7 @@ class PreferenceRecord:
     margin: float
     weight: float
     source: str
+    tools: list[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -65,11 +69,13 @@ class PromptRecord:
         prompt: plain text or messages.
         fields: the line's other fields.
         source: `FILE:LINE`.
+        tools: what the model may call, or None.
     """
 
     prompt: Text
     fields: dict[str, Any]
     source: str
+    tools: list[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,12 +87,14 @@ class GroupRecord:
         completions: the completions alone, of the same kind.
         fields: what else is known of them.
         source: `FILE:LINE`.
+        tools: what the model may call, or None.
     """
 
     prompt: Text
     completions: list[Text]
     fields: dict[str, Any]
     source: str
+    tools: list[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,11 +105,13 @@ class DemonstrationRecord:
         prompt: plain text or messages.
         completion: the completion alone, of the same kind.
         source: `FILE:LINE`.
+        tools: what the model may call, or None.
     """
 
     prompt: Text
     completion: Text
     source: str
+    tools: list[Any] | None = None
 
 
 def read_preferences(
@@ -139,7 +149,7 @@ def read_preferences(
             chosen, rejected, margin = rejected, chosen, -margin
         own = weight(row.get("weight", 1.0), "weight", source)
         total = number(total + own, "weight, added up to this line,", source)
-        yield PreferenceRecord(prompt, chosen, rejected, margin, own, source)
+        yield PreferenceRecord(prompt, chosen, rejected, margin, own, source, tools_of(row, source))
 
 
 def read_prompts(path: str | Path, *, prompt_field: str = "prompt") -> Iterator[PromptRecord]:
@@ -157,8 +167,11 @@ def read_prompts(path: str | Path, *, prompt_field: str = "prompt") -> Iterator[
         prompt = text_of(field(row, prompt_field, source), prompt_field, source)
         if isinstance(prompt, list):
             check_prompt(prompt, source)
-        rest = {name: value for name, value in row.items() if name != prompt_field}
-        yield PromptRecord(prompt, rest, source)
+        check_unread(row, source)
+        prompt, _ = with_system(row, prompt, (), source)
+        used = (prompt_field, "tools", "system", "system_prompt")
+        rest = {name: value for name, value in row.items() if name not in used}
+        yield PromptRecord(prompt, rest, source, tools_of(row, source))
 
 
 def read_demonstrations(
@@ -192,8 +205,10 @@ def read_demonstrations(
                 for own in (prompt_field, completion_field)
             )
             name = completion_field
-        prompt, (completion,) = separate(prompt, [given], [name], source)
-        yield DemonstrationRecord(prompt, completion, source)
+        check_unread(row, source)
+        prompt, completions = separate(prompt, [given], [name], source)
+        prompt, (completion,) = with_system(row, prompt, completions, source)
+        yield DemonstrationRecord(prompt, completion, source, tools_of(row, source))
 
 
 def sides_of(
@@ -211,11 +226,14 @@ def sides_of(
         The prompt and the completions alone: all plain, or all messages.
 
     Raises:
-        InputError: a wrong type, sides that answer different prompts.
+        InputError: a wrong type, sides that answer different prompts, a field that would be
+            lost.
     """
     prompt = text_of(row["prompt"], "prompt", source) if "prompt" in row else None
     texts = [text_of(side, name, source) for side, name in zip(sides, names, strict=True)]
-    return separate(prompt, texts, names, source)
+    check_unread(row, source)
+    prompt, completions = separate(prompt, texts, names, source)
+    return with_system(row, prompt, completions, source)
 
 
 def reversed_scores(row: dict[str, Any], source: str, scores: Scores) -> bool:

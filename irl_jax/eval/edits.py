@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from typing import cast
 
 from irl_jax.data.chat import Message, Text
 
@@ -129,7 +130,7 @@ def edit_response(edit: Edit, response: Text) -> Text:
     if isinstance(response, str):
         return edit(response)
     return [
-        Message(role=m["role"], content=edit(m["content"])) if m["role"] == "assistant" else m
+        cast(Message, m | {"content": edit(m["content"])}) if m["role"] == "assistant" else m
         for m in response
     ]
 

@@ -69,7 +69,7 @@ FORMS = {
         (P, [assistant("")], R),
     ),
     "further keys": (
-        {"prompt": [{**P[0], "name": "x"}], "chosen": C, "rejected": R, "id": 3},
+        {"prompt": [{**P[0], "name": None, "turn": 1}], "chosen": C, "rejected": R, "id": 3},
         (P, C, R),
     ),
     "surrogate pair": (

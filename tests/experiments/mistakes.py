@@ -293,7 +293,14 @@ def value_out_of_range(place):
 
 
 def infinite_epochs(place):
-    return ["--dpo.epochs", "inf"], r"--dpo\.epochs: inf; expected a finite number"
+    return [
+        "--dpo.epochs",
+        "inf",
+    ], r"dpo\.epochs: expected a number in \(0\.0, 1000000\.0\], got inf"
+
+
+def infinite_margin(place):
+    return ["--dpo.margin", "inf"], r"--dpo\.margin: inf; expected a finite number"
 
 
 def too_many_epochs(place):
@@ -389,7 +396,8 @@ MODEL = (
     missing_tensor, shape_mismatch, no_tokenizer, truncated_gguf,
 )  # fmt: skip
 FLAGS = (
-    unknown_flag, value_of_another_type, value_out_of_range, infinite_epochs, too_many_epochs,
+    unknown_flag, value_of_another_type, value_out_of_range, infinite_epochs,
+    infinite_margin, too_many_epochs,
     rate_that_is_no_number, negative_seed, no_updates_between_checkpoints,
     targets_that_are_no_pattern, unknown_choice, rank_too_large,
     targets_without_a_kernel, more_devices_than_there_are, batch_that_does_not_divide,

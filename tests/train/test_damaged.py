@@ -15,6 +15,7 @@ from irl_jax.train.state import init_state
 from irl_jax.types import InputError
 from tests.train import toy
 from tests.train.cases import assert_same_bits
+from tests.train.faults import FAULTS, flip
 
 ADAM = optax.adam(0.1)
 
@@ -22,29 +23,6 @@ ADAM = optax.adam(0.1)
 def new_state(step: int):
     params = {"a": {"w": jax.random.normal(jax.random.key(step), (40, 50))}, "b": jnp.arange(6.0)}
     return init_state(params, ADAM, jax.random.key(1)).replace(step=jnp.int32(step))
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    path.write_bytes(bytes(content))
-
-
-def flip_low(path: Path) -> None:
-    """What may leave JSON JSON: one bit, a third of the way in."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 3] ^= 0x01
-    path.write_bytes(bytes(content))
-
-
-FAULTS = {
-    "gone": Path.unlink,
-    "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
-    "empty": lambda path: path.write_bytes(b""),
-    "flipped": flip,
-    "one bit": flip_low,
-    "a directory": lambda path: (path.unlink(), path.mkdir()),
-}
 
 
 @pytest.fixture(scope="module")

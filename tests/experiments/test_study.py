@@ -10,7 +10,7 @@ import pytest
 from experiments.study import Clock, kept, launch
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError
-from tests.train.test_damaged import FAULTS
+from tests.train.faults import FAULTS
 
 SMALL = {"w": np.arange(2000.0).reshape(40, 50), "name": np.array(["a", "b"])}
 

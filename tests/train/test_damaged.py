@@ -15,6 +15,7 @@ from irl_jax.train.state import init_state
 from irl_jax.types import InputError
 from tests.train import toy
 from tests.train.cases import assert_same_bits
+from tests.train.faults import FAULTS, flip
 
 ADAM = optax.adam(0.1)
 
@@ -22,29 +23,6 @@ ADAM = optax.adam(0.1)
 def new_state(step: int):
     params = {"a": {"w": jax.random.normal(jax.random.key(step), (40, 50))}, "b": jnp.arange(6.0)}
     return init_state(params, ADAM, jax.random.key(1)).replace(step=jnp.int32(step))
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    path.write_bytes(bytes(content))
-
-
-def flip_low(path: Path) -> None:
-    """What may leave JSON JSON: one bit, a third of the way in."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 3] ^= 0x01
-    path.write_bytes(bytes(content))
-
-
-FAULTS = {
-    "gone": Path.unlink,
-    "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
-    "empty": lambda path: path.write_bytes(b""),
-    "flipped": flip,
-    "one bit": flip_low,
-    "a directory": lambda path: (path.unlink(), path.mkdir()),
-}
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +69,7 @@ def test_same_bits_or_the_checkpoint_before(fault, whole, tmp_path, capsys):
 def test_every_byte_of_the_arrays_counts(whole, tmp_path):
     """An array that does not compress is stored as it is, where a flip looks like a number."""
     directory = shutil.copytree(whole, tmp_path / "copy")
-    largest = max((directory / "6").rglob("*"), key=lambda p: p.stat().st_size)
+    largest = max((directory / "6" / "state").rglob("?" * 32), key=lambda p: p.stat().st_size)
     flip(largest)
     assert (
         damage(directory / "6") == f"{largest.relative_to(directory / '6')} is not what was written"

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from irl_jax.train.run import RunDirectory
+from tests.train.faults import flip
 from tests.train.processes import free_port, give_processes
 from tests.train.toy import SAVE_EVERY, STEPS
 
@@ -138,3 +139,25 @@ def test_two_processes_stop_together_and_go_on(tmp_path, monkeypatch):
     finals = [(tmp_path / name / "final.npz").read_bytes() for name in ("straight", "stopped")]
     assert finals[0] == finals[1]
     assert [row["step"] for row in rows(tmp_path / "stopped")] == list(range(1, STEPS + 1))
+
+
+@pytest.mark.slow
+def test_two_processes_agree_on_the_newest_sound_checkpoint(tmp_path, monkeypatch):
+    give_processes(monkeypatch, devices=2)
+
+    def both():
+        port = free_port()
+        processes = [launch("fit", tmp_path, "--process", str(i), "--port", port) for i in range(2)]
+        errors = [process.communicate(timeout=240)[1] for process in processes]
+        assert [process.returncode for process in processes] == [0, 0], errors
+        return errors, (tmp_path / "final.npz").read_bytes()
+
+    _, straight = both()
+    flip(tmp_path / "checkpoints" / str(STEPS) / "state" / "manifest.ocdbt")
+    (tmp_path / "final.npz").unlink()
+    errors, final = both()
+    assert final == straight
+    assert f"put aside as {STEPS}.damaged; going on from update" in errors[0]
+    assert "damaged" not in errors[1]
+    assert {str(STEPS), f"{STEPS}.damaged"} <= set(os.listdir(tmp_path / "checkpoints"))
+    assert [row["step"] for row in rows(tmp_path)] == list(range(1, STEPS + 1))

@@ -148,12 +148,12 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_a_million_characters_take_bounded_time(text):
-    start = time.perf_counter()
+    start = time.process_time()  # not what else the machine does
     for extract in (boxed, after("####"), stated, last_number):
         found = extract(text)
         if found is not None:
             number(found)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_the_number_at_the_end_is_a_guess():

@@ -6,10 +6,12 @@ import io
 import json
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 import pytest
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -25,6 +27,17 @@ from irl_jax.models.bert import NAMES, BertConfig, param_shapes
 from irl_jax.models.layout import slots
 from irl_jax.train.progress import Progress
 from tests.train.compilations import count_compilations
+
+
+@pytest.fixture(scope="package", autouse=True)
+def steady_adam():
+    """Adam with an epsilon above the noise of rounding, which it would make whole steps of.
+
+    So that runs on one device and on several draw the same completions.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optax, "adam", partial(optax.adam, eps=1e-5))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from experiments.comparisons import MEASURES
 from irl_jax.eval.intervals import Interval
 from irl_jax.report.page import (
+    UNCORRECTED,
     card,
     cards,
     figure,
@@ -108,6 +109,7 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
                 "with 95 % bands over seeds; differences are paired by seed. A rule whose "
                 "difference lies above 0 learns more from the same number of labels. All rules "
                 "start from the same random batch.",
+                UNCORRECTED,
             ),
             section(
                 "Areas under the curves",

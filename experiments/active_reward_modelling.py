@@ -16,15 +16,15 @@ Runtime: 3 minutes for the answers (2,560 of them, kept), 172 s of CPU for the r
     beside another run; peak memory 1.0 GiB without the sampling.
 Expected: means over the curve from 32 to 256 labels and over 10 seeds with 95 % intervals, on
     held-out prompts; differences are paired by seed, eight rules and two kinds of pairs, not
-    corrected for their number. Pair accuracy of random pairs of answers to one prompt 0.615
-    [0.593, 0.636], of any two answers 0.650 [0.643, 0.656], difference 0.035 [0.012, 0.056].
-    Against random pairs of one prompt, pair accuracy and gold reward of the best of 16 (0.367):
-    leverage 0.016 [0.004, 0.030], 0.058 [0.024, 0.093]; D-optimal 0.014 [-0.000, 0.028], 0.053
-    [0.017, 0.098]; past-aware 0.010 [-0.003, 0.022], 0.051 [0.024, 0.087]; k-centre 0.010 [0.000,
-    0.018], 0.049 [0.011, 0.085]; entropy 0.007 [-0.010, 0.020], largest difference 0.003 [-0.017,
-    0.025], BatchBALD 0.004 [-0.011, 0.023]. Against random pairs of any two answers: past-aware
-    0.007 [-0.004, 0.018], D-optimal 0.004 [-0.005, 0.013], largest difference -0.016 [-0.027,
-    -0.003], the others between.
+    corrected for their number, of one set of answers drawn on one processor. Pair accuracy of
+    random pairs of answers to one prompt 0.615 [0.593, 0.636], of any two answers 0.650 [0.643,
+    0.656], difference 0.035 [0.012, 0.056]. Against random pairs of one prompt, pair accuracy and
+    gold reward of the best of 16 (0.367): leverage 0.016 [0.004, 0.030], 0.058 [0.024, 0.093];
+    D-optimal 0.014 [-0.000, 0.028], 0.053 [0.017, 0.098]; past-aware 0.010 [-0.003, 0.022], 0.051
+    [0.024, 0.087]; k-centre 0.010 [0.000, 0.018], 0.049 [0.011, 0.085]; entropy 0.007 [-0.010,
+    0.020], largest difference 0.003 [-0.017, 0.025], BatchBALD 0.004 [-0.011, 0.023]. Against
+    random pairs of any two answers: past-aware 0.007 [-0.004, 0.018], D-optimal 0.004 [-0.005,
+    0.013], largest difference -0.016 [-0.027, -0.003], the others between.
 """
 
 from __future__ import annotations

@@ -93,6 +93,7 @@ from experiments.sandbox import SandboxConfig, Task, draw_prompts, kept_tasks, p
 from experiments.study import Clock, given_model, kept, launch
 from irl_jax.dynamics.advantages import group_advantages
 from irl_jax.eval.best_of_n import best_of_n, kl_bound, powers_of_two
+from irl_jax.eval.intervals import adjusted
 from irl_jax.losses.direct import dpo, ipo
 from irl_jax.losses.policy import grpo
 from irl_jax.losses.reference_free import simpo
@@ -343,14 +344,19 @@ def summarise(curves: Mapping[tuple[str, str], Curves], best: Curves) -> dict[st
 
     Returns:
         `rows`: of each method and teacher gold at each of `EQUAL_KL`, and the difference to
-        DPO, paired by world; `curves`: gold over `GRID`; `runs`: means over worlds of every
+        DPO, paired by world; `corrected`: p of these by Holm's procedure, at each KL of
+        "METHOD TEACHER"; `curves`: gold over `GRID`; `runs`: means over worlds of every
         strength's measurements; `optimum`: gold over `GRID`.
     """
     base = {kl: frontier(curves[BASE, COMPARISONS], kl) for kl in EQUAL_KL}
     rows, lines, runs = [], [], []
+    differences: dict[float, dict[str, np.ndarray]] = {kl: {} for kl in EQUAL_KL}
     for (name, teacher), runs_of in curves.items():
         at = {kl: frontier(runs_of, kl) for kl in EQUAL_KL}
         own = (name, teacher) == (BASE, COMPARISONS)
+        for kl in EQUAL_KL:
+            if not own and np.isfinite(at[kl] - base[kl]).all():
+                differences[kl][f"{name} {teacher}"] = at[kl] - base[kl]
         rows.append(
             {
                 "method": name,
@@ -371,6 +377,7 @@ def summarise(curves: Mapping[tuple[str, str], Curves], best: Curves) -> dict[st
     return {
         "seeds": len(best["kl"]),
         "equal_kl": list(EQUAL_KL),
+        "corrected": [adjusted(differences[kl]) for kl in EQUAL_KL],
         "base": BASE,
         "rows": rows,
         "curves": lines,

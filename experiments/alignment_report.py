@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from irl_jax.eval.intervals import Interval
 from irl_jax.report.page import (
+    CORRECTED,
     card,
     cards,
     figure,
@@ -46,6 +49,9 @@ def conclusion(summary: dict[str, Any], report: Path) -> str:
         for kl in summary["equal_kl"]
     ]
     lines.append(f"{'the optimum':24}" + "".join(f"{cell:22}" for cell in best))
+    lines.append(f"p of the differences to {summary['base']} by Holm's procedure")
+    for kl, family in zip(summary["equal_kl"], summary["corrected"], strict=True):
+        lines.append(f"at {kl:g}: " + ", ".join(f"{name} {p:.2g}" for name, p in family.items()))
     return "\n".join([*lines, f"report  {report}"])
 
 
@@ -74,6 +80,19 @@ def drawing(summary: dict[str, Any]) -> str:
             lines.append(series((summary["base"], "comparisons"), summary["base"], "pink"))
         panels[f"gold reward of what learns {words}"] = [*lines, best]
     return against_kl(panels)
+
+
+def corrected_table(summary: dict[str, Any]) -> Markup:
+    """p of every difference to the base, after Holm's correction."""
+    rows = [
+        [f"{r['method']} {TEACHERS[r['teacher']]}",
+         *(family.get(f"{r['method']} {r['teacher']}") for family in summary["corrected"])]
+        for r in summary["rows"]
+        if any(r["against"])
+    ]  # fmt: skip
+    return table(
+        [f"p, less {summary['base']}", *(f"at {kl:g} nats" for kl in summary["equal_kl"])], rows
+    )
 
 
 def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
@@ -119,6 +138,8 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
                 table(columns, rows),
                 f"Differences are paired by world. An empty cell: no strength of the method "
                 f"gets that far in every world, or it is {base} itself.",
+                CORRECTED,
+                corrected_table(summary),
             ),
             section(
                 "Every run",

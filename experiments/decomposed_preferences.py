@@ -27,7 +27,8 @@ Expected: held-out accuracy after 10 comparisons, mean over 10 populations with 
     400 comparisons on, and 0.08 where unrelated, as random ones do (5 of 64); of annotators'
     directions 0.91 with 10,000 comparisons and 0.30 with 400. With equal variances PCA finds the
     subspace (1.00) and not the attributes in it (cosine 0.71 [0.67, 0.75]; 1.00 otherwise), and
-    adapts as well.
+    adapts as well. Intervals are not corrected for their number; another processor's draws gave
+    the same claims.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ from experiments.population import World, compare, worlds
 from experiments.study import Clock, kept, launch
 from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
 from irl_jax.report.page import (
+    UNCORRECTED,
     card,
     cards,
     figure,
@@ -322,6 +324,7 @@ def write_report(run: RunDirectory, config: Config, summary: dict[str, Any]) -> 
                 "Reward models learn from some annotators; a new annotator gives a few comparisons "
                 "and is then tested on others. Labels are noisy: the true weights themselves are "
                 "right as often as the last line of each table says.",
+                UNCORRECTED,
                 "Principal directions of comparisons are those of the features, since flipping a "
                 "label leaves the second moment as it is: they serve where people differ along "
                 "the axes of large variance. Directions of annotators' means use who compared "

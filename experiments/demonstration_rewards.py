@@ -27,7 +27,7 @@ Expected: seed 0, 20 held-out prompts of 80, two labels a prompt, mean over 10 s
     [-0.027, -0.015], comparisons -0.064 [-0.125, -0.010]; around 0 for both KL. With 1, 4 and 8
     labels a prompt, logistic and comparisons: 0.284 and 0.181, 0.381 and 0.351, 0.411 [0.374,
     0.446] and 0.423 [0.396, 0.452]. The splits are of one set of prompts, so the intervals say
-    little of other prompts.
+    little of other prompts; none is corrected for how many there are.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ from irl_jax.losses.preference import bradley_terry
 from irl_jax.losses.rating import binary_cross_entropy
 from irl_jax.masking import check_range
 from irl_jax.report.page import (
+    UNCORRECTED,
     card,
     cards,
     figure,
@@ -355,6 +356,7 @@ def write_report(run: RunDirectory, summary: dict[str, Any], config: Config) -> 
                 f"The mean gold reward is {np.mean(summary['gold_demonstrations']):.3f} of "
                 f"demonstrations and {np.mean(summary['gold_own']):.3f} of own samples. "
                 "Differences are paired by split.",
+                UNCORRECTED,
             ),
             section(
                 "Curves",

@@ -17,8 +17,9 @@ Command: python -m experiments.feedback_forms
 Runtime: 3 minutes for the answers (kept), then 3 minutes of CPU, of which a third is
     compilation (4 minutes beside other runs); peak memory 1.0 GiB without the sampling.
 Expected: gold reward of the best of 16 answers to held-out prompts, mean over 10 seeds with its
-    95 % interval; differences to Bradley-Terry are paired by seed. Each form has the better of
-    two learning rates, by held-out gold, which flatters all of them a little.
+    95 % interval; differences to Bradley-Terry are paired by seed, and not corrected for their
+    number. One set of answers, drawn on one processor: seeds are splits of it. Each form has the
+    better of two learning rates, by held-out gold, which flatters all of them a little.
     20 % of pairs told wrongly, 1,920 answers read: Bradley-Terry 0.544 [0.510, 0.580],
     Thurstone 0.001 [-0.007, 0.013]; ties (30 % of pairs) tossed for -0.016 [-0.032, -0.000],
     dropped -0.001 [-0.015, 0.014], Rao-Kupper 0.003 [-0.015, 0.020], Davidson 0.002 [-0.015,

@@ -6,6 +6,7 @@ from typing import Any
 
 from irl_jax.eval.intervals import Interval
 from irl_jax.report.page import (
+    UNCORRECTED,
     card,
     cards,
     figure,
@@ -77,6 +78,7 @@ def _results(summary: dict[str, Any]) -> Any:
         "impressions of the same answers. A decision is one "
         "mark, or one comparison of the most that are needed to sort a ranking: 5 for four "
         "answers, 16 for eight.",
+        UNCORRECTED,
         table(columns, body),
     )
 

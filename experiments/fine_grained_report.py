@@ -11,6 +11,7 @@ from experiments.fine_grained_data import KINDS
 from experiments.fine_grained_rewards import BOTH, DENSE, SEQUENCE
 from irl_jax.eval.intervals import Interval
 from irl_jax.report.page import (
+    UNCORRECTED,
     card,
     cards,
     figure,
@@ -82,6 +83,7 @@ def _results(summary: dict[str, Any], questions: int) -> tuple[Markup | str, ...
         "Means over random splits by question, with 95 % intervals over splits; these share "
         "questions, so the intervals say how much a result depends on the split. Differences are "
         "paired by split.",
+        UNCORRECTED,
         "The last column asks how well a reward tells the pairs that the first answer won from "
         "those it lost: there, its marked errors, known of that side alone, can be held against "
         "rewards of both sides. All answers come from one sampler: that the one listed first wins "

@@ -72,6 +72,7 @@ from experiments.gsm8k_tasks import (
     width_of,
 )
 from experiments.language_model import MeshConfig, load_language_model
+from experiments.movement import policy_kl
 from experiments.policy_training import (
     LoraConfig,
     PolicySetup,
@@ -327,17 +328,25 @@ def experiment(
             observe=partial(observe, config, run, train, reward), evaluate=measure,
         )  # fmt: skip
         measure(updates.steps, state.params)
+    policy = setup.merged(state.params)
+    kl = None  # trained whole and without a reference, the policy has used up the model's memory
+    if config.train == "lora" or updates.reference:
+        with clock("measure"):
+            kl = policy_kl(
+                setup, policy, questions.test, batch_size=config.evaluation.batch_size,
+                advance=progress.stage("KL on the test questions", len(questions.test)),
+            )  # fmt: skip
     with clock("export"):
-        exported = export(
-            config.run_dir, setup.model, setup.merged(state.params), dtype=config.export_dtype
-        )
+        exported = export(config.run_dir, setup.model, policy, dtype=config.export_dtype)
     seconds = dict(clock.seconds)
     seconds["train"] = seconds.pop("train and measure") - seconds["measure"]
     if jax.process_index() > 0:
         return {}
     files = [f"export/{path.name}" for path in sorted(exported.glob("*"))]
     summary = summarise(config, questions, run)
-    summary = as_json(summary | {"seconds": seconds, "export": exported, "exported": files})
+    summary = as_json(
+        summary | {"kl": kl, "seconds": seconds, "export": exported, "exported": files}
+    )
     write_report(run, summary)
     run.finish(summary)
     return summary

@@ -7,6 +7,7 @@ from typing import Any
 
 from irl_jax.eval.intervals import Interval
 from irl_jax.report.page import (
+    UNCORRECTED,
     card,
     cards,
     figure,
@@ -83,6 +84,7 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
                 "breaks ties at random; random and oracle are the bounds. Recorded labels and "
                 f"those from comparing final answers agree on {summary['label_agreement']:.2%} "
                 "of the solutions.",
+                UNCORRECTED,
             ),
             section(
                 "What the rewards know",

@@ -8,19 +8,21 @@ from typing import Any
 from experiments.gsm8k_tasks import EVALUATION
 from experiments.policy_training import POLICY
 from irl_jax.eval.intervals import Interval
+from irl_jax.eval.kl import unmoved
 from irl_jax.report.page import (
     Sample,
-    Tone,
     card,
     cards,
     command,
     figure,
     figures,
+    gain_tone,
     key_values,
     note,
     page,
     samples,
     section,
+    standstill,
     table,
     timings,
     write,
@@ -38,9 +40,15 @@ def measured(summary: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
     return sorted((int(step), result) for step, result in summary["evaluations"].items())
 
 
+def moved(summary: dict[str, Any]) -> Interval | None:
+    """KL of the policy to the model it started from, nats; None if it was not measured."""
+    return None if summary["kl"] is None else Interval(*summary["kl"])
+
+
 def conclusion(summary: dict[str, Any]) -> str:
     """The closing lines in the terminal."""
     (_, before), (last, after) = measured(summary)[0], measured(summary)[-1]
+    kl = moved(summary)
     change = lambda name: f"{before[name]:.3f} -> {after[name]:.3f}"
     rows = [
         ("pass@1 before", str(Interval(*before["pass_at_1"]))),
@@ -54,6 +62,7 @@ def conclusion(summary: dict[str, Any]) -> str:
         ("answer marked", change("marked")),
         ("ended by itself", change("ended")),
         ("tokens", f"{before['tokens']:.1f} -> {after['tokens']:.1f}"),
+        ("KL to the model, nats", "not measured" if kl is None else str(kl)),
         ("time", f"{sum(summary['seconds'].values()):.0f} s"),
         ("model", summary["export"]),
         ("report", summary["report"]),
@@ -61,21 +70,24 @@ def conclusion(summary: dict[str, Any]) -> str:
     head = (
         f"{summary['algorithm']}, {last} rollouts; on {summary['test_questions']} test questions:"
     )
-    return "\n".join(["", head, *(f"{name:<28}  {value}" for name, value in rows)])
+    said = [] if kl is None else filter(None, [unmoved(kl)])
+    return "\n".join(["", head, *(f"{name:<28}  {value}" for name, value in rows), *said])
 
 
 def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
     """report.html: headline numbers, curves, answers, the config, timings."""
     steps = measured(summary)
     (_, before), (_, after) = steps[0], steps[-1]
-    gain = Interval(*summary["gain"])
-    tone: Tone = "good" if gain.low > 0 else "bad" if gain.high < 0 else "plain"
+    gain, kl = Interval(*summary["gain"]), moved(summary)
     accuracy = lambda result: Interval(*result["pass_at_1"])
     headline = cards(
         card("pass@1 after", accuracy(after), f"{summary['test_questions']} test questions",
              interval=accuracy(after), baseline=before["pass_at_1"][0]),
-        card("pass@1, after - before", gain, "same questions", interval=gain, tone=tone),
+        card("pass@1, after - before", gain, "same questions", interval=gain,
+             tone=gain_tone(gain, kl)),
         card("answer marked", after["marked"], f"{before['marked']:.3f} before"),
+        card("KL to the model it started from", kl, "nats a sampled completion" if kl else
+             "not measured: all weights were trained, and no reference kept", interval=kl),
     )  # fmt: skip
     rows = [
         [step, accuracy(r), Interval(*r["majority"]) if r["majority"] else None]
@@ -89,6 +101,7 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
             section(
                 "Results",
                 headline,
+                standstill(kl),
                 table(heads, rows),
                 test_curve(steps),
                 note(

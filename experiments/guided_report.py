@@ -37,7 +37,7 @@ def conclusion(summary: dict[str, Any], report: Path) -> str:
     for name, found in summary["against_best_of_n"].items():
         lines.append(
             f"  {name}, {found['setting']}, against best-of-{found['n']}: "
-            f"{Interval(*found['gold'])}"
+            f"{Interval(*found['gold'])}, p {found['p']:.2g} by Holm's procedure"
         )
     lines.append(f"report  {report}")
     return "\n".join(lines)
@@ -63,7 +63,7 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
         ]
 
     compute = [
-        [name, found["setting"], f"best-of-{found['n']}", Interval(*found["gold"])]
+        [name, found["setting"], f"best-of-{found['n']}", Interval(*found["gold"]), found["p"]]
         for name, found in summary["against_best_of_n"].items()
     ]
     rows = [
@@ -82,10 +82,11 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
                         card(
                             f"{name}, {setting}",
                             f"{gain.estimate:+.2f}",
-                            f"gold reward against {other}, which reads as many tokens or more",
+                            f"gold reward against {other}, which reads as many tokens or more; "
+                            f"p {p:.2g} after Holm's correction",
                             interval=gain,
                         )
-                        for name, setting, other, gain in compute
+                        for name, setting, other, gain, p in compute
                     )
                 ),
                 "Gold reward is in standard deviations of the policy's own completions, whose "

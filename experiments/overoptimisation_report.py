@@ -12,9 +12,10 @@ from markupsafe import Markup
 from numpy.typing import ArrayLike
 
 from irl_jax.eval.best_of_n import best_of_n, kl_bound, powers_of_two
-from irl_jax.eval.intervals import Interval, student
+from irl_jax.eval.intervals import Interval, adjusted, student
 from irl_jax.eval.overoptimisation import Fit, Form, fit
 from irl_jax.report.page import (
+    CORRECTED,
     card,
     cards,
     figure,
@@ -113,6 +114,19 @@ def compared(values: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray]) -
     }
 
 
+def corrected(marks: Mapping[str, Arrays], base: str) -> dict[str, dict[str, float]]:
+    """p of every arm's difference to the base by Holm's procedure, landmark -> arm -> p.
+
+    Arms that are compared at a landmark are one family.
+    """
+    found = {}
+    for name, own in marks[base].items():
+        differences = {arm: own_of[name] - own for arm, own_of in marks.items() if arm != base}
+        there = {arm: x for arm, x in differences.items() if np.isfinite(x).all()}
+        found[name] = adjusted(there)
+    return found
+
+
 def summarise(
     chosen: Arrays,
     grpo: Arrays,
@@ -136,8 +150,9 @@ def summarise(
 
     Returns:
         `fits` and `curves` by method and proxy; `arms`: each arm's landmarks, against plain
-        GRPO on the proxy of the middle size and the last width, `base`; and `hump`, by how much
-        its gold falls from its top to its end.
+        GRPO on the proxy of the middle size and the last width, `base`; `corrected`: p of these
+        differences by Holm's procedure; and `hump`, by how much gold of `base` falls from its
+        top to its end.
     """
     sized = [f"{n} pairs, {w} units" for n in sizes for w in widths]
     base = f"{sizes[len(sizes) // 2]} pairs, {widths[-1]} units"
@@ -167,6 +182,7 @@ def summarise(
             for arm in of_best
         },
         "arms": {arm: compared(values, marks[base]) for arm, values in marks.items()},
+        "corrected": corrected(marks, base),
         "fits": {
             method: {name: described(fitted(curves, form)) for name, curves in named.items()
                      if method != "GRPO" or name in sized}
@@ -207,13 +223,14 @@ def conclusion(summary: dict[str, Any], report: Path) -> str:
         "",
         f"{summary['seeds']} worlds; gold in standard deviations of the reference's [95 %]",
         f"GRPO on {summary['base']}: gold falls by {say(summary['hump'])} from its top to its end",
-        f"{'':28}{'top':24}{'KL there':24}{'end, against plain':24}",
+        f"{'':28}{'top':24}{'KL there':24}{'end, against plain':24}p, Holm",
     ]
     for arm, row in summary["arms"].items():
         means, against = row["means"], row["against"]
+        p = summary["corrected"]["end"].get(arm)
         out.append(
             f"{arm:28}{say(means['top']):24}{say(means['kl at the top']):24}"
-            f"{say(against['end']):24}"
+            f"{say(against['end']):24}{'' if p is None else f'{p:.2g}'}"
         )
     return "\n".join([*out, f"report  {report}"])
 
@@ -251,6 +268,17 @@ def arms_table(summary: dict[str, Any]) -> Markup:
         for arm, row in summary["arms"].items()
     ]  # fmt: skip
     return table(columns, rows)
+
+
+def corrected_table(summary: dict[str, Any]) -> Markup:
+    """p of every difference in the table of arms, after Holm's correction."""
+    names = ["top", "end", *[f"at {kl:g} nats" for kl in EQUAL_KL]]
+    rows = [
+        [arm, *(summary["corrected"][name].get(arm) for name in names)]
+        for arm in summary["arms"]
+        if arm != summary["base"]
+    ]
+    return table(["p, against plain GRPO", *names], rows)
 
 
 def fits_table(summary: dict[str, Any]) -> Markup:
@@ -335,6 +363,8 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
                 "paired by world. An empty cell: not every run goes that far from the reference. "
                 f"“{STOPPED}” ends where a proxy learned from other comparisons, as many again, "
                 "is highest.",
+                CORRECTED,
+                corrected_table(summary),
             ),
             section("Fits", fits_table(summary)),
             section("Timings", timings(summary["seconds"])),

@@ -11,18 +11,20 @@ from experiments.policy_training import POLICY
 from experiments.preference_measures import HELD_OUT
 from experiments.preference_training import REWARD
 from irl_jax.eval.intervals import Interval
+from irl_jax.eval.kl import unmoved
 from irl_jax.report.page import (
     Sample,
-    Tone,
     card,
     cards,
     command,
     figure,
+    gain_tone,
     key_values,
     note,
     page,
     samples,
     section,
+    standstill,
     table,
     timings,
     write,
@@ -66,7 +68,8 @@ def conclusion(summary: dict[str, Any]) -> str:
         ("report", summary["report"]),
     ]
     held = f"on {summary['held_out_prompts']} held-out prompts ({summary['held_out_pairs']} pairs):"
-    return "\n".join(["", held, *(f"{name:<32}  {value}" for name, value in rows)])
+    lines = [f"{name:<32}  {value}" for name, value in rows]
+    return "\n".join(["", held, *lines, *filter(None, [unmoved(Interval(*summary["kl"]))])])
 
 
 def list_left_out(summary: dict[str, Any]) -> str:
@@ -83,14 +86,13 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
     """report.html: headline numbers, curves, samples, the config, timings."""
     interval = lambda name: Interval(*summary[name])
     gain, accuracy, kl = (interval(name) for name in ("reward_gain", "reward_accuracy", "kl"))
-    tone: Tone = "good" if gain.low > 0 else "bad" if gain.high < 0 else "plain"
     headline = cards(
         card(
             "learned reward, after - before",
             gain,
             f"{summary['reward_before'][0]:.3f} before, {summary['reward_after'][0]:.3f} after",
             interval=gain,
-            tone=tone,
+            tone=gain_tone(gain, kl),
         ),
         card(
             "reward model, pair accuracy",
@@ -134,6 +136,7 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
             section(
                 "Results",
                 headline,
+                standstill(kl),
                 note(
                     "The learned reward is what the policy was trained for, or was learned from "
                     "the same pairs: let people or an independent judge confirm the gain."

@@ -14,6 +14,7 @@ from irl_jax.eval.best_of_n import best_of_n, powers_of_two, vote
 from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
 from irl_jax.eval.ranking import auc
 from irl_jax.report.page import (
+    UNCORRECTED,
     card,
     cards,
     figure,
@@ -234,6 +235,7 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
             section(
                 f"Best of {ns[-1]}",
                 table(["selector", "right answers", "by seed", "every step right"], rows),
+                UNCORRECTED,
                 "A judge and how it makes one score of those of the steps. Noise is below "
                 "random choice: right solutions are alike and wrong ones differ, so a judge that "
                 "knows nothing, but scores equal solutions equally, mostly takes a wrong one. "

@@ -15,8 +15,9 @@ Claim: judges that saw every step find the first error better than an outcome re
     of the ORM, and nothing is surely ahead of the policy's own log-prob.
 Command: python -m experiments.process_rewards
 Runtime: 181 s of CPU, 3 min 32 s beside another run; peak memory 1.8 GiB.
-Expected: 3 seeds, 256 held-out questions each, 95 % intervals over questions. Right answers, best
-    of 16: ORM 0.583 [0.549, 0.620]; PRM (hard labels), mean over steps 0.582 [0.548, 0.616],
+Expected: 3 seeds, 256 held-out questions each, 95 % intervals over questions, on one processor:
+    they say nothing of other policies, and no correction is made for their number. Right answers,
+    best of 16: ORM 0.583 [0.549, 0.620]; PRM (hard labels), mean over steps 0.582 [0.548, 0.616],
     weakest step 0.569 [0.534, 0.604]; PRM (soft), last step 0.576 [0.540, 0.611], weakest 0.551
     [0.518, 0.584]; the policy's log-prob 0.569 [0.535, 0.604]; majority vote 0.528 [0.494, 0.562];
     at random 0.403 [0.385, 0.420]; oracle 0.966 [0.952, 0.979]. PRM (soft, weakest step) minus ORM

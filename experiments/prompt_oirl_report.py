@@ -8,6 +8,7 @@ from typing import Any
 
 from irl_jax.eval.intervals import Interval
 from irl_jax.report.page import (
+    UNCORRECTED,
     card,
     cards,
     figure,
@@ -85,6 +86,7 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
                 "prompts for different questions. The last column is about questions that one of "
                 "two prompts got right and the other wrong: how well the reward tells which one, "
                 "0.5 being no better than knowing the question and the prompt apart.",
+                UNCORRECTED,
             ),
             section("What there was to gain", *_ceiling(summary)),
             section("The reward of each prompt", *_prompts(summary["prompts"])),

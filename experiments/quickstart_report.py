@@ -13,19 +13,20 @@ import numpy as np
 from experiments.lab import Responses
 from irl_jax.eval.best_of_n import Curve, curve
 from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
-from irl_jax.eval.kl import sequence_kl
+from irl_jax.eval.kl import sequence_kl, unmoved
 from irl_jax.eval.ranking import pair_accuracy, spearman, within_prompt
 from irl_jax.report.page import (
     Sample,
-    Tone,
     card,
     cards,
     figure,
     figures,
+    gain_tone,
     key_values,
     page,
     samples,
     section,
+    standstill,
     timings,
     write,
 )
@@ -91,20 +92,19 @@ def summarise(
 def conclusion(summary: dict[str, Any], report: Path) -> str:
     """The closing lines in the terminal."""
     show = lambda name: "{:.3f} [{:.3f}, {:.3f}]".format(*summary[name])
-    return "\n".join(
-        [
-            "",
-            f"gold reward on held-out prompts   {summary['gold_before'][0]:.3f} -> "
-            f"{summary['gold_after'][0]:.3f}",
-            f"  paired difference (95 %)        {show('gold_gain')}",
-            f"  KL to the untuned model         {summary['kl'][0]:.2f} nats a response",
-            f"reward model: pair accuracy       {show('pair_accuracy')}",
-            f"  Spearman with gold              {show('spearman')}",
-            f"  comparisons, mislabelled        {summary['pairs']}, {summary['flipped']:.1%}",
-            f"time                              {sum(summary['seconds'].values()):.0f} s",
-            f"report                            {report}",
-        ]
-    )
+    rows = [
+        ("gold reward on held-out prompts",
+         f"{summary['gold_before'][0]:.3f} -> {summary['gold_after'][0]:.3f}"),
+        ("  paired difference (95 %)", show("gold_gain")),
+        ("  KL to the untuned model, nats", show("kl")),
+        ("reward model: pair accuracy", show("pair_accuracy")),
+        ("  Spearman with gold", show("spearman")),
+        ("  comparisons, mislabelled", f"{summary['pairs']}, {summary['flipped']:.1%}"),
+        ("time", f"{sum(summary['seconds'].values()):.0f} s"),
+        ("report", str(report)),
+    ]  # fmt: skip
+    lines = [f"{name:<32}  {value}" for name, value in rows]
+    return "\n".join(["", *lines, *filter(None, [unmoved(Interval(*summary["kl"]))])])
 
 
 def write_report(
@@ -141,8 +141,7 @@ def write_report(
             from_rows(rows, "kl", stage="policy", label="KL", colour="green")
         ],
     }
-    gain = summary["gold_gain"]
-    tone: Tone = "good" if gain.low > 0 else "bad" if gain.high < 0 else "plain"
+    gain, kl = summary["gold_gain"], summary["kl"]
     html = page(
         "Quickstart: from comparisons to a better policy",
         [
@@ -155,7 +154,7 @@ def write_report(
                         f"{summary['gold_after'].estimate:.2f}",
                         f"gain {gain}, paired over {len(prompts)} prompts, 95 %",
                         interval=gain,
-                        tone=tone,
+                        tone=gain_tone(gain, kl),
                     ),
                     card(
                         "Pair accuracy of the learned reward",
@@ -172,10 +171,12 @@ def write_report(
                     ),
                     card(
                         "KL to the untuned model",
-                        f"{summary['kl'].estimate:.2f}",
-                        f"nats a response, {summary['kl']}",
+                        f"{kl.estimate:.2f}",
+                        f"nats a response, {kl}",
+                        interval=kl,
                     ),
                 ),
+                standstill(kl),
                 f"Learned from {summary['pairs']} comparisons, of which the annotator mislabelled "
                 f"{summary['flipped']:.0%}. A response had {summary['length_before']:.1f} tokens "
                 f"before and {summary['length_after']:.1f} after.",

@@ -9,7 +9,7 @@ carry little more than twenty observations' worth of evidence. Give the prompts 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -227,6 +227,17 @@ def holm(p: ArrayLike) -> F64:
     stepped = np.maximum.accumulate((len(rows) - np.arange(len(rows))) * rows[order])
     found[order] = np.minimum(stepped, 1.0)
     return found
+
+
+def adjusted(differences: Mapping[str, ArrayLike]) -> dict[str, float]:
+    """p of each mean difference, of Student's test, adjusted by `holm` for how many there are.
+
+    Args:
+        differences: name -> f64[N], of one seed or world each; one family, such as a column of
+            a table.
+    """
+    p = holm([p_value(values) for values in differences.values()])
+    return dict(zip(differences, map(float, p), strict=True))
 
 
 def proportion(values: ArrayLike, *, level: float = LEVEL) -> Interval:

@@ -3,6 +3,9 @@
 The completions must have been sampled from the policy whose `logp` is given, at
 the temperature and filtering that `logp` describes; anything else measures
 another quantity.
+
+A policy whose KL cannot be told from 0 has gained nothing, whatever its reward's interval
+says: `unmoved`.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ from numpy.typing import ArrayLike
 
 from irl_jax.eval.checks import F64, finite, same_shape
 from irl_jax.eval.intervals import LEVEL, RESAMPLES, Interval, bootstrap
+
+ROUNDING = 1e-3  # nats a completion by which one policy may differ from itself, sampled and scored
 
 
 def completion_kl(logp: ArrayLike, ref_logp: ArrayLike, mask: ArrayLike) -> F64:
@@ -68,3 +73,24 @@ def sequence_kl(
         resamples=resamples,
         seed=seed,
     )
+
+
+def unmoved(kl: Interval) -> str:
+    """What to say of a policy whose KL's interval holds 0; nothing of one that has moved.
+
+    A reward can rise by √(KL / 2) of its range and no more (Pinsker's inequality), so that a
+    gain at a KL of 0 is the noise of two samples, even if its own interval excludes 0: one in
+    twenty does.
+
+    Args:
+        kl: of the policy to the one it started from, nats a completion, by `sequence_kl`.
+
+    Example:
+        >>> unmoved(Interval(-0.004, -0.03, 0.02))
+        'no gain, the policy has not moved: its KL, -0.004 [-0.030, 0.020] nats, may be 0'
+        >>> unmoved(Interval(0.4, 0.1, 0.7))
+        ''
+    """
+    if kl.low > ROUNDING:
+        return ""
+    return f"no gain, the policy has not moved: its KL, {kl} nats, may be 0"

@@ -16,11 +16,19 @@ from typing import Any, Literal
 from markupsafe import Markup, escape
 
 from irl_jax.eval.intervals import Interval
+from irl_jax.eval.kl import unmoved
 from irl_jax.report.style import CSS
 from irl_jax.train.run import write_atomic
 from irl_jax.types import InputError
 
 Tone = Literal["good", "bad", "plain"]
+
+# What to say of a table with many comparisons, of which some exclude 0 by chance.
+UNCORRECTED = "An interval is of one comparison; no correction was made for how many there are."
+CORRECTED = (
+    "Those intervals hold one at a time. Below, p of each difference after Holm's correction for "
+    "as many as its column has: what is at most 0.05 is sure, all such in a column together."
+)
 
 _FOLD = 600  # characters of a text shown before it folds
 _CUT = 6000  # characters of a text kept at all
@@ -279,6 +287,28 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, left = divmod(minutes, 60)
     return f"{hours} h {left} min" if hours else f"{minutes} min {rest} s"
+
+
+def standstill(kl: Interval | None) -> Markup:
+    """A note where the policy has not moved, as `unmoved` says; else nothing.
+
+    Args:
+        kl: to the policy it started from, nats a completion, if it was measured.
+    """
+    words = "" if kl is None else unmoved(kl)
+    return note(f"{words[0].upper()}{words[1:]}.") if words else Markup("")
+
+
+def gain_tone(gain: Interval, kl: Interval | None) -> Tone:
+    """How to show a policy's gain: plain if its interval holds 0, or if the policy has not moved.
+
+    Args:
+        gain: after less before.
+        kl: to the policy it started from, nats a completion, if it was measured.
+    """
+    if kl is not None and unmoved(kl):
+        return "plain"
+    return "good" if gain.low > 0 else "bad" if gain.high < 0 else "plain"
 
 
 def _whisker(interval: Interval, baseline: float) -> Markup:

@@ -6,6 +6,7 @@ import scipy.stats
 
 from irl_jax.eval.intervals import (
     Interval,
+    adjusted,
     bootstrap,
     expanded_tail,
     holm,
@@ -207,6 +208,13 @@ def test_holm_by_hand():
     for p in ([-0.1], [1.1], [np.nan]):
         with pytest.raises(InputError, match="p: "):
             holm(p)
+
+
+def test_a_column_is_adjusted_by_name(rng):
+    column = {name: rng.normal(m, 1.0, 8) for name, m in (("a", 0.0), ("b", 3.0), ("c", 1.0))}
+    p = [scipy.stats.ttest_1samp(x, 0.0).pvalue for x in column.values()]
+    assert adjusted(column) == pytest.approx(dict(zip(column, holm(p), strict=True)))
+    assert adjusted({}) == {}
 
 
 def test_holm_is_seldom_wrong_anywhere_where_single_intervals_often_are(rng):

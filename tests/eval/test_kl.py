@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from irl_jax.eval.kl import completion_kl, sequence_kl
+from irl_jax.eval.intervals import Interval
+from irl_jax.eval.kl import completion_kl, sequence_kl, unmoved
 from irl_jax.types import InputError
 
 
@@ -52,3 +53,20 @@ def test_says_what_is_wrong():
         completion_kl(ones, ones[:, :2], ones)
     with pytest.raises(InputError, match="ref_logp: 1 of 6 not finite"):
         completion_kl(ones, np.where(np.eye(2, 3) * [1, 0, 0] > 0, -np.inf, 1.0), ones)
+
+
+def test_a_policy_whose_kl_may_be_0_has_not_moved():
+    for low, high in ((-0.3, 0.2), (0.0, 0.0), (-0.2, -0.1), (1e-5, 3e-5)):  # the last: rounding
+        said = unmoved(Interval((low + high) / 2, low, high))
+        assert "the policy has not moved" in said
+        assert f"[{low:.3f}, {high:.3f}]" in said
+    assert unmoved(Interval(0.5, 0.1, 0.9)) == ""
+
+
+def test_of_two_policies_the_one_that_moved_is_told(rng):
+    """Tokens of two symbols, drawn from a policy and scored under a near and a far one."""
+    drawn = rng.random((400, 6)) < 0.5
+    logp = np.full((400, 6), np.log(0.5))
+    under = lambda p: np.where(drawn, np.log(p), np.log(1 - p))
+    assert "has not moved" in unmoved(sequence_kl(logp, under(0.5 + 1e-6), np.ones((400, 6), bool)))
+    assert unmoved(sequence_kl(logp, under(0.8), np.ones((400, 6), bool))) == ""

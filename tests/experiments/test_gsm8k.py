@@ -173,7 +173,10 @@ def test_measurements_are_those_of_the_answers(finished):
         assert found["marked"] == pytest.approx(np.mean(["####" in text for text in texts]))
     gain = np.mean(rates["3"]) - np.mean(rates["0"])
     assert summary_of(finished)["gain"][0] == pytest.approx(gain)
-    assert "pass@1" in (finished.run_dir / "report.html").read_text()
+    kl, low, high = summary_of(finished)["kl"]
+    assert low <= kl <= high
+    report = (finished.run_dir / "report.html").read_text()
+    assert "pass@1" in report and "KL to the model it started from" in report
     assert load_pretrained(finished.run_dir / "export")[0].vocab_size > 0
 
 
@@ -219,6 +222,8 @@ def test_every_weight_without_a_reference(files, tiny_model_dir, tmp_path, monke
     main(config)
     metrics = rows_of(config, "metrics", "policy")
     assert "kl" not in metrics[0] and metrics[0]["rollouts"] >= 1
+    assert summary_of(config)["kl"] is None  # the model's memory was used up
+    assert "not measured" in (run_dir / "report.html").read_text()
     before, after = (load_pretrained(path)[1] for path in (tiny_model_dir, run_dir / "export"))
     moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), before, after)
     assert min(jax.tree.leaves(moved)) > 0

@@ -10,6 +10,7 @@ import pytest
 
 from experiments import iterated_finetuning as study
 from experiments.alignment_runs import Measuring, make_signals, world_keys
+from experiments.iterated_report import BASE
 from experiments.sandbox import SandboxConfig, make_task
 from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.types import Group, InputError, Prompt
@@ -83,7 +84,10 @@ def test_a_whole_run(tmp_path):
         t, name = study.TEACHERS.index(row["teacher"]), row["recipe"]
         gold = kept[name]["gold"][:, t, -1]
         assert row["gold"][0] == pytest.approx(gold.mean(), rel=1e-5)
-        if name != study.BASE:
-            less = (gold - kept[study.BASE]["gold"][:, t, -1]).mean()
+        if name != BASE:
+            less = (gold - kept[BASE]["gold"][:, t, -1]).mean()
             assert row["against"][0] == pytest.approx(less, rel=1e-4, abs=1e-6)
+    p = summary["corrected"]["against"]
+    others = [f"{n} on {t}" for t in study.TEACHERS for n in study.RECIPES if n != BASE]
+    assert list(p) == others and all(0 <= value <= 1 for value in p.values())
     assert all(name in (config.run_dir / "report.html").read_text() for name in study.RECIPES)

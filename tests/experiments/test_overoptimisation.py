@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from experiments.overoptimisation import CONFIG, PolicyConfig, arms_of, main
 from experiments.overoptimisation_report import STOPPED, blocks, summarise
@@ -71,6 +72,20 @@ def test_landmarks_of_arms(planted):
     assert calm["against"]["end"].estimate == pytest.approx(1.0)
     assert calm["against"]["end"].low == pytest.approx(1.0)  # paired: worlds differ by as much
     assert calm["means"]["at 10 nats"] is calm["against"]["at 10 nats"] is None
+
+
+def test_differences_are_corrected_for_the_arms_of_a_column(planted):
+    summary, one = planted
+    others = [arm for arm in summary["arms"] if arm != BASE]
+    assert list(summary["corrected"]["end"]) == others
+    end = summary["corrected"]["end"]
+    assert end["calm"] == pytest.approx(0.0, abs=1e-9)  # ahead by 1 in every world
+    assert end["8 pairs, 2 units"] == 1.0  # the same runs
+    gold = blocks(one["gold"], 4)
+    stop = gold[:, blocks(one["check"], 4)[0].argmax()] - gold[:, -1]
+    alone = scipy.stats.ttest_1samp(stop, 0.0).pvalue
+    assert end[STOPPED] == pytest.approx((len(others) - 1) * alone)  # second of five, by p
+    assert "calm" not in summary["corrected"]["at 10 nats"]
 
 
 def test_stops_where_the_second_proxy_is_highest(planted):

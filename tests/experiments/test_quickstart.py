@@ -19,6 +19,7 @@ from experiments.quickstart import (
     main,
 )
 from experiments.topics import TOPICS, topics
+from irl_jax.eval.intervals import Interval
 from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.train.run import read_rows
 from irl_jax.types import InputError
@@ -82,6 +83,7 @@ def test_report_is_self_contained(finished):
     assert 'src="http' not in html
     assert 'href="http' not in html
     assert html.count('class="sample"') == finished[0].prompts.held_out
+    assert "the policy has not moved" not in html
 
 
 def test_again_reports_what_is_there(finished, capsys):
@@ -125,6 +127,31 @@ def test_resumed_run_is_the_same(finished, tmp_path, monkeypatch):
     )
     for name in whole.keys() - {"seconds"}:
         assert whole[name] == resumed[name], name
+
+
+@pytest.mark.slow
+def test_of_a_frozen_policy_no_gain_is_claimed(tiny_model_dir, tmp_path, capsys):
+    """The control that can fail: a learning rate of 1e-12, eight seeds.
+
+    Each paired interval of 95 % excludes 0 by chance in one of twenty draws; that more than 3
+    of 8 do has a probability of 0.0004, so that the bound holds whatever a machine draws.
+    """
+    excluded = 0
+    for seed in range(8):
+        config = replace(
+            configure(tmp_path / f"{seed}", tiny_model_dir),
+            seed=seed,
+            completions=4,
+            prompts=PromptsConfig(train=8, held_out=24),
+            reward=EnsembleConfig(members=2, steps=20, lr=3e-3),
+            policy=PolicyConfig(steps=1, prompts=8, completions=4, lr=1e-12, save_every=1),
+        )
+        main(config)
+        assert "no gain, the policy has not moved" in capsys.readouterr().out
+        assert "No gain, the policy has not moved" in (tmp_path / f"{seed}/report.html").read_text()
+        summary = json.loads((tmp_path / f"{seed}/summary.json").read_text())
+        excluded += Interval(*summary["gold_gain"]).excludes(0.0)
+    assert excluded <= 3
 
 
 def test_annotator_follows_bradley_terry():

@@ -216,3 +216,12 @@ def test_every_variable_is_defined_in_both_themes():
     used = set(re.findall(r"var\(--([a-z-]+)", CSS)) | set(COLOURS) | set(INK)
     assert used <= set(light) | {"mono"}
     assert {name: light[name] for name in {**COLOURS, **INK}} == {**COLOURS, **INK}
+
+
+def test_a_gain_of_a_policy_that_has_not_moved_is_not_shown_as_one():
+    up, still, far = Interval(0.1, 0.01, 0.2), Interval(0.0, -0.1, 0.1), Interval(3.0, 2.0, 4.0)
+    assert p.gain_tone(up, far) == p.gain_tone(up, None) == "good"
+    assert p.gain_tone(Interval(-0.1, -0.2, -0.01), far) == "bad"
+    assert p.gain_tone(up, still) == p.gain_tone(still, far) == "plain"
+    assert "No gain, the policy has not moved: its KL, 0.000 [-0.100, 0.100]" in p.standstill(still)
+    assert p.standstill(far) == p.standstill(None) == ""

@@ -1,0 +1,56 @@
+"""The KL of a policy to the model it started from, on the tiny model."""
+
+import io
+
+import pytest
+
+from experiments.language_model import load_language_model
+from experiments.movement import policy_kl
+from experiments.policy_training import LoraConfig, PolicySetup
+from experiments.topics import prompt_of, topics
+from irl_jax.data.jsonl import PromptRecord
+from irl_jax.eval.kl import unmoved
+from irl_jax.models.sharding import RULES
+from irl_jax.rollout.sampling import Sampling
+from irl_jax.train.progress import Progress
+from irl_jax.train.shard import make_mesh, place
+
+
+@pytest.fixture(scope="module")
+def measured(tiny_model_dir, tmp_path_factory):
+    """`policy_kl` on nine prompts, four at a time, and the setup."""
+    with Progress(io.StringIO()) as progress:
+        model = load_language_model(
+            str(tiny_model_dir), tmp_path_factory.mktemp("run"), seed=0, dtype="float32",
+            progress=progress,
+        )  # fmt: skip
+    mesh = make_mesh(1)
+    setup = PolicySetup(
+        model, mesh, 24, lora=LoraConfig(), sampling=Sampling(), max_new_tokens=8, seed=0,
+        accumulate=1, save_every=1,
+    )  # fmt: skip
+    encoder = model.encoder(max_prompt=24, max_completion=8)
+    records = [PromptRecord(prompt_of(t), {}, f"topic {i}") for i, t in enumerate(topics(9, 0))]
+    prompts = encoder.prompts(records)
+    done = []
+
+    def measure(params):
+        done.clear()
+        advance = lambda count, _: done.append(count)
+        found = policy_kl(setup, place(mesh, params, RULES), prompts, batch_size=4, advance=advance)
+        assert done == [4, 8, 9]
+        return found
+
+    return measure, model
+
+
+def test_of_the_model_itself_it_is_0(measured):
+    measure, model = measured
+    assert "the policy has not moved" in unmoved(measure(model.params))
+
+
+def test_of_a_sharper_policy_it_is_not(measured):
+    """Logits eight times as large: the likeliest token, nearly always."""
+    measure, model = measured
+    norm = {"scale": 8 * model.params["final_norm"]["scale"]}
+    assert unmoved(measure({**model.params, "final_norm": norm})) == ""

@@ -196,10 +196,10 @@ def embed_texts(
         InputError: there is no such encoder, or its tokenizer is another model's.
     """
     config, params = load_bert(directory)
-    tokenizer = HuggingFaceBackend.from_file(directory / "tokenizer.json").model
-    used = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
-    check_vocabulary(directory, used, config.vocab_size)
+    backend = HuggingFaceBackend.from_file(directory / "tokenizer.json")
+    check_vocabulary(directory, backend.vocab_size, config.vocab_size)
     params = jax.tree.map(jnp.asarray, params)
+    tokenizer = backend.model
     tokenizer.enable_truncation(max_tokens, direction="left")
     ids = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import sentencepiece
+from google.protobuf import message
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken
 
@@ -75,7 +76,7 @@ class SentencePieceBackend:
             inner = sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
             pieces = {start.id_to_piece(i): i for i in range(start.vocab_size())}
             inner.encode("a")
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, message.DecodeError) as error:
             raise InputError(f"{source}: not a SentencePiece model; fetch it again") from error
         symbols = {
             i: AddedToken(piece, special=True, normalized=False)

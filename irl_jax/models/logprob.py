@@ -16,7 +16,7 @@ from irl_jax.models.decoder import DecoderConfig, forward, unembedding, vocabula
 from irl_jax.models.sharding import constrain, parts
 from irl_jax.types import Prompt, PyTree
 
-TEMPERATURES = 1e-30, 1e30
+TEMPERATURES = 1e-6, 1e6
 """Between them logits divided by the temperature stay within f32, and so do gradients."""
 
 CHUNK = 512  # tokens of a device whose logits exist at a time: 100 MB at V = 49,152

@@ -8,6 +8,7 @@ every entry of the vocabulary. Both are several times cheaper at V = 49,152.
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,9 +17,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from irl_jax.masking import last_index
+from irl_jax.models.logprob import TEMPERATURES
 from irl_jax.types import InputError
 
 BLOCK = 256  # tokens in a block of the two-level CDF
+LARGEST = 1e30  # a logit; divided by the lowest temperature it is within f32
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Sampling:
     """How tokens are drawn.
 
     Attributes:
-        temperature: divides the logits; 0 takes the likeliest token.
+        temperature: divides the logits, in `TEMPERATURES`; 0 takes the likeliest token.
         top_k: keep the k likeliest tokens; 0 keeps all.
         top_p: then keep the likeliest tokens that together reach this probability
             (Holtzman et al. 2019, arXiv 1904.09751); 1 keeps all. Tokens tied with
@@ -43,12 +46,23 @@ class Sampling:
         Raises:
             InputError: naming the field that is out of range.
         """
-        if self.temperature < 0:
-            raise InputError(f"temperature: must be at least 0, got {self.temperature}")
+        low, high = TEMPERATURES
+        if not _is_real(self.temperature) or not (
+            self.temperature == 0 or low <= self.temperature <= high
+        ):
+            raise InputError(
+                f"temperature: must be 0 or from {low:g} to {high:g}, got {self.temperature!r}"
+            )
+        if isinstance(self.top_k, bool) or not isinstance(self.top_k, numbers.Integral):
+            raise InputError(f"top_k: must be an integer, got {self.top_k!r}")
         if self.top_k < 0:
             raise InputError(f"top_k: must be at least 0 (0 keeps all), got {self.top_k}")
-        if not 0 < self.top_p <= 1:
-            raise InputError(f"top_p: must be in (0, 1], got {self.top_p}")
+        if not _is_real(self.top_p) or not 0 < self.top_p <= 1:
+            raise InputError(f"top_p: must be in (0, 1], got {self.top_p!r}")
+
+
+def _is_real(x: object) -> bool:
+    return isinstance(x, numbers.Real) and not isinstance(x, bool)
 
 
 def _bisect(x: Array, enough: Callable[[Array], Array]) -> Array:
@@ -76,13 +90,13 @@ def truncate(logits: Array, sampling: Sampling) -> Array:
     """Logits of the sampling distribution: divided by the temperature, truncated to -inf.
 
     Args:
-        logits: f32[..., V]; -inf excludes a token.
+        logits: f32[..., V]; -inf excludes a token, +inf (as all above `LARGEST`) takes all.
         sampling: with temperature > 0.
 
     Returns:
         f32[..., V]; -inf on tokens that cannot be drawn.
     """
-    x = logits / sampling.temperature
+    x = jnp.minimum(logits, LARGEST) / sampling.temperature
     if 0 < sampling.top_k < x.shape[-1]:
         t = _bisect(x, lambda keep: keep.sum(-1) >= sampling.top_k)
         x = jnp.where(x >= t[..., None], x, -jnp.inf)

@@ -244,8 +244,7 @@ def test_a_judge_is_asked_in_both_orders(tiny_model_dir, tmp_path):
             model.tokenizer.chat_template,
             text,
             add_generation_prompt=True,
-            bos_token=model.tokenizer.bos_token,
-            eos_token=model.tokenizer.eos_token,
+            tokens=model.tokenizer.template_tokens,
         )
         hidden, _ = forward(model.config, model.params, np.array([model.tokenizer.encode(prompt)]))
         a, b = (model.tokenizer.encode(name)[0] for name in "AB")

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from irl_jax.rollout import sampling
-from irl_jax.rollout.sampling import BLOCK, Sampling, draw, truncate
+from irl_jax.rollout.sampling import BLOCK, Sampling, draw, log_probs, truncate
 from irl_jax.types import InputError
 from tests.oracles import sampling as oracle
 
@@ -183,7 +183,7 @@ def test_the_last_token_with_mass_takes_the_rest():
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("temperature", -0.1, "temperature: must be at least 0"),
+        ("temperature", -0.1, "temperature: must be 0 or from"),
         ("top_k", -1, "top_k: must be at least 0"),
         ("top_p", 0.0, r"top_p: must be in \(0, 1\]"),
         ("top_p", 1.1, r"top_p: must be in \(0, 1\]"),
@@ -192,6 +192,56 @@ def test_the_last_token_with_mass_takes_the_rest():
 def test_settings_out_of_range(field, value, message):
     with pytest.raises(InputError, match=message):
         Sampling(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        *(
+            ("temperature", value, "temperature: must be 0 or from 1e-06 to 1e[+]06")
+            for value in (float("nan"), float("inf"), 1e39, 1e-31, 5e-324, "0.5", None, True)
+        ),
+        ("top_k", 2.0, "top_k: must be an integer"),
+        ("top_k", float("nan"), "top_k: must be an integer"),
+        ("top_k", True, "top_k: must be an integer"),
+        ("top_p", float("nan"), r"top_p: must be in \(0, 1\]"),
+        ("top_p", "1", r"top_p: must be in \(0, 1\]"),
+    ],
+)
+def test_settings_that_are_no_such_numbers(field, value, message):
+    with pytest.raises(InputError, match=message):
+        Sampling(**{field: value})
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        Sampling(temperature=0.0),
+        Sampling(temperature=1e-6),
+        Sampling(temperature=0.7, top_k=3),
+        Sampling(),
+        Sampling(temperature=1e6, top_p=0.9),
+    ],
+    ids=str,
+)
+def test_an_infinite_logit_is_certain(setting):
+    rows = np.random.default_rng(3).normal(size=(2, V)).astype(np.float32)
+    rows[0, 300], rows[1, 7] = np.inf, np.inf
+    rows[1, :5] = -np.inf
+    tokens, logp = draw_jit(jax.random.key(0), rows, setting)
+    np.testing.assert_array_equal(tokens, [300, 7])
+    np.testing.assert_array_equal(logp, 0.0)
+    chance = np.exp(log_probs(jnp.asarray(rows), setting))
+    np.testing.assert_array_equal(chance, np.where(np.isposinf(rows), 1.0, 0.0))
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 1e-3])
+@pytest.mark.parametrize("scale", [1.0, 1e9])
+def test_a_low_temperature_takes_the_likeliest(temperature, scale):
+    """Of logits whose differences are large beside the temperature."""
+    logits = scale * np.random.default_rng(3).permutation(V).astype(np.float32)[None]
+    tokens, logp = draw_jit(jax.random.key(0), logits, Sampling(temperature=temperature))
+    assert tokens[0] == logits.argmax() and np.isfinite(logp[0])
 
 
 def test_a_key_for_each_row_draws_as_it_would_alone():

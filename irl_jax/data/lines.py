@@ -60,6 +60,8 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; check the path") from error
     except (OSError, EOFError, zlib.error) as error:
+        if reason := getattr(error, "strerror", None):  # of the file itself
+            raise InputError(f"{path}: cannot be read ({reason}); check the path") from error
         raise InputError(
             f"{path}:{number + 1}: cannot be read ({error}); check the file"
         ) from error

@@ -87,23 +87,27 @@ def _bisect(x: Array, enough: Callable[[Array], Array]) -> Array:
 
 
 def truncate(logits: Array, sampling: Sampling) -> Array:
-    """Logits of the sampling distribution: divided by the temperature, truncated to -inf.
+    """Log-weights of the sampling distribution: (z − max z) / T, truncated to -inf.
+
+    The difference comes first: a quotient by a low temperature rounds too much to be
+    subtracted from another.
 
     Args:
         logits: f32[..., V]; -inf excludes a token, +inf (as all above `LARGEST`) takes all.
         sampling: with temperature > 0.
 
     Returns:
-        f32[..., V]; -inf on tokens that cannot be drawn.
+        f32[..., V], 0 for the likeliest; -inf on tokens that cannot be drawn.
     """
-    x = jnp.minimum(logits, LARGEST) / sampling.temperature
-    if 0 < sampling.top_k < x.shape[-1]:
-        t = _bisect(x, lambda keep: keep.sum(-1) >= sampling.top_k)
-        x = jnp.where(x >= t[..., None], x, -jnp.inf)
+    z = jnp.minimum(logits, LARGEST)
+    if 0 < sampling.top_k < z.shape[-1]:
+        t = _bisect(z, lambda keep: keep.sum(-1) >= sampling.top_k)
+        z = jnp.where(z >= t[..., None], z, -jnp.inf)
+    x = (z - z.max(-1, keepdims=True)) / sampling.temperature
     if sampling.top_p < 1:
         p = jax.nn.softmax(x, axis=-1)
-        t = _bisect(x, lambda keep: jnp.where(keep, p, 0.0).sum(-1) >= sampling.top_p)
-        x = jnp.where(x >= t[..., None], x, -jnp.inf)
+        t = _bisect(z, lambda keep: jnp.where(keep, p, 0.0).sum(-1) >= sampling.top_p)
+        x = jnp.where(z >= t[..., None], x, -jnp.inf)
     return x
 
 
@@ -139,8 +143,7 @@ def draw(key: Array, logits: Array, sampling: Sampling) -> tuple[Array, Array]:
         tokens = jnp.argmax(logits, -1).astype(jnp.int32)
         return tokens, jnp.zeros(tokens.shape, jnp.float32)
     x = truncate(logits, sampling)
-    shift = x.max(-1, keepdims=True)
-    weight = jnp.exp(x - shift)
+    weight = jnp.exp(x)
     v = weight.shape[-1]
     weight = jnp.pad(weight, [(0, 0)] * (weight.ndim - 1) + [(0, -v % BLOCK)])
     blocks = weight.reshape(*weight.shape[:-1], -1, BLOCK)
@@ -151,7 +154,7 @@ def draw(key: Array, logits: Array, sampling: Sampling) -> tuple[Array, Array]:
     before = jnp.where(block > 0, _take(cdf, jnp.maximum(block - 1, 0)), 0.0)
     inside = jnp.take_along_axis(blocks, block[..., None, None], axis=-2)[..., 0, :]
     token = block * BLOCK + _invert(inside, jnp.cumsum(inside, -1), target - before)
-    logp = _take(x, token) - shift[..., 0] - jnp.log(cdf[..., -1])
+    logp = _take(x, token) - jnp.log(cdf[..., -1])
     return token.astype(jnp.int32), logp
 
 

@@ -33,7 +33,7 @@ from irl_jax.types import InputError
 from tests.experiments.conftest import write_jsonl
 
 ROOT = Path(__file__).parents[2]
-LIMIT, BUFFER = 16, 6  # tokens
+LIMIT, BUFFER = 16, 14  # tokens
 
 
 def questions(start: int, count: int) -> list[dict[str, str]]:

@@ -110,7 +110,7 @@ def test_several_updates_take_a_valued_group(batch):
 
 def test_completions_drawn_from_a_truncated_policy_are_refused():
     for sampling, message in (
-        (Sampling(0.0), r"^sampling\.temperature: expected a number in \(0"),
+        (Sampling(0.0), r"^sampling\.temperature: expected a number in \[1e-06"),
         (Sampling(1.0, top_p=0.9), r"^sampling: top_k = 0, top_p = 0\.9: the whole policy has no"),
     ):
         with pytest.raises(InputError, match=message):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 
 from experiments.policy_training import PolicySetup
-from experiments.preference_measures import chunks
+from experiments.preference_measures import chunks, numbers_of
 from irl_jax.data.encode import EncodedPrompt
 from irl_jax.eval.intervals import Interval
 from irl_jax.eval.kl import sequence_kl
@@ -39,8 +38,13 @@ def policy_kl(
     parts: list[tuple[np.ndarray, ...]] = []
     done = 0
     for number, (count, rows) in enumerate(chunks(prompts, batch_size)):
-        key = jax.random.fold_in(setup.key(STAGE), number)
-        group = setup.sample(policy, setup.prompts(rows), key, 1)
+        group = setup.sample(
+            policy,
+            setup.prompts(rows),
+            setup.key(STAGE),
+            1,
+            numbers=numbers_of(number, batch_size),
+        )
         ref_logp = setup.logp(setup.model.params, group, setup.sampling.temperature)
         found = fetch((group.logp, ref_logp, group.mask))
         parts.append(tuple(x[:count, 0] for x in found))

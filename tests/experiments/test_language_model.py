@@ -135,7 +135,7 @@ def test_a_sentence_encoder_of_another_tokenizer_is_refused(tmp_path):
     try:
         own = minilm_path()
     except InputError:
-        pytest.skip("all-MiniLM-L6-v2 is not installed")
+        pytest.skip("all-MiniLM-L6-v2 is not installed: make install-all")
     place = tmp_path / "encoder"
     place.mkdir()
     for file in own.iterdir():

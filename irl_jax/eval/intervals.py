@@ -100,11 +100,13 @@ def bootstrap(
     rng = np.random.default_rng(seed)
     drawn = rng.integers(len(groups), size=(resamples, len(groups)))
     members, sizes = np.concatenate(groups), np.array([len(group) for group in groups])
-    if len(groups) == len(rows):
-        samples = (rows[members[draw]] for draw in drawn)
+    alone = len(groups) == len(rows)
+    if alone and statistic is np.mean and rows.ndim == 1:
+        parts = np.array_split(drawn, -(-drawn.size // 1_000_000))
+        distribution = np.concatenate([rows[members[part]].mean(1) for part in parts])
     else:
-        samples = (rows[members[_spans(sizes, draw)]] for draw in drawn)
-    distribution = np.fromiter((statistic(sample) for sample in samples), np.float64, resamples)
+        samples = (rows[members[draw if alone else _spans(sizes, draw)]] for draw in drawn)
+        distribution = np.fromiter((statistic(sample) for sample in samples), np.float64, resamples)
     tail = expanded_tail(level, len(groups))
     low, high = np.quantile(distribution, [tail, 1 - tail])
     return Interval(float(statistic(rows)), float(low), float(high))

@@ -81,10 +81,8 @@ SHAPE = BertConfig(
 )  # as wide as the tiny language model, so that both share compiled programs
 
 
-@pytest.fixture(scope="session")
-def encoder_dir(tmp_path_factory):
-    """A random sentence encoder that knows the words of the answers."""
-    path = tmp_path_factory.mktemp("encoder")
+def write_encoder(path: Path) -> None:
+    """Writes a random sentence encoder that knows the words of the answers to a directory."""
     words = sorted({w for row in ROWS for w in row["chosen"].split() + row["rejected"].split()})
     vocabulary = {w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
@@ -111,6 +109,13 @@ def encoder_dir(tmp_path_factory):
         "layer_norm_eps": shape.norm_eps,
     }
     (path / "config.json").write_text(json.dumps(fields))
+
+
+@pytest.fixture(scope="session")
+def encoder_dir(tmp_path_factory) -> Path:
+    """A sentence encoder; not to be written to."""
+    path = tmp_path_factory.mktemp("encoder")
+    write_encoder(path)
     return path
 
 

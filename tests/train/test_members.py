@@ -43,8 +43,7 @@ def optimizer():
     return optax.chain(optax.clip_by_global_norm(0.05), optax.sgd(1.0, momentum=0.9))
 
 
-def train(objective, tx, params, batch, reference, accumulate=1):
-    step = jax.jit(make_train_step(objective, tx, accumulate=accumulate))
+def train(step, tx, params, batch, reference):
     state = init_state(params, tx, jax.random.key(9))
     rows = []
     for _ in range(STEPS):
@@ -58,11 +57,13 @@ def trained(reference, batch):
     """All members at once, and each alone: parameters, metrics."""
     objective = reward_objective(CONFIG, lora(SCALE), label_smoothing=0.1, centering=0.01)
     params = init_members(initial(reference), jax.random.key(5), MEMBERS)
-    together = train(for_members(objective), per_member(optimizer()), params, batch, reference)
+    tx = per_member(optimizer())
+    step = jax.jit(make_train_step(for_members(objective), tx))
+    together = train(step, tx, params, batch, reference)
+    tx = optimizer()
+    step = jax.jit(make_train_step(objective, tx))
     keys = jax.random.split(jax.random.key(5), MEMBERS)
-    alone = [
-        train(objective, optimizer(), initial(reference)(key), batch, reference) for key in keys
-    ]
+    alone = [train(step, tx, initial(reference)(key), batch, reference) for key in keys]
     return together, alone
 
 

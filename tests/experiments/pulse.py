@@ -1,0 +1,220 @@
+"""Every experiment at its tiniest setting: what it prints, writes and exports.
+
+    python -m tests.experiments.pulse OUT [NAME ...]          runs them, a process each
+    python -m tests.experiments.pulse OUT --against BEFORE    and says what differs from BEFORE
+
+OUT/figures.json holds, of each experiment, its summary.json and the SHA-256 of what it
+exports. On one machine two runs of the same code give the same bits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.language_model import make_tiny
+from experiments.topics import topics
+from irl_jax.train.progress import Progress
+from tests.experiments import (
+    test_fine_grained_feedback,
+    test_gsm8k,
+    test_gsm8k_outcome_reward,
+    test_hh_rlhf_embedding,
+    test_prompt_oirl_gsm8k,
+)
+from tests.experiments.conftest import ROWS, write_encoder, write_jsonl
+
+ANSWERS = (
+    "--answers.model {tiny} --answers.prompts 16 --answers.completions 8 "
+    "--answers.max-new-tokens 10 --answers.feature-layers 1 --answers.mesh.data 1 "
+)
+ENSEMBLE = (
+    "--reward.members 2 --reward.widths 8 --reward.steps 60 --reward.batch-size 32 "
+    "--reward.lr 0.01 "
+)
+SANDBOX = (
+    "--sandbox.vocabulary 6 --sandbox.prompt-tokens 2 --sandbox.max-new-tokens 5 "
+    "--sandbox.width 8 --sandbox.layers 1 --sandbox.demonstrations 256 --sandbox.steps 60 "
+    "--sandbox.batch-size 32 "
+)
+EMBEDDINGS = (
+    "--language-model {tiny} --sentence-encoder {encoder} --layers 1 --max-prompt 32 "
+    "--max-completion 32 --seeds 3 "
+)
+MODEL = "--model {tiny} --mesh.data 1 "
+FLAGS = {
+    "active_reward_modelling": ANSWERS
+    + ENSEMBLE
+    + "--pool 120 --batch 20 --rounds 3 --samples 20 --best-of 4 --seeds 2",
+    "alignment_frontier": SANDBOX
+    + ENSEMBLE
+    + "--seeds 3 --comparisons 128 --training.updates 12 --training.every 4 --training.pairs 16 "
+    "--training.prompts 4 --training.completions 4 --measuring.prompts 32 "
+    "--measuring.completions 4 --best-of 8 --best-of-prompts 8",
+    "annotation_noise": ANSWERS
+    + ENSEMBLE
+    + "--error-rates 0 0.4 --pairs 200 --best-of 4 --seeds 3",
+    "decomposed_preferences": "--features {features} --dims 16 --attributes 2 --annotators 40 "
+    "--comparisons 40 --new-annotators 30 --adaptation 0 40 --held-out 60 --components 2 "
+    "--seeds 2 --mixture.members 2 --mixture.steps 120 --mixture.batch-size 32",
+    "demonstration_rewards": ANSWERS + ENSEMBLE + "--own-samples 4 --labels 2 --n 4 --seeds 3",
+    "dense_rewards": SANDBOX
+    + ENSEMBLE
+    + "--demonstrations 64 --best-of 4 --held-out 48 --completions 4 --epochs 4 --seeds 2",
+    "feedback_forms": ANSWERS
+    + "--error-rates 0.2 --readings 32 96 --decisions 16 --people 4 --best-of 4 --seeds 3 "
+    "--lrs 0.01 --reward.steps 60 --attributes.rated 40 --attributes.comparisons 4 16 "
+    "--rate.members 2 --rate.pairs 16 --rate.width 4",
+    "fine_grained_feedback": ENSEMBLE
+    + "--data {feedback} --language-model {tiny} --dtype float32 --layers 1 --max-prompt 40 "
+    "--max-completion 60 --judged 6 --held-out 0.25 --questions 10 45 --seeds 3",
+    "gsm8k": MODEL
+    + "--data.train {gsm8k}/train.jsonl --data.test {gsm8k}/test.jsonl --data.prompt {{question}} "
+    "--lora.rank 4 --policy.steps 3 --policy.prompts 4 --policy.completions 4 "
+    "--policy.max-new-tokens 12 --policy.lr 0.01 --evaluation.questions 6 "
+    "--evaluation.completions 4 --evaluation.temperature 1 --evaluation.batch-size 4 "
+    "--reward.format 0.5 --reward.overlong 0.25 --reward.buffer 4",
+    "gsm8k_outcome_reward": EMBEDDINGS + ENSEMBLE + "--data {solutions}",
+    "guided_decoding": "--seeds 2 --world.vocabulary 8 --world.max-new-tokens 8 --world.width 8 "
+    "--world.layers 1 --world.demonstrations 256 --world.steps 60 --world.batch-size 32 "
+    "--pairs 256 --rollouts 512 --steps 60 --batch-size 64 --prompts 24 --completions 4 "
+    "--weights 0 3 --top-k 0 --candidates 1 4 --draws 16 --ns 1 4 " + ENSEMBLE,
+    "hh_rlhf_embedding": EMBEDDINGS + ENSEMBLE + "--data {hh}",
+    "iterated_finetuning": SANDBOX
+    + ENSEMBLE
+    + "--seeds 2 --comparisons 128 --rounds 3 --prompts 16 --completions 4 --measuring.prompts 64 "
+    "--measuring.completions 4",
+    "overoptimisation": SANDBOX
+    + ENSEMBLE
+    + "--seeds 2 --pairs 32 64 --widths 2 8 --best-of 8 --best-of-prompts 8 --policy.updates 8 "
+    "--policy.every 4 --policy.prompts 4 --policy.completions 4 --policy.dpo-batch 16",
+    "preference_to_policy": MODEL
+    + "--data.path {preferences} --data.held-out 0.25 --data.buckets 1 --lora.rank 4 "
+    "--reward.epochs 1 --reward.batch-size 8 --dpo.batch-size 8 --evaluation.prompts 8 "
+    "--evaluation.completions 2 --evaluation.batch-size 8",
+    "preference_to_policy_grpo": MODEL
+    + "--method grpo --data.path {preferences} --data.held-out 0.25 --data.buckets 1 "
+    "--lora.rank 4 --reward.epochs 1 --reward.batch-size 8 --grpo.steps 3 --grpo.prompts 8 "
+    "--grpo.completions 2 --evaluation.prompts 8 --evaluation.completions 2 "
+    "--evaluation.batch-size 8",
+    "process_rewards": "--seeds 2 --questions 48 --solutions 4 --rollouts 2 --held-out 24 "
+    "--candidates 4 --task.terms 2 --task.lessons 400 --task.width 16 --task.layers 1 "
+    "--task.steps 60 --task.batch-size 32 --judge.ensemble.steps 40 --judge.implicit.steps 20 "
+    "--judge.implicit.batch-size 32",
+    "prompt_oirl_gsm8k": ENSEMBLE
+    + "--data {log} --gsm8k {log_dir} --sentence-encoder {encoder} --folds 2 --seeds 2",
+    "quickstart": MODEL
+    + "--completions 4 --max-new-tokens 10 --prompts.train 16 --prompts.held-out 16 "
+    "--reward.members 2 --reward.steps 60 --policy.steps 4 --policy.prompts 8 "
+    "--policy.completions 4 --policy.save-every 2",
+    "r1_zero": "--seeds 1 --chain-sum token dapo --countdown grpo --drawn 200 --held-out 4 "
+    "--attempts 4 --ks 1 2 4 --policy.lessons 20 --policy.width 16 --policy.layers 1 "
+    "--policy.steps 8 --policy.batch-size 4 --online.rollouts 4 --online.prompts 4 "
+    "--online.completions 4 --online.minibatches 1",
+    "score": "--data {preferences} --model {out}/preference_to_policy/run --edits 8",
+}
+
+
+def make_files(folder: Path) -> dict[str, Path]:
+    """What the experiments read, by the name that `FLAGS` gives it."""
+    rng = np.random.default_rng(0)
+    places = {name: folder / name for name in ("tiny", "encoder", "gsm8k", "log_dir")}
+    for name in ("encoder", "gsm8k", "log_dir"):
+        places[name].mkdir(parents=True)
+    with Progress(io.StringIO()) as progress:
+        make_tiny(places["tiny"], seed=0, progress=progress)
+    write_encoder(places["encoder"])
+    write_jsonl(places["gsm8k"] / "train.jsonl", test_gsm8k.questions(0, 12))
+    write_jsonl(places["gsm8k"] / "test.jsonl", test_gsm8k.questions(20, 6))
+    test_prompt_oirl_gsm8k.write_log(places["log_dir"])
+    np.save(folder / "features.npy", rng.standard_normal((200, 2, 20)).astype(np.float32))
+    feedback = [test_fine_grained_feedback.question(topic, rng) for topic in topics(60, 0)]
+    (folder / "feedback.json").write_text(json.dumps(feedback), encoding="utf-8")
+    return places | {
+        "features": folder / "features.npy",
+        "feedback": folder / "feedback.json",
+        "log": places["log_dir"] / "log.npz",
+        "preferences": write_jsonl(folder / "preferences.jsonl", ROWS),
+        "hh": write_jsonl(folder / "hh.jsonl", test_hh_rlhf_embedding.dialogues()),
+        "solutions": write_jsonl(folder / "solutions.jsonl", test_gsm8k_outcome_reward.rows(60)),
+    }
+
+
+def pulse(name: str, out: Path, places: dict[str, Path]) -> dict[str, Any]:
+    """Runs one experiment; returns its figures.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    flags = FLAGS[name].format(out=out, **places).split()
+    run = out / name / "run"
+    module = f"experiments.{name.removesuffix('_grpo')}"
+    done = subprocess.run(
+        [sys.executable, "-m", module, *flags, "--run-dir", str(run)],
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(f"{name} ended with status {done.returncode}:\n{done.stderr}")
+    weights = sorted(run.rglob("*.safetensors"))
+    return {
+        "summary": json.loads((run / "summary.json").read_text(encoding="utf-8")),
+        "weights": {
+            str(f.relative_to(run)): hashlib.sha256(f.read_bytes()).hexdigest() for f in weights
+        },
+    }
+
+
+def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The figures in a summary with their places; seconds are left out."""
+    if isinstance(tree, dict | list):
+        items = tree.items() if isinstance(tree, dict) else enumerate(tree)
+        for key, value in items:
+            if key != "seconds":
+                yield from leaves(value, f"{path}/{key}")
+    else:
+        yield path, tree
+
+
+def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """A line for each figure that is not the same to the bit."""
+    old, new = dict(leaves(before)), dict(leaves(after))
+    return [
+        f"{place}: {old.get(place)} -> {new.get(place)}"
+        for place in old | new
+        if repr(old.get(place)) != repr(new.get(place))
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--against", type=Path)
+    options = parser.parse_args()
+    out = options.out.resolve()
+    places = make_files(out / "files")
+    figures = {}
+    for name in options.names or FLAGS:
+        start = time.perf_counter()
+        figures[name] = pulse(name, out, places)
+        print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
+        (out / "figures.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    if options.against:
+        before = json.loads((options.against / "figures.json").read_text(encoding="utf-8"))
+        found = differences({n: before.get(n) for n in figures}, figures)
+        print("\n".join(found) or f"all figures as in {options.against}")
+        sys.exit(bool(found))
+
+
+if __name__ == "__main__":
+    main()

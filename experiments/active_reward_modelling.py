@@ -56,6 +56,7 @@ from experiments.lab import Responses
 from experiments.study import Clock, kept, launch, splits
 from irl_jax.eval.annotator import logistic_annotator
 from irl_jax.eval.intervals import bootstrap, paired_difference
+from irl_jax.files import as_json
 from irl_jax.rewards.active import (
     batch_bald,
     d_optimal,
@@ -67,7 +68,7 @@ from irl_jax.rewards.active import (
 )
 from irl_jax.rewards.embedding import EmbeddingReward, EnsembleConfig
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import RunDirectory, as_json
+from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError
 
 SETTINGS = {"same prompt": False, "any two answers": True}

@@ -98,6 +98,7 @@ from experiments.study import Clock, given_model, kept, launch
 from irl_jax.dynamics.advantages import group_advantages
 from irl_jax.eval.best_of_n import best_of_n, kl_bound, powers_of_two
 from irl_jax.eval.intervals import adjusted
+from irl_jax.files import as_json
 from irl_jax.losses.direct import dpo, ipo
 from irl_jax.losses.policy import grpo
 from irl_jax.losses.reference_free import simpo
@@ -109,7 +110,7 @@ from irl_jax.train.objectives import (
     reference_free_objective,
 )
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import RunDirectory, as_json
+from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError
 
 METHODS: dict[str, Method] = {

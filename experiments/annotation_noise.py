@@ -67,6 +67,7 @@ from irl_jax.eval.annotator import (
 )
 from irl_jax.eval.best_of_n import best_of_n
 from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
+from irl_jax.files import as_json
 from irl_jax.losses.link import logistic, sigmoid, unbiased
 from irl_jax.losses.preference import bradley_terry, order_classification, pairwise
 from irl_jax.report.page import (
@@ -86,7 +87,7 @@ from irl_jax.report.plots import lines
 from irl_jax.report.series import from_intervals
 from irl_jax.rewards.embedding import EmbeddingReward, EnsembleConfig
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import RunDirectory, as_json
+from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError
 
 FIRST = "Bradley-Terry"

@@ -60,6 +60,7 @@ from experiments.cli import run as run_cli
 from experiments.population import World, compare, worlds
 from experiments.study import Clock, kept, launch
 from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
+from irl_jax.files import as_json
 from irl_jax.report.page import (
     UNCORRECTED,
     card,
@@ -77,7 +78,7 @@ from irl_jax.report.plots import lines
 from irl_jax.report.series import from_intervals
 from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import RunDirectory, as_json
+from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError
 
 

@@ -50,6 +50,7 @@ from experiments.study import Clock, launch, splits
 from irl_jax.eval.best_of_n import best_of_n, powers_of_two
 from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
 from irl_jax.eval.ranking import spearman
+from irl_jax.files import as_json
 from irl_jax.losses.divergence import DIVERGENCES, JENSEN_SHANNON, contrast, variational
 from irl_jax.losses.preference import bradley_terry
 from irl_jax.losses.rating import binary_cross_entropy
@@ -71,7 +72,7 @@ from irl_jax.report.plots import against_n
 from irl_jax.report.series import from_intervals
 from irl_jax.rewards.embedding import EnsembleConfig, fit_ensemble
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import RunDirectory, as_json
+from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError, Preference
 
 

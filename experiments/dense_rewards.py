@@ -46,6 +46,7 @@ from experiments.sandbox import SandboxConfig, Task, draw_prompts, embed, gold, 
 from experiments.study import Clock, kept, launch
 from irl_jax.eval.intervals import Interval, adjusted, student
 from irl_jax.eval.ranking import spearman
+from irl_jax.files import as_json
 from irl_jax.losses.divergence import contrast
 from irl_jax.losses.policy import weighted_sft
 from irl_jax.losses.rating import binary_cross_entropy
@@ -56,7 +57,7 @@ from irl_jax.report.series import from_intervals
 from irl_jax.rewards.embedding import EnsembleConfig, fit_ensemble, fit_members
 from irl_jax.rewards.implicit import token_reward
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import RunDirectory, as_json
+from irl_jax.train.run import RunDirectory
 from irl_jax.types import Group, InputError, Loss, Preference, Prompt, PyTree
 
 DENSE, LIKELIHOOD = "log π_SFT − log π_ref", "log π_SFT alone"

@@ -66,10 +66,11 @@ from experiments.training_rate import RateConfig, models_a_minute
 from irl_jax.eval.annotator import beta_of_error_rate
 from irl_jax.eval.best_of_n import best_of_n
 from irl_jax.eval.intervals import bootstrap, paired_difference
+from irl_jax.files import as_json
 from irl_jax.masking import check_range
 from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import RunDirectory, as_json
+from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError
 
 MEASURED = ("rank correlation", "best of n")

@@ -67,10 +67,11 @@ from experiments.language_model import LanguageModel, load_language_model
 from experiments.study import Clock, given_model, kept, launch, splits
 from irl_jax.data.spans import segment_of, token_ends
 from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
+from irl_jax.files import as_json
 from irl_jax.masking import check_range
 from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import RunDirectory, as_json
+from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError
 
 

@@ -86,6 +86,7 @@ from irl_jax.data.encode import EncodedPrompt
 from irl_jax.dynamics.advantages import group_advantages, leave_one_out
 from irl_jax.dynamics.weights import useful
 from irl_jax.eval.intervals import paired_difference
+from irl_jax.files import as_json, writing
 from irl_jax.losses.policy import cispo, dapo, dr_grpo, grpo, gspo, reinforce
 from irl_jax.masking import check_range
 from irl_jax.models.sharding import RULES
@@ -93,7 +94,7 @@ from irl_jax.rewards.several import Several
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.train.objectives import PolicyLoss
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import RunDirectory, as_json, writing
+from irl_jax.train.run import RunDirectory
 from irl_jax.train.shard import fetch, make_mesh, place
 from irl_jax.types import Group, InputError
 

@@ -53,6 +53,7 @@ from irl_jax.data.lines import read_jsonl
 from irl_jax.eval.best_of_n import best_of_n, vote, vote_probability
 from irl_jax.eval.intervals import bootstrap, paired_difference
 from irl_jax.eval.ranking import auc
+from irl_jax.files import as_json
 from irl_jax.losses.preference import bradley_terry
 from irl_jax.losses.rating import binary_cross_entropy
 from irl_jax.models.pretrained import minilm_path
@@ -60,7 +61,7 @@ from irl_jax.rewards.embedding import EnsembleConfig, fit_ensemble
 from irl_jax.rewards.numeric import number
 from irl_jax.rewards.text import after
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import RunDirectory, as_json
+from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError, Preference, Rating
 
 WRITERS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")

@@ -62,6 +62,7 @@ from experiments.sandbox_world import EOS
 from experiments.study import Clock, kept, launch
 from irl_jax.eval.best_of_n import best_of_n, kl_bound, kl_estimate, selection_probability
 from irl_jax.eval.intervals import adjusted, student
+from irl_jax.files import as_json
 from irl_jax.losses.prefix import Cost, prefix_bellman, prefix_regression, squared
 from irl_jax.masking import masked_sum
 from irl_jax.models.heads import apply_scalar_head, init_scalar_head, last_value
@@ -72,7 +73,7 @@ from irl_jax.rollout.guide import DecoderGuide, Guide, PrefixGuide
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.rollout.search import search
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import RunDirectory, as_json
+from irl_jax.train.run import RunDirectory
 from irl_jax.types import Group, InputError, Loss, Prompt, PyTree, Rating
 
 FUDGE, BELLMAN = "tokenwise, CD-FUDGE", "tokenwise, CD-Q"

@@ -43,6 +43,7 @@ from experiments.study import Clock, given_model, kept, launch, splits
 from irl_jax.data.chat import DIALOGUE_TEMPLATE, render_chat
 from irl_jax.data.jsonl import GroupRecord, PreferenceRecord, read_preferences
 from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
+from irl_jax.files import as_json
 from irl_jax.losses.link import logistic, probit, ropo, sigmoid, unbiased
 from irl_jax.losses.preference import bradley_terry, gaussian, order_classification, pairwise
 from irl_jax.models.heads import apply_against, apply_outputs, init_mlp
@@ -66,7 +67,7 @@ from irl_jax.rewards.embedding import (
     standardise,
 )
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import RunDirectory, as_json
+from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError, Loss, Preference, PyTree
 
 

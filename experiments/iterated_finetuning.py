@@ -74,11 +74,12 @@ from experiments.study import Clock, kept, launch
 from irl_jax.dynamics.advantages import group_advantages
 from irl_jax.dynamics.weights import above, best
 from irl_jax.dynamics.weights import kept as only
+from irl_jax.files import as_json
 from irl_jax.losses.policy import grpo, weighted_sft
 from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.train.objectives import PolicyLoss, ScoredGroup, full, policy_objective
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import RunDirectory, as_json
+from irl_jax.train.run import RunDirectory
 from irl_jax.train.state import TrainState, init_state
 from irl_jax.train.step import make_train_step, several_updates
 from irl_jax.types import Group, InputError

@@ -17,6 +17,7 @@ from experiments.language_model import LanguageModel, MeshConfig
 from experiments.study import read_arrays
 from irl_jax.data.batches import collate_prompts
 from irl_jax.data.encode import EncodedPrompt
+from irl_jax.files import write_atomic
 from irl_jax.models.logprob import completion_logp
 from irl_jax.models.sharding import RULES
 from irl_jax.rewards.vader import vader
@@ -24,7 +25,6 @@ from irl_jax.rollout.generate import generate
 from irl_jax.rollout.guide import Guide
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.train.progress import Advance
-from irl_jax.train.run import write_atomic
 from irl_jax.train.shard import fetch, global_batch, make_mesh, place
 from irl_jax.types import Group, Prompt, PyTree
 

@@ -82,9 +82,10 @@ from experiments.sandbox import (
     sample,
 )
 from experiments.study import Clock, kept, launch
+from irl_jax.files import as_json
 from irl_jax.rewards.embedding import EmbeddingReward, EnsembleConfig
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import RunDirectory, as_json
+from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError, Preference, PyTree
 
 SMOOTHING = 0.2  # share of wrong labels that label smoothing assumes

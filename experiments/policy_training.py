@@ -22,6 +22,7 @@ from experiments.language_model import LanguageModel
 from irl_jax.data.batches import collate_prompts
 from irl_jax.data.encode import EncodedPrompt
 from irl_jax.data.feeds import make_feed
+from irl_jax.files import writing
 from irl_jax.masking import check_range
 from irl_jax.models.decoder import DecoderConfig
 from irl_jax.models.huggingface import save_huggingface
@@ -42,7 +43,7 @@ from irl_jax.train.objectives import (
 )
 from irl_jax.train.online import improve
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import RunDirectory, writing
+from irl_jax.train.run import RunDirectory
 from irl_jax.train.shard import fetch, global_batch, jit_step, place
 from irl_jax.train.state import TrainState, init_state
 from irl_jax.train.step import Step, make_train_step, several_updates

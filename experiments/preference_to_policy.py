@@ -70,11 +70,12 @@ from experiments.preference_training import (
     align_online,
 )
 from experiments.study import Clock, given_model, launch_prepared, settings_of
+from irl_jax.files import as_json, writing
 from irl_jax.masking import check_range
 from irl_jax.models.sharding import RULES
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import RunDirectory, as_json, writing
+from irl_jax.train.run import RunDirectory
 from irl_jax.train.shard import make_mesh, place
 from irl_jax.types import InputError
 

@@ -69,11 +69,12 @@ from experiments.process_judges import (
 )
 from experiments.process_report import Result, conclusion, summarise, write_report
 from experiments.study import Clock, kept, launch
+from irl_jax.files import as_json
 from irl_jax.models.decoder import DecoderConfig
 from irl_jax.rewards.process import last, mean, minimum, product
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import RunDirectory, as_json
+from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError, PyTree
 
 AGGREGATIONS = {"min": minimum, "product": product, "last": last, "mean": mean}

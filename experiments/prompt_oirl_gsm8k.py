@@ -51,10 +51,11 @@ from irl_jax.eval.calibration import calibration_error
 from irl_jax.eval.difficulty import one_factor
 from irl_jax.eval.intervals import bootstrap, paired_difference
 from irl_jax.eval.ranking import auc
+from irl_jax.files import as_json
 from irl_jax.models.pretrained import minilm_path
 from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import RunDirectory, as_json
+from irl_jax.train.run import RunDirectory
 
 
 @dataclass(frozen=True)

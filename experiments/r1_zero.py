@@ -70,6 +70,7 @@ from experiments.r1_tasks import (
 )
 from experiments.r1_variants import ABLATION, VARIANTS
 from experiments.study import Clock, kept, launch
+from irl_jax.files import as_json
 from irl_jax.models.decoder import DecoderConfig
 from irl_jax.rewards.several import Several
 from irl_jax.rewards.shaping import overlong_penalty
@@ -78,7 +79,7 @@ from irl_jax.rollout.sampling import Sampling
 from irl_jax.train.objectives import PolicyLoss, ScoredGroup, full, policy_objective
 from irl_jax.train.online import improve
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import RunDirectory, as_json
+from irl_jax.train.run import RunDirectory
 from irl_jax.train.state import TrainState, init_state
 from irl_jax.train.step import Step, make_train_step, several_updates
 from irl_jax.types import Group, InputError, PyTree

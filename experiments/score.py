@@ -80,10 +80,11 @@ from irl_jax.eval.probes import edit_sensitivity, length_bias
 from irl_jax.eval.ranking import kendall, pair_accuracy, spearman, within_prompt
 from irl_jax.eval.subsets import SubsetAccuracy, all_above, by_subset, chance, mean_over_subsets
 from irl_jax.eval.ties import ties
+from irl_jax.files import as_json, write_atomic
 from irl_jax.masking import check_range
 from irl_jax.train.inputs import identities
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import SHA256, RunDirectory, as_json, write_atomic
+from irl_jax.train.run import SHA256, RunDirectory
 from irl_jax.types import InputError
 
 

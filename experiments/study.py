@@ -17,9 +17,10 @@ import jax
 import numpy as np
 
 from experiments.language_model import model_path
+from irl_jax.files import as_json, read_object, write_atomic
 from irl_jax.train.inputs import identities
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import SHA256, RunDirectory, as_json, read_object, write_atomic
+from irl_jax.train.run import REMOVE, SHA256, RunDirectory
 from irl_jax.types import InputError
 
 
@@ -160,7 +161,7 @@ class Clock:
             InputError: it is damaged.
         """
         self._path = path
-        self.seconds: dict[str, float] = read_object(path) if path.exists() else {}
+        self.seconds: dict[str, float] = read_object(path, REMOVE) if path.exists() else {}
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:

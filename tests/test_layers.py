@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = (
     "types",
     "masking",
+    "files",
     "dynamics",
     "losses",
     "models",

@@ -16,7 +16,7 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from irl_jax.data.files import one_line
+from irl_jax.data.refusals import one_line
 from irl_jax.types import InputError
 
 NO_TOKENS: Mapping[str, str] = MappingProxyType({})

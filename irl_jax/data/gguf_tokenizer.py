@@ -9,7 +9,7 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from irl_jax.data.files import Refusals
+from irl_jax.data.refusals import Refusals
 from irl_jax.models.gguf import open_gguf
 from irl_jax.types import InputError
 

@@ -17,8 +17,9 @@ from typing import Any
 import tokenizers
 from tokenizers import models
 
-from irl_jax.data.files import Refusals, read_object, write_whole
+from irl_jax.data.refusals import Refusals
 from irl_jax.data.symbols import FLAGS, Quotes, check_id
+from irl_jax.files import read_object, write_atomic
 from irl_jax.types import InputError
 
 _NO_ID = 2**31  # in no vocabulary
@@ -50,7 +51,7 @@ class HuggingFaceBackend:
         Raises:
             InputError: it is no such file, or an added token gets another id.
         """
-        if "model" not in read_object(file, required=True):
+        if "model" not in read_object(file, "fetch the file again"):
             raise InputError(f"{file}: no `model`; expected a file of the tokenizers library")
         with Refusals(str(file), "fetch the file again"):
             model = tokenizers.Tokenizer.from_file(str(file))
@@ -118,7 +119,7 @@ class HuggingFaceBackend:
 
     def save(self, directory: Path) -> None:
         """Writes tokenizer.json."""
-        write_whole(directory / "tokenizer.json", self.model.to_str(pretty=True).encode())
+        write_atomic(directory / "tokenizer.json", self.model.to_str(pretty=True).encode())
 
     @cached_property
     def _added(self) -> dict[int, str]:

@@ -16,8 +16,8 @@ from google.protobuf import message
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken
 
-from irl_jax.data.files import write_whole
 from irl_jax.data.symbols import FLAGS, Quotes, check_id, cut, pattern
+from irl_jax.files import write_atomic
 from irl_jax.types import InputError
 
 Prefix = Literal["first", "always", "never"]
@@ -152,7 +152,7 @@ class SentencePieceBackend:
 
     def save(self, directory: Path) -> None:
         """Writes tokenizer.model, whole or not at all."""
-        write_whole(directory / "tokenizer.model", self.start.serialized_model_proto())
+        write_atomic(directory / "tokenizer.model", self.start.serialized_model_proto())
 
     @cached_property
     def _ids(self) -> dict[str, int]:

@@ -15,12 +15,12 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
-from irl_jax.data.files import write_whole
 from irl_jax.data.gguf_tokenizer import read_gguf
 from irl_jax.data.hf_tokenizer import HuggingFaceBackend
 from irl_jax.data.spm import Prefix, SentencePieceBackend, train
 from irl_jax.data.symbols import Quotes
 from irl_jax.data.tokenizer_files import CONFIG, Description, describe
+from irl_jax.files import write_atomic
 from irl_jax.types import InputError
 
 _ROLE_TEMPLATE = (
@@ -230,7 +230,7 @@ class Tokenizer:
                 config.pop(name, None)
             else:
                 config[name] = value
-        write_whole(directory / CONFIG, json.dumps(config, indent=2).encode())
+        write_atomic(directory / CONFIG, json.dumps(config, indent=2).encode())
 
     @classmethod
     def from_gguf(cls, path: str | Path) -> Tokenizer:

@@ -18,10 +18,12 @@ from typing import Any
 
 from tokenizers import AddedToken
 
-from irl_jax.data.files import read_object, read_text
+from irl_jax.files import read_object, read_text
 from irl_jax.types import InputError
 
 CONFIG = "tokenizer_config.json"
+WHOLE = "expected a whole tokenizer directory"
+"""What to do about a file of a tokenizer that cannot be read."""
 _EXTRA = ("extra_special_tokens", "additional_special_tokens")
 
 
@@ -48,8 +50,8 @@ def describe(directory: Path) -> Description:
     Raises:
         InputError: tokenizer_config.json is missing, or a file cannot be read.
     """
-    config = read_object(directory / CONFIG, required=True)
-    named = read_object(directory / "special_tokens_map.json", required=False)
+    config = read_object(directory / CONFIG, WHOLE)
+    named = _optional(directory / "special_tokens_map.json")
     if "added_tokens_decoder" in config:
         fields = named | config
         declared = _decoder(config["added_tokens_decoder"], directory / CONFIG)
@@ -108,11 +110,15 @@ def _decoder(value: Any, place: Path) -> dict[int, AddedToken]:
 def _encoder(file: Path, special: set[str]) -> dict[int, AddedToken]:
     """added_tokens.json: token -> id; those that are named are special."""
     found = {}
-    for text, i in read_object(file, required=False).items():
+    for text, i in _optional(file).items():
         if not isinstance(i, int):
             raise InputError(f"{file}: the id of {text!r} is {i!r}; expected a whole number")
         found[i] = AddedToken(text, special=text in special, normalized=text not in special)
     return found
+
+
+def _optional(file: Path) -> dict[str, Any]:
+    return read_object(file, WHOLE) if file.exists() else {}
 
 
 def _symbol(value: Any, special: bool, place: Path, name: str) -> AddedToken:
@@ -135,7 +141,7 @@ def _symbol(value: Any, special: bool, place: Path, name: str) -> AddedToken:
 def _template(directory: Path, config: dict[str, Any]) -> str | None:
     file = directory / "chat_template.jinja"
     if file.exists():
-        return read_text(file)
+        return read_text(file, WHOLE)
     template = config.get("chat_template")
     if isinstance(template, list):  # several, each with its name
         entries = [each for each in template if isinstance(each, dict)]

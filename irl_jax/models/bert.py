@@ -18,10 +18,11 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 from jax import Array
 
+from irl_jax.files import read_object
 from irl_jax.models.attention import attend
 from irl_jax.models.heads import pool
 from irl_jax.models.huggingface import open_tensors, read_params
-from irl_jax.models.huggingface_config import read_json
+from irl_jax.models.huggingface_config import WHOLE
 from irl_jax.models.linear import Linear
 from irl_jax.types import InputError, PyTree
 
@@ -203,7 +204,7 @@ def load_bert(directory: str | Path) -> tuple[BertConfig, PyTree]:
     """
     directory = Path(directory)
     place = directory / "config.json"
-    raw = read_json(place)
+    raw = read_object(place, WHOLE)
     for name, value in ONLY.items():
         if raw.get(name, value if name != "model_type" else None) != value:
             raise InputError(f"{place}: {name} is {raw.get(name)!r}; only {value!r} is supported")

@@ -16,11 +16,12 @@ from flax.traverse_util import flatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from irl_jax.files import read_object
 from irl_jax.models.decoder import DecoderConfig
 from irl_jax.models.huggingface_config import (
     GENERATION,
+    WHOLE,
     read_config,
-    read_json,
     write_config,
 )
 from irl_jax.models.layout import Slot, assemble, check_tensors, param_shapes, slots
@@ -178,7 +179,7 @@ def read_weight_map(path: Path) -> dict[str, str]:
     Raises:
         InputError: if the index says no such thing.
     """
-    weight_map = read_json(path).get("weight_map")
+    weight_map = read_object(path, WHOLE).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise InputError(f"{path}: weight_map is missing or empty; fetch the file again")
     for tensor, name in weight_map.items():

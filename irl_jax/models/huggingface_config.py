@@ -12,8 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from irl_jax.files import read_object
 from irl_jax.models.decoder import DecoderConfig, RopeScaling
 from irl_jax.types import InputError
+
+WHOLE = "expected a whole Hugging Face model directory"
+"""What to do about a file of a model that cannot be read."""
 
 COMMON: dict[str, Any] = {
     "attention_dropout": 0.0,
@@ -69,7 +73,7 @@ def read_config(path: Path) -> DecoderConfig:
     Raises:
         InputError: naming the file and the field.
     """
-    given = read_json(path)
+    given = read_object(path, WHOLE)
     model_type = given.get("model_type")
     if not isinstance(model_type, str) or model_type not in DEFAULTS:
         raise InputError(
@@ -108,23 +112,6 @@ def read_config(path: Path) -> DecoderConfig:
         )
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        InputError: if the file is missing or holds no JSON object.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; not a Hugging Face model directory") from error
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path}: not a readable JSON file ({error})") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: expected a JSON object, found {type(value).__name__}")
-    return value
 
 
 def positive(

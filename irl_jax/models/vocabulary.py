@@ -14,9 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from irl_jax.files import read_object
 from irl_jax.models.decoder import DecoderConfig
 from irl_jax.models.gguf import open_gguf
-from irl_jax.models.huggingface_config import GENERATION, read_json
+from irl_jax.models.huggingface_config import GENERATION, WHOLE
 from irl_jax.types import InputError
 
 GGUF_ENDS = tuple(f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", "eom"))
@@ -81,7 +82,7 @@ def read_eos_ids(path: str | Path, rows: int) -> tuple[int, ...]:
     else:
         own = path / GENERATION
         path = own if own.exists() else path / "config.json"
-        given = eos_of(path, read_json(path))
+        given = eos_of(path, read_object(path, WHOLE))
     for name, value in given.items():
         if type(value) is not int or not 0 <= value < rows:
             raise InputError(

@@ -17,8 +17,8 @@ from markupsafe import Markup, escape
 
 from irl_jax.eval.intervals import Interval
 from irl_jax.eval.kl import unmoved
+from irl_jax.files import write_atomic
 from irl_jax.report.style import CSS
-from irl_jax.train.run import write_atomic
 from irl_jax.types import InputError
 
 Tone = Literal["good", "bad", "plain"]

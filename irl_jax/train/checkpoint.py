@@ -25,7 +25,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from irl_jax.train.run import as_json, check_same_config, differences, writing
+from irl_jax.files import as_json, writing
+from irl_jax.train.run import check_same_config, differences
 from irl_jax.train.seal import newest_sound, seal
 from irl_jax.train.state import TrainState
 from irl_jax.types import InputError, PyTree

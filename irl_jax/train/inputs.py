@@ -10,8 +10,9 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from irl_jax.files import file_sha256, read_object
 from irl_jax.models.huggingface import FILE, INDEX
-from irl_jax.models.huggingface_config import read_json
+from irl_jax.models.huggingface_config import WHOLE
 from irl_jax.types import InputError
 
 READ = (".jinja", ".json", ".jsonl", ".model", ".txt")
@@ -62,16 +63,6 @@ def sha256_of(path: str | Path, flag: str) -> str:
         raise InputError(f"{flag}: {path}: {reason}; check the path") from error
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, hexadecimal.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _names(directory: Path) -> Iterator[str]:
     """Names of the files of a directory that are read."""
     files = {p.name for p in directory.iterdir() if p.is_file() and not p.name.startswith(".")}
@@ -79,6 +70,6 @@ def _names(directory: Path) -> Iterator[str]:
     if FILE in files:
         yield FILE
     elif INDEX in files:
-        named = read_json(directory / INDEX).get("weight_map")
+        named = read_object(directory / INDEX, WHOLE).get("weight_map")
         shards = {str(name) for name in named.values()} if isinstance(named, dict) else set()
         yield from (name for name in shards if (directory / name).is_file())

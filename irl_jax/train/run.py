@@ -15,54 +15,28 @@ first one writes.
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import fcntl
 import json
-import math
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import jax
 
+from irl_jax.files import as_json, read_object, write_atomic, writing
 from irl_jax.types import InputError
 
 _ABSENT = object()
 
 SHA256 = "sha256"
 """Of a configuration: flag -> digest of the input that it names (`irl_jax.train.inputs`)."""
+REMOVE = "remove it"
+"""What to do with a damaged file of a run."""
 FREE = ("save_every",)
 """Names of fields that may change between launches: they decide nothing of the results."""
-
-
-def as_json(value: Any) -> Any:
-    """The JSON form of a configuration or a row.
-
-    Dataclasses become objects, tuples lists, paths strings, scalars of NumPy and JAX
-    numbers, and numbers that are not finite null.
-
-    Raises:
-        InputError: if a value has no JSON form.
-    """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(k): as_json(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [as_json(v) for v in value]
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if hasattr(value, "tolist"):
-        return as_json(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, (str, int)):
-        return value
-    raise InputError(f"config: a {type(value).__name__} has no JSON form; use plain values")
 
 
 def differences(old: Any, new: Any) -> list[str]:
@@ -128,41 +102,6 @@ def _field(config: Any, name: str) -> Any:
     return name if config is None else config
 
 
-@contextmanager
-def writing(path: str | os.PathLike) -> Iterator[None]:
-    """Turns what the operating system refuses (no space, no permission) into one line.
-
-    Raises:
-        InputError: naming the path and the reason.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"{os.fspath(path)}: cannot write: {error.strerror or error};"
-            " make room or choose another run directory"
-        ) from error
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Writes a whole file or nothing: a temporary file beside it, synced, then renamed.
-
-    Raises:
-        InputError: if the file cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    with writing(path):
-        try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-
-
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a JSON-lines file that this module wrote; none if it does not exist.
 
@@ -183,21 +122,6 @@ def _lines(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
             yield json.loads(line), line + b"\n"
         except ValueError as error:
             raise InputError(f"{path}:{number}: broken line ({error}); remove it") from error
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The object of a JSON file that this module wrote.
-
-    Raises:
-        InputError: the file cannot be read, or holds something else.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); remove it") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: damaged (no JSON object); remove it")
-    return value
 
 
 def _lock(file: IO, path: Path) -> None:
@@ -249,7 +173,7 @@ class RunDirectory:
             _lock(self._lock, self.path)
         file = self.path / "config.json"
         if file.exists():
-            check_same_config(self.path, before := read_object(file), self.config)
+            check_same_config(self.path, before := read_object(file, REMOVE), self.config)
         if not file.exists() or before != self.config:
             write_atomic(file, _pretty(self.config))
         for name in ("metrics", "samples"):
@@ -318,7 +242,7 @@ class RunDirectory:
     def summary(self) -> dict[str, Any] | None:
         """What `finish` wrote, or None while the run is not complete."""
         file = self.path / "summary.json"
-        return read_object(file) if file.exists() else None
+        return read_object(file, REMOVE) if file.exists() else None
 
     def close(self) -> None:
         """Closes the files; another process may then open the directory."""

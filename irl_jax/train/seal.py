@@ -10,8 +10,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from irl_jax.train.inputs import file_sha256
-from irl_jax.train.run import write_atomic
+from irl_jax.files import file_sha256, write_atomic
 
 SEAL = "sha256.json"
 """Of a checkpoint's directory: the name of each file in its items -> SHA-256, hexadecimal."""

@@ -230,7 +230,8 @@ def no_model(place):
 def directory_that_is_no_model(place):
     place.model = place.path / "empty"
     place.model.mkdir()
-    return [], r"\S+/empty/config\.json: no such file; not a Hugging Face model directory"
+    says = r"\S+/empty/config\.json: no such file or directory; expected a whole Hugging Face model"
+    return [], f"{says} directory"
 
 
 def truncated_safetensors(place):

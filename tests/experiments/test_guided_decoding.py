@@ -24,8 +24,9 @@ from experiments.guided_decoding import (
 )
 from experiments.sandbox import SandboxConfig
 from irl_jax.eval.best_of_n import kl_bound
+from irl_jax.files import as_json
 from irl_jax.rewards.embedding import EnsembleConfig
-from irl_jax.train.run import RunDirectory, as_json
+from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError
 
 TINY = replace(

@@ -28,13 +28,14 @@ from experiments.scorers import (
     likelihood_scorer,
 )
 from irl_jax.data.jsonl import GroupRecord
+from irl_jax.files import as_json
 from irl_jax.models.decoder import forward
 from irl_jax.models.heads import init_scalar_head
 from irl_jax.models.lora import attach
 from irl_jax.train.checkpoint import Checkpointer
 from irl_jax.train.inputs import identities
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import as_json, read_rows
+from irl_jax.train.run import read_rows
 from irl_jax.train.state import TrainState
 from irl_jax.types import InputError
 from tests.experiments.conftest import ROWS, as_messages, configure, write_jsonl

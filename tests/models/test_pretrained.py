@@ -19,7 +19,7 @@ def test_a_file_is_read_as_gguf_and_a_directory_as_hugging_face(tmp_path):
     (tmp_path / "model").write_bytes(b"neither")
     with pytest.raises(InputError, match="not a GGUF file"):
         load_pretrained(tmp_path / "model")
-    with pytest.raises(InputError, match="not a Hugging Face model directory"):
+    with pytest.raises(InputError, match="expected a whole Hugging Face model directory"):
         load_pretrained(str(tmp_path))
 
 

@@ -97,7 +97,7 @@ def test_ends_that_are_no_ids(model, value, generation):
 def test_a_broken_generation_config_is_named(model, tmp_path):
     place = model({"eos_token_id": 2})
     (tmp_path / "generation_config.json").write_text("{")
-    with pytest.raises(InputError, match=r"generation_config\.json: not a readable JSON file"):
+    with pytest.raises(InputError, match=r"generation_config\.json: broken JSON"):
         read_eos_ids(place, 19)
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from irl_jax.train.run import RunDirectory, as_json, differences, read_rows, write_atomic
+from irl_jax.files import as_json, write_atomic
+from irl_jax.train.run import RunDirectory, differences, read_rows
 from irl_jax.types import InputError
 
 
@@ -99,7 +100,7 @@ def test_a_broken_line_inside_is_named(tmp_path):
     with pytest.raises(InputError, match=r"metrics.jsonl:2: broken line"):
         read_rows(tmp_path / "metrics.jsonl")
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(InputError, match=r"config.json: cannot be read"):
+    with pytest.raises(InputError, match=r"config.json: broken JSON"):
         RunDirectory(tmp_path, {})
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from experiments.population import MEAN, SPREAD
-from irl_jax.losses.mixture import annotator_log_likelihood, mixture, posterior
+from irl_jax.losses.mixture import annotator_log_likelihood, mixture_likelihood, posterior
 from irl_jax.rewards.directions import map_weights, principal_directions, softmax_weights
 from irl_jax.rewards.embedding import EnsembleConfig, fit_members
 from irl_jax.types import Loss, Panel, PyTree
@@ -56,7 +56,9 @@ def fit_mixture(
     """
 
     def objective(params: PyTree, rows: tuple[Array, Panel]) -> Loss:
-        return mixture(reward_of(params["kernel"], rows[0]), rows[1], logits=params["logits"])
+        return mixture_likelihood(
+            reward_of(params["kernel"], rows[0]), rows[1], logits=params["logits"]
+        )
 
     def init(key: Array) -> PyTree:
         noise = 0.3 * jax.random.normal(key, (z.shape[-1], components))

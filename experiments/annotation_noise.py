@@ -68,7 +68,7 @@ from irl_jax.eval.annotator import (
 from irl_jax.eval.best_of_n import best_of_n
 from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
 from irl_jax.files import as_json
-from irl_jax.losses.link import logistic, sigmoid, unbiased
+from irl_jax.losses.link import logistic, smoothed_zero_one, unbiased
 from irl_jax.losses.preference import bradley_terry, order_classification, pairwise
 from irl_jax.report.page import (
     UNCORRECTED,
@@ -119,7 +119,7 @@ def losses(rate: Any) -> dict[str, Callable]:
         "order classification": order_classification,
         "label smoothing": partial(bradley_terry, label_smoothing=rate),
         "unbiased under flips": partial(pairwise, link=unbiased(logistic, rate)),
-        "sigmoid": partial(pairwise, link=sigmoid),
+        "sigmoid": partial(pairwise, link=smoothed_zero_one),
     }
 
 

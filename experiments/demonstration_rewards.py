@@ -51,7 +51,7 @@ from irl_jax.eval.best_of_n import best_of_n, powers_of_two
 from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
 from irl_jax.eval.ranking import spearman
 from irl_jax.files import as_json
-from irl_jax.losses.divergence import DIVERGENCES, JENSEN_SHANNON, contrast, variational
+from irl_jax.losses.divergence import DIVERGENCES, JENSEN_SHANNON, discriminator_batch, variational
 from irl_jax.losses.preference import bradley_terry
 from irl_jax.losses.rating import binary_cross_entropy
 from irl_jax.masking import check_range
@@ -145,7 +145,9 @@ def told_apart(
     seeds = len(draws.own)
     sides = [x.reshape(seeds, -1) for x in (draws.demonstration, draws.own)]
     demonstrated = jnp.arange(sum(x.shape[1] for x in sides)) < sides[0].shape[1]
-    return learn(features, np.concatenate(sides, 1), contrast(demonstrated), loss, config)
+    return learn(
+        features, np.concatenate(sides, 1), discriminator_batch(demonstrated), loss, config
+    )
 
 
 def in_order(features: np.ndarray, pairs: np.ndarray, config: EnsembleConfig) -> np.ndarray:

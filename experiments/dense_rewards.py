@@ -47,7 +47,7 @@ from experiments.study import Clock, kept, launch
 from irl_jax.eval.intervals import Interval, adjusted, student
 from irl_jax.eval.ranking import spearman
 from irl_jax.files import as_json
-from irl_jax.losses.divergence import contrast
+from irl_jax.losses.divergence import discriminator_batch
 from irl_jax.losses.policy import weighted_sft
 from irl_jax.losses.rating import binary_cross_entropy
 from irl_jax.models.logprob import completion_logp
@@ -153,7 +153,7 @@ def learn(task: Task, key: Array, *, config: Config, count: int) -> dict[str, Ar
     drawn = features[:, 0]  # of the reference policy, whatever its gold
     score = jnp.arange(2 * count) < count
     told_apart, _ = fit_ensemble(
-        jnp.concatenate([chosen, drawn]), contrast(score), keys[5], config=config.reward,
+        jnp.concatenate([chosen, drawn]), discriminator_batch(score), keys[5], config=config.reward,
         loss=binary_cross_entropy,
     )  # fmt: skip
     compared, _ = fit_ensemble(

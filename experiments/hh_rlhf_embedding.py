@@ -44,7 +44,7 @@ from irl_jax.data.chat import DIALOGUE_TEMPLATE, render_chat
 from irl_jax.data.jsonl import GroupRecord, PreferenceRecord, read_preferences
 from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
 from irl_jax.files import as_json
-from irl_jax.losses.link import logistic, probit, ropo, sigmoid, unbiased
+from irl_jax.losses.link import logistic, probit, ropo_link, smoothed_zero_one, unbiased
 from irl_jax.losses.preference import bradley_terry, gaussian, order_classification, pairwise
 from irl_jax.models.heads import apply_against, apply_outputs, init_mlp
 from irl_jax.models.pretrained import minilm_path
@@ -106,8 +106,8 @@ def learners(flip_rate: float, config: EnsembleConfig) -> dict[str, Learner]:
         "Bradley-Terry": bradley_terry,
         "Bradley-Terry, centred": partial(bradley_terry, centering=0.01),
         "Thurstone": partial(pairwise, link=probit),
-        "sigmoid": partial(pairwise, link=sigmoid),
-        "ROPO": partial(pairwise, link=ropo(6.0)),
+        "sigmoid": partial(pairwise, link=smoothed_zero_one),
+        "ROPO": partial(pairwise, link=ropo_link(6.0)),
         "order classification": order_classification,
         "label smoothing": partial(bradley_terry, label_smoothing=flip_rate),
         "unbiased under flips": partial(pairwise, link=unbiased(logistic, flip_rate)),

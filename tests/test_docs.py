@@ -20,12 +20,12 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 PREFERENCE = "irl_jax.losses.preference"
 PARTS = {
     f"{PREFERENCE}.pairwise",
-    f"{PREFERENCE}.from_sides",
+    f"{PREFERENCE}.pairwise_loss",
     "irl_jax.losses.policy.policy_gradient",
     "irl_jax.losses.regularisation.mix",
-    "irl_jax.losses.direct.direct",
+    "irl_jax.losses.direct.direct_alignment",
     "irl_jax.losses.direct.add_likelihood",
-    "irl_jax.losses.unpaired.unpaired",
+    "irl_jax.losses.unpaired.unpaired_alignment",
 }  # forms of objectives, no paper's own
 NO_SUMS = {"aot", "aot_unpaired"}  # depend on how a batch is cut: tests/losses/test_transport.py
 HEADER = ("Claim", "Command", "Runtime", "Expected")

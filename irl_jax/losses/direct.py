@@ -7,29 +7,21 @@ objective here is a score of completions, read off the policy, under a loss of p
     score (`irl_jax.losses.scores`)     cost of a pair
     `log_ratio`                         link(β (score of chosen − score of rejected) − margin)
     `mean_log_ratio`                    or any function of the two sides
-    `desensitised(alpha)`
-    `tilted(f')`
+    `ld_dpo_score(alpha)`
+    `f_divergence_score(f')`
 
 with a term of likelihood in some (`add_likelihood`), and weights of pairs in others.
 Objectives without a reference score by a reference that likes all responses the same
 (`irl_jax.losses.reference_free`); those of responses without a pair are in
 `irl_jax.losses.unpaired`, of more than two in `irl_jax.losses.listwise`, of the
-distributions of both sides in `irl_jax.losses.transport`. Many of the names need no
-function of their own:
+distributions of both sides in `irl_jax.losses.transport`. `dpo` under other links and scores
+(SLiC-HF, cDPO, robust DPO, ROPO, EXO, DiscoPOP, LD-DPO, f-DPO, length-normalised DPO) has its
+papers' names in `irl_jax.losses.direct_named`. Three are a way to train by the same losses:
 
-    hinge DPO, SLiC-HF        dpo, link=hinge
-    conservative DPO          dpo, link=smooth(logistic, ε)
-    robust DPO                dpo, link=unbiased(logistic, ε)
-    ROPO                      dpo, link=ropo(α)
-    EXO                       dpo, link=exo(ε)
-    DiscoPOP                  dpo, link=discopop(τ)
-    LD-DPO                    dpo, score=desensitised(α)
-    f-DPO                     dpo, score=tilted(f')
-    DPO-norm, LN-DPO          dpo, score=mean_log_ratio
-    SPIN                      dpo, the opponent as the reference
-    online DPO                dpo, pairs of `rollout.pairs.sampled_pair` (see `train.prepare`)
-    TR-DPO                    any, the reference moved by optax.incremental_update (soft) or
-                              optax.periodic_update (hard; arXiv 2404.09656)
+    SPIN          `dpo`, the opponent as the reference
+    online DPO    `dpo`, pairs of `rollout.pairs.sampled_pair` (see `train.prepare`)
+    TR-DPO        any, the reference moved by optax.incremental_update (soft) or
+                  optax.periodic_update (hard; arXiv 2404.09656)
 """
 
 from __future__ import annotations
@@ -41,7 +33,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from irl_jax.losses.link import Link, logistic, square
-from irl_jax.losses.preference import from_sides
+from irl_jax.losses.preference import pairwise_loss
 from irl_jax.losses.reduction import weighted
 from irl_jax.losses.scores import Score, log_ratio
 from irl_jax.masking import as_float, check_mask, check_range, masked_sum
@@ -51,12 +43,14 @@ from irl_jax.types import Loss, Preference
 Cost = Callable[[Array, Array, Array], Array]
 
 
-def by_link(link: Link) -> Cost:
+def margin_cost(link: Link) -> Cost:
     """The cost ℓ(chosen − rejected − margin) of a pair."""
     return lambda chosen, rejected, margin: link(chosen - rejected - margin)
 
 
-def direct(logp: Array, ref_logp: Array, batch: Preference, *, score: Score, cost: Cost) -> Loss:
+def direct_alignment(
+    logp: Array, ref_logp: Array, batch: Preference, *, score: Score, cost: Cost
+) -> Loss:
     """The form of every objective of pairs here: a score of completions under a cost of pairs.
 
     Args:
@@ -78,7 +72,7 @@ def direct(logp: Array, ref_logp: Array, batch: Preference, *, score: Score, cos
     ref_logp = as_float("ref_logp", ref_logp, logp.shape)
     check_mask("batch.mask", batch.mask, logp.shape)
     weight = as_float("batch.weight", batch.weight, logp.shape[:1])
-    loss = from_sides(score(logp, ref_logp, batch.mask), batch, cost)
+    loss = pairwise_loss(score(logp, ref_logp, batch.mask), batch, cost)
     completion = masked_sum(logp, batch.mask, axis=-1)
     metrics = {
         "logp_chosen": weighted(completion[:, 0], weight),
@@ -94,7 +88,7 @@ def add_likelihood(
 
     Args:
         loss: of the same pairs.
-        logp: f32[B, 2, T], as in `direct`.
+        logp: f32[B, 2, T], as in `direct_alignment`.
         batch: the pairs.
         coefficient: α >= 0.
         score: `log_ratio`, or `mean_log_ratio` to divide by the length of the response.
@@ -139,11 +133,11 @@ def dpo(
         batch: the pairs; `margin` m is in units of the implicit reward, and all 0
             is the paper's objective.
         beta: β > 0, strength of the KL penalty that is implied (reward a nat).
-        link: ℓ; the table at the head of this module has other papers' choices.
+        link: ℓ; `irl_jax.losses.direct_named` has other papers' choices.
         score: what stands for log π(y|x)/π_ref(y|x).
 
     Returns:
-        Loss a pair (nats), with the metrics of `direct` for the reward β times the score.
+        Loss a pair (nats), with the metrics of `direct_alignment` for the reward β times the score.
 
     Raises:
         InputError: an array has the wrong shape or dtype, a number is out of range.
@@ -167,7 +161,7 @@ def dpo(
     """
     check_range("beta", beta, 0.0, exclusive=True)
     reward: Score = lambda *arrays: beta * score(*arrays)
-    return direct(logp, ref_logp, batch, score=reward, cost=by_link(link))
+    return direct_alignment(logp, ref_logp, batch, score=reward, cost=margin_cost(link))
 
 
 def ipo(
@@ -187,7 +181,7 @@ def ipo(
             of TRL and of the authors' experiments.
 
     Returns:
-        Loss a pair (nats²), with the metrics of `direct` for the score.
+        Loss a pair (nats²), with the metrics of `direct_alignment` for the score.
 
     Raises:
         InputError: an array has the wrong shape or dtype, a number is out of range.
@@ -196,4 +190,4 @@ def ipo(
     from Human Preferences", arXiv 2310.12036, eq. 17.
     """
     check_range("tau", tau, 0.0, exclusive=True)
-    return direct(logp, ref_logp, batch, score=score, cost=by_link(square(0.5 / tau)))
+    return direct_alignment(logp, ref_logp, batch, score=score, cost=margin_cost(square(0.5 / tau)))

@@ -24,8 +24,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from irl_jax.losses.direct import add_likelihood, by_link, direct, dpo
-from irl_jax.losses.link import Link, logistic, sigmoid
+from irl_jax.losses.direct import add_likelihood, direct_alignment, dpo, margin_cost
+from irl_jax.losses.link import Link, logistic, smoothed_zero_one
 from irl_jax.losses.reduction import weighted
 from irl_jax.losses.scores import LIMIT, Score, log_ratio
 from irl_jax.masking import as_float, check_mask, check_range, masked_mean, masked_sum
@@ -51,7 +51,7 @@ def r_dpo(logp: Array, ref_logp: Array, batch: Preference, *, beta: float, alpha
         alpha: α, reward a token.
 
     Returns:
-        Loss a pair (nats), with the metrics of `direct` for the reward with its tax paid
+        Loss a pair (nats), with the metrics of `direct_alignment` for the reward with its tax paid
         back.
 
     Raises:
@@ -65,7 +65,7 @@ def r_dpo(logp: Array, ref_logp: Array, batch: Preference, *, beta: float, alpha
     """
     reward = _reward(beta)
     taxed: Score = lambda *arrays: reward(*arrays) + alpha * arrays[2].sum(-1)
-    return direct(logp, ref_logp, batch, score=taxed, cost=by_link(logistic))
+    return direct_alignment(logp, ref_logp, batch, score=taxed, cost=margin_cost(logistic))
 
 
 def dpop(logp: Array, ref_logp: Array, batch: Preference, *, beta: float, lam: float) -> Loss:
@@ -82,7 +82,7 @@ def dpop(logp: Array, ref_logp: Array, batch: Preference, *, beta: float, lam: f
         lam: λ >= 0; 0 is `dpo`.
 
     Returns:
-        Loss a pair (nats), with the metrics of `direct`.
+        Loss a pair (nats), with the metrics of `direct_alignment`.
 
     Raises:
         InputError: an array has the wrong shape or dtype, a number is out of range.
@@ -94,7 +94,7 @@ def dpop(logp: Array, ref_logp: Array, batch: Preference, *, beta: float, lam: f
     cost = lambda chosen, rejected, margin: logistic(
         chosen - rejected - margin - lam * jax.nn.relu(-chosen)
     )
-    return direct(logp, ref_logp, batch, score=_reward(beta), cost=cost)
+    return direct_alignment(logp, ref_logp, batch, score=_reward(beta), cost=cost)
 
 
 def rpo(
@@ -121,7 +121,7 @@ def rpo(
         likelihood: `mean_log_ratio` for n = |yʷ|, `log_ratio` for n = 1.
 
     Returns:
-        Loss a pair (nats), with the metrics of `direct`, and `nll`.
+        Loss a pair (nats), with the metrics of `direct_alignment`, and `nll`.
 
     Raises:
         InputError: an array has the wrong shape or dtype, a number is out of range.
@@ -147,7 +147,7 @@ def nca(logp: Array, ref_logp: Array, batch: Preference, *, beta: float) -> Loss
         beta: β > 0 (reward a nat).
 
     Returns:
-        Loss a pair (nats), with the metrics of `direct`.
+        Loss a pair (nats), with the metrics of `direct_alignment`.
 
     Raises:
         InputError: an array has the wrong shape or dtype, a number is out of range.
@@ -156,7 +156,7 @@ def nca(logp: Array, ref_logp: Array, batch: Preference, *, beta: float) -> Loss
     Explicit Rewards", arXiv 2402.05369 (NCA on preference data).
     """
     cost = lambda c, r, m: logistic(c) + 0.5 * logistic(-c) + 0.5 * logistic(-r)
-    return direct(logp, ref_logp, batch, score=_reward(beta), cost=cost)
+    return direct_alignment(logp, ref_logp, batch, score=_reward(beta), cost=cost)
 
 
 def apo_zero(logp: Array, ref_logp: Array, batch: Preference, *, beta: float) -> Loss:
@@ -172,15 +172,15 @@ def apo_zero(logp: Array, ref_logp: Array, batch: Preference, *, beta: float) ->
         beta: β > 0 (reward a nat).
 
     Returns:
-        Loss a pair in [0, 2], with the metrics of `direct`.
+        Loss a pair in [0, 2], with the metrics of `direct_alignment`.
 
     Raises:
         InputError: an array has the wrong shape or dtype, a number is out of range.
 
     Reference: D'Oosterlinck et al. 2024, arXiv 2408.06266, eq. 7.
     """
-    cost = lambda chosen, rejected, margin: sigmoid(chosen) + sigmoid(-rejected)
-    return direct(logp, ref_logp, batch, score=_reward(beta), cost=cost)
+    cost = lambda chosen, rejected, margin: smoothed_zero_one(chosen) + smoothed_zero_one(-rejected)
+    return direct_alignment(logp, ref_logp, batch, score=_reward(beta), cost=cost)
 
 
 def apo_down(logp: Array, ref_logp: Array, batch: Preference, *, beta: float) -> Loss:
@@ -197,7 +197,7 @@ def apo_down(logp: Array, ref_logp: Array, batch: Preference, *, beta: float) ->
         beta: β > 0 (reward a nat).
 
     Returns:
-        Loss a pair in [0, 2], with the metrics of `direct`.
+        Loss a pair in [0, 2], with the metrics of `direct_alignment`.
 
     Raises:
         InputError: an array has the wrong shape or dtype, a number is out of range.
@@ -205,8 +205,10 @@ def apo_down(logp: Array, ref_logp: Array, batch: Preference, *, beta: float) ->
     Reference: D'Oosterlinck et al. 2024, "Anchored Preference Optimization and Contrastive
     Revisions: Addressing Underspecification in Alignment", arXiv 2408.06266, eq. 8.
     """
-    cost = lambda chosen, rejected, margin: sigmoid(-chosen) + sigmoid(chosen - rejected - margin)
-    return direct(logp, ref_logp, batch, score=_reward(beta), cost=cost)
+    cost = lambda chosen, rejected, margin: (
+        smoothed_zero_one(-chosen) + smoothed_zero_one(chosen - rejected - margin)
+    )
+    return direct_alignment(logp, ref_logp, batch, score=_reward(beta), cost=cost)
 
 
 def sppo(logp: Array, ref_logp: Array, batch: Preference, *, win: Array, eta: float) -> Loss:
@@ -223,7 +225,7 @@ def sppo(logp: Array, ref_logp: Array, batch: Preference, *, win: Array, eta: fl
         eta: η > 0, the step of the weights.
 
     Returns:
-        Loss a pair (nats²), with the metrics of `direct` for the log-ratio.
+        Loss a pair (nats²), with the metrics of `direct_alignment` for the log-ratio.
 
     Raises:
         InputError: an array has the wrong shape or dtype, a number is out of range.
@@ -243,7 +245,7 @@ def sppo(logp: Array, ref_logp: Array, batch: Preference, *, win: Array, eta: fl
     win = jax.lax.stop_gradient(jnp.where(weight[:, None] > 0, win, 0.5))
     target = eta * (win - 0.5)
     cost = lambda c, r, m: (c - target[:, 0]) ** 2 + (r - target[:, 1]) ** 2
-    return direct(logp, ref_logp, batch, score=log_ratio, cost=cost)
+    return direct_alignment(logp, ref_logp, batch, score=log_ratio, cost=cost)
 
 
 def on_policy_weight(logp: Array, log_collision: Array, mask: Array) -> Array:
@@ -293,7 +295,7 @@ def wpo(
         cap: C > 0; infinity in eq. 2.
 
     Returns:
-        Loss a pair, with the metrics of `direct`, and `pair_weight`, min(w(yʷ) w(yˡ), C).
+        Loss a pair, with the metrics of `direct_alignment`, and `pair_weight`, min(w(yʷ) w(yˡ), C).
 
     Raises:
         InputError: an array has the wrong shape or dtype, a number is out of range.
@@ -312,7 +314,7 @@ def wpo(
     both = jnp.where(weight[:, None] > 0, share, 0.0).prod(-1)
     pair = jax.lax.stop_gradient(jnp.minimum(both, cap))
     cost = lambda c, r, m: pair * link(c - r - m)
-    loss = direct(logp, ref_logp, batch, score=_reward(beta), cost=cost)
+    loss = direct_alignment(logp, ref_logp, batch, score=_reward(beta), cost=cost)
     return replace(loss, metrics={**loss.metrics, "pair_weight": weighted(pair, weight)})
 
 
@@ -334,7 +336,7 @@ def tdpo(
         alpha: α; 0 is `dpo`.
 
     Returns:
-        Loss a pair (nats), with the metrics of `direct`, and `kl_chosen`, `kl_rejected`,
+        Loss a pair (nats), with the metrics of `direct_alignment`, and `kl_chosen`, `kl_rejected`,
         nats a completion.
 
     Raises:
@@ -349,7 +351,7 @@ def tdpo(
     chosen, rejected = masked_sum(kl, batch.mask, -1).T
     gap = alpha * beta * (rejected - jax.lax.stop_gradient(chosen))
     cost = lambda c, r, m: logistic(c - r - m - gap)
-    loss = direct(logp, ref_logp, batch, score=_reward(beta), cost=cost)
+    loss = direct_alignment(logp, ref_logp, batch, score=_reward(beta), cost=cost)
     weight = as_float("batch.weight", batch.weight, logp.shape[:1])
     along = {"kl_chosen": weighted(chosen, weight), "kl_rejected": weighted(rejected, weight)}
     return replace(loss, metrics={**loss.metrics, **along})
@@ -378,7 +380,7 @@ def xpo(
         alpha: α >= 0; 0 is online `dpo`.
 
     Returns:
-        Loss a pair (nats), with the metrics of `direct`, and `optimism`, log π(ỹ|x).
+        Loss a pair (nats), with the metrics of `direct_alignment`, and `optimism`, log π(ỹ|x).
 
     Raises:
         InputError: an array has the wrong shape or dtype, a number is out of range.

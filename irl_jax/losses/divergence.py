@@ -8,10 +8,10 @@ the term f*(T) by which a policy lowers the bound (f-MAX).
 
 Alignment from demonstrations (AfD) is one choice of what to tell apart. Forward
 KL(p‖q) to the policy itself is `losses.demonstration.nll`. The other divergences need a
-reward: `losses.rating.binary_cross_entropy` on the batch that `contrast` makes, with samples
-of the initial policy as negatives. Its mean is `variational` with `JENSEN_SHANNON` plus log 2:
-the same gradients, and at its least log 2 − ½ D_f, where ½ D_f = ½ KL(p‖m) + ½ KL(q‖m) is the
-Jensen-Shannon divergence as it is usually defined, m the mean of p and q. As positives
+reward: `losses.rating.binary_cross_entropy` on the batch that `discriminator_batch` makes, with
+samples of the initial policy as negatives. Its mean is `variational` with `JENSEN_SHANNON` plus
+log 2: the same gradients, and at its least log 2 − ½ D_f, where ½ D_f = ½ KL(p‖m) + ½ KL(q‖m) is
+the Jensen-Shannon divergence as it is usually defined, m the mean of p and q. As positives
 the paper prefers samples of the fine-tuned policy to demonstrations, so that authorship
 cannot be told from style; the optimum is then log π_SFT − log π_init, a sum of
 `rewards.implicit.token_reward` that needs no training.
@@ -113,7 +113,7 @@ PEARSON = FDivergence(  # Σ (p − q)² / q
 DIVERGENCES = (KL, REVERSE_KL, JENSEN_SHANNON, SQUARED_HELLINGER, PEARSON)
 
 
-def contrast(demonstrated: Array) -> Rating:
+def discriminator_batch(demonstrated: Array) -> Rating:
     """Demonstrations (score 1) against a policy's own samples (0), without tokens.
 
     Args:
@@ -124,7 +124,7 @@ def contrast(demonstrated: Array) -> Rating:
         discriminator learns p/q and not also how many of each there are.
 
     Example:
-        >>> contrast(jnp.array([True, False, False, False, False])).weight.tolist()
+        >>> discriminator_batch(jnp.array([True, False, False, False, False])).weight.tolist()
         [2.5, 0.625, 0.625, 0.625, 0.625]
     """
     check_mask("demonstrated", demonstrated, (None,))
@@ -139,7 +139,7 @@ def variational(logit: Array, batch: Rating, *, divergence: FDivergence) -> Loss
     """The variational bound of an f-divergence, to be learned by a discriminator.
 
     L = −Σᵢ wᵢ (sᵢ g(vᵢ) − (1 − sᵢ) f*(g(vᵢ))) / Σᵢ wᵢ. Where both sides weigh the same,
-    as `contrast` has it, L is at least −½ D_f(p‖q), and at its least v tells log p/q.
+    as `discriminator_batch` has it, L is at least −½ D_f(p‖q), and at its least v tells log p/q.
 
     Args:
         logit: v, f32[N]. Rows of weight 0 may be NaN.
@@ -162,9 +162,8 @@ def variational(logit: Array, batch: Rating, *, divergence: FDivergence) -> Loss
     Differs: an exponential goes on as its tangent beyond `LIMIT`.
 
     Example:
-        >>> loss = variational(
-        ...     jnp.zeros(2), contrast(jnp.array([True, False])), divergence=SQUARED_HELLINGER
-        ... )
+        >>> batch = discriminator_batch(jnp.array([True, False]))
+        >>> loss = variational(jnp.zeros(2), batch, divergence=SQUARED_HELLINGER)
         >>> float(loss.mean)  # p = q, as far as logits of 0 can tell
         0.0
     """

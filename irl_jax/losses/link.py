@@ -59,7 +59,7 @@ def probit(z: Array) -> Array:
 _TAIL = -10.0  # below it, the gradient of `log_ndtr` loses its digits in f32
 
 
-def sigmoid(z: Array) -> Array:
+def smoothed_zero_one(z: Array) -> Array:
     """σ(−z), a smooth count of wrong orders: symmetric, ℓ(z) + ℓ(−z) = 1.
 
     Labels that flip with a probability ε < ½ scale its expectation by 1 − 2ε and move
@@ -166,13 +166,13 @@ def unbiased(link: Link, flip_rate: float) -> Link:
     return lambda z: ((1.0 - flip_rate) * link(z) - flip_rate * link(-z)) / (1.0 - 2.0 * flip_rate)
 
 
-def ropo(alpha: float) -> Link:
-    """Logistic plus α times `sigmoid`, scaled so that its steepest slope is 1.
+def ropo_link(alpha: float) -> Link:
+    """Logistic plus α times `smoothed_zero_one`, scaled so that its steepest slope is 1.
 
     ℓ(z) = 4α / (1 + α)² (−log σ(z) + α σ(−z)). The slope is greatest where
     σ(−z) = (1 + α) / (2α), a pair that is a little on the wrong side, and falls to
     4α / (1 + α)² where the label is contradicted for sure: a flipped label does not
-    drag on the policy as under `logistic`, nor has it no pull at all as under `sigmoid`,
+    drag on the policy as under `logistic`, nor has it no pull at all as under `smoothed_zero_one`,
     the limit of large α (but for a factor of 4).
 
     Args:
@@ -189,10 +189,10 @@ def ropo(alpha: float) -> Link:
     """
     check_range("alpha", alpha, 1.0, exclusive=True)
     scale = 4.0 * alpha / (1.0 + alpha) ** 2
-    return lambda z: scale * (logistic(z) + alpha * sigmoid(z))
+    return lambda z: scale * (logistic(z) + alpha * smoothed_zero_one(z))
 
 
-def exo(epsilon: float) -> Link:
+def exo_link(epsilon: float) -> Link:
     """KL(q‖p) of the policy's preference q = (σ(z), σ(−z)) from the labels' p = (1 − ε, ε).
 
     The reverse of the direction of `smooth(logistic, ε)`, which is KL(p‖q) but for a
@@ -220,7 +220,7 @@ def exo(epsilon: float) -> Link:
     return link
 
 
-def discopop(temperature: float) -> Link:
+def discopop_link(temperature: float) -> Link:
     """(1 − σ(z/τ)) (−log σ(z)) + σ(z/τ) exp(−z): a link that a language model discovered.
 
     Logistic on pairs in the wrong order, exponential on those in the right one; not convex.

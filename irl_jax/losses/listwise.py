@@ -18,7 +18,7 @@ from irl_jax.masking import as_float, check_mask, check_range, check_shape
 from irl_jax.types import InputError, Loss, Ranking
 
 
-def listwise(
+def listwise_alignment(
     logp: Array,
     ref_logp: Array,
     batch: Ranking,

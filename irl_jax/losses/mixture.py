@@ -59,7 +59,7 @@ def posterior(log_likelihood: Array, logits: Array) -> Array:
     return jax.nn.softmax(log_likelihood + jax.nn.log_softmax(logits), axis=-1)
 
 
-def mixture(reward: Array, batch: Panel, *, logits: Array) -> Loss:
+def mixture_likelihood(reward: Array, batch: Panel, *, logits: Array) -> Loss:
     """Maximum likelihood of a mixture of Bradley-Terry annotators.
 
     L = −Σᵢ wᵢ log Σₘ πₘ Πₜ σ(rₘ(yᵢₜʷ) − rₘ(yᵢₜˡ)) / Σᵢ wᵢ: an annotator keeps to one

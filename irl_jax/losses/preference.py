@@ -36,10 +36,10 @@ def pairwise(reward: Array, batch: Preference, *, link: Link) -> Loss:
     Raises:
         InputError: an array has the wrong shape or dtype.
     """
-    return from_sides(reward, batch, lambda chosen, rejected, m: link(chosen - rejected - m))
+    return pairwise_loss(reward, batch, lambda chosen, rejected, m: link(chosen - rejected - m))
 
 
-def from_sides(
+def pairwise_loss(
     reward: Array, batch: Preference, cost: Callable[[Array, Array, Array], Array]
 ) -> Loss:
     """L = Σᵢ wᵢ c(r(yᵢʷ), r(yᵢˡ), mᵢ) / Σᵢ wᵢ, the form of every loss of pairs.
@@ -142,7 +142,7 @@ def order_classification(reward: Array, batch: Preference) -> Loss:
     Reference: Sun, Shen & Ton 2025, "Rethinking Bradley-Terry models in
     preference-based reward modeling", arXiv 2411.04991, section 4.
     """
-    return from_sides(
+    return pairwise_loss(
         reward, batch, lambda chosen, rejected, m: logistic(chosen - m) + logistic(-rejected)
     )
 
@@ -180,7 +180,7 @@ def gaussian(mean: Array, log_variance: Array, batch: Preference) -> Loss:
     weight = as_float("batch.weight", batch.weight, mean.shape[:1])
     spread = jnp.clip(jnp.where(weight[:, None] > 0, log_variance, 0.0), -_REACH, _REACH)
     shrink = jnp.exp(-0.5 * jnp.logaddexp(*spread.T))
-    return from_sides(
+    return pairwise_loss(
         mean, batch, lambda chosen, rejected, m: probit((chosen - rejected - m) * shrink)
     )
 
@@ -219,7 +219,7 @@ def rao_kupper(reward: Array, batch: Preference, *, tie: Array, threshold: float
         draw = logistic(-z - threshold) - 2 * threshold - jnp.log(-jnp.expm1(-2 * threshold))
         return logistic(z - threshold) + jnp.where(tie, draw, 0.0)
 
-    return from_sides(reward, batch, cost)
+    return pairwise_loss(reward, batch, cost)
 
 
 def davidson(reward: Array, batch: Preference, *, tie: Array, log_nu: float | Array) -> Loss:
@@ -252,4 +252,4 @@ def davidson(reward: Array, batch: Preference, *, tie: Array, log_nu: float | Ar
         log_odds = jnp.stack([jnp.zeros_like(z), -z, draw])
         return jax.nn.logsumexp(log_odds, axis=0) - jnp.where(tie, draw, 0.0)
 
-    return from_sides(reward, batch, cost)
+    return pairwise_loss(reward, batch, cost)

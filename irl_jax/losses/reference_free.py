@@ -11,9 +11,9 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from irl_jax.losses.direct import add_likelihood, by_link, direct
+from irl_jax.losses.direct import add_likelihood, direct_alignment, margin_cost
 from irl_jax.losses.link import Link, ahead_by, logistic
-from irl_jax.losses.scores import alpha_tilt, log_ratio, mean_log_ratio, tilted
+from irl_jax.losses.scores import alpha_tilt, f_divergence_score, log_ratio, mean_log_ratio
 from irl_jax.masking import check_range
 from irl_jax.types import Loss, Preference
 
@@ -34,7 +34,7 @@ def cpo(
         link: ℓ in the place of −log σ.
 
     Returns:
-        Loss a pair (nats), with the metrics of `direct`, and `nll`.
+        Loss a pair (nats), with the metrics of `direct_alignment`, and `nll`.
 
     Raises:
         InputError: an array has the wrong shape or dtype, a number is out of range.
@@ -47,12 +47,12 @@ def cpo(
     response and long responses count more.
     """
     check_range("beta", beta, 0.0, exclusive=True)
-    loss = direct(
+    loss = direct_alignment(
         logp,
         jnp.zeros_like(logp),
         batch,
         score=lambda *arrays: beta * log_ratio(*arrays),
-        cost=by_link(link),
+        cost=margin_cost(link),
     )
     return add_likelihood(loss, logp, batch, coefficient=alpha, score=log_ratio)
 
@@ -70,7 +70,7 @@ def simpo(logp: Array, batch: Preference, *, beta: float, gamma: float) -> Loss:
         gamma: γ >= 0, in units of the reward.
 
     Returns:
-        Loss a pair (nats), with the metrics of `direct`.
+        Loss a pair (nats), with the metrics of `direct_alignment`.
 
     Raises:
         InputError: an array has the wrong shape or dtype, a number is out of range.
@@ -80,12 +80,12 @@ def simpo(logp: Array, batch: Preference, *, beta: float, gamma: float) -> Loss:
     """
     check_range("beta", beta, 0.0, exclusive=True)
     check_range("gamma", gamma, 0.0)
-    return direct(
+    return direct_alignment(
         logp,
         jnp.zeros_like(logp),
         batch,
         score=lambda *arrays: beta * mean_log_ratio(*arrays),
-        cost=by_link(ahead_by(logistic, gamma)),
+        cost=margin_cost(ahead_by(logistic, gamma)),
     )
 
 
@@ -102,7 +102,7 @@ def alphapo(logp: Array, batch: Preference, *, beta: float, gamma: float, alpha:
         alpha: α; above 0, what is already likely is pushed less.
 
     Returns:
-        Loss a pair (nats), with the metrics of `direct`.
+        Loss a pair (nats), with the metrics of `direct_alignment`.
 
     Raises:
         InputError: an array has the wrong shape or dtype, a number is out of range.
@@ -112,13 +112,13 @@ def alphapo(logp: Array, batch: Preference, *, beta: float, gamma: float, alpha:
     """
     check_range("beta", beta, 0.0, exclusive=True)
     check_range("gamma", gamma, 0.0)
-    bent = tilted(alpha_tilt(alpha), mean_log_ratio)
-    return direct(
+    bent = f_divergence_score(alpha_tilt(alpha), mean_log_ratio)
+    return direct_alignment(
         logp,
         jnp.zeros_like(logp),
         batch,
         score=lambda *arrays: beta * bent(*arrays),
-        cost=by_link(ahead_by(logistic, gamma)),
+        cost=margin_cost(ahead_by(logistic, gamma)),
     )
 
 
@@ -134,7 +134,7 @@ def orpo(logp: Array, batch: Preference, *, lam: float) -> Loss:
         lam: λ >= 0, weight of the odds ratio.
 
     Returns:
-        Loss a pair (nats), with the metrics of `direct` for the log-odds, and `nll`.
+        Loss a pair (nats), with the metrics of `direct_alignment` for the log-odds, and `nll`.
 
     Raises:
         InputError: an array has the wrong shape or dtype, a number is out of range.
@@ -152,11 +152,11 @@ def orpo(logp: Array, batch: Preference, *, lam: float) -> Loss:
         mean = jnp.minimum(mean_log_ratio(*arrays), -1e-6)
         return mean - jnp.log(-jnp.expm1(mean))
 
-    loss = direct(
+    loss = direct_alignment(
         logp,
         jnp.zeros_like(logp),
         batch,
         score=log_odds,
-        cost=by_link(lambda z: lam * logistic(z)),
+        cost=margin_cost(lambda z: lam * logistic(z)),
     )
     return add_likelihood(loss, logp, batch, coefficient=1.0, score=mean_log_ratio)

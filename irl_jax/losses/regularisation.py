@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from irl_jax.losses.link import logistic
-from irl_jax.losses.preference import from_sides
+from irl_jax.losses.preference import pairwise_loss
 from irl_jax.losses.scores import log_ratio
 from irl_jax.masking import as_float, check_mask, check_range
 from irl_jax.types import Loss, Preference
@@ -46,7 +46,7 @@ def chosen_likelihood(logp: Array, batch: Preference, *, beta: float) -> Loss:
     logp = as_float("logp", logp, (None, 2, None))
     check_mask("batch.mask", batch.mask, logp.shape)
     reward = beta * log_ratio(logp, jnp.zeros_like(logp), batch.mask)
-    return from_sides(reward, batch, lambda chosen, rejected, m: logistic(chosen))
+    return pairwise_loss(reward, batch, lambda chosen, rejected, m: logistic(chosen))
 
 
 def mix(reward_loss: Loss, text_loss: Loss, *, alpha: float) -> Loss:

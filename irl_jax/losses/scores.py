@@ -45,8 +45,8 @@ def mean_log_ratio(logp: Array, ref_logp: Array, mask: Array) -> Array:
     return safe_divide(log_ratio(logp, ref_logp, mask), length)
 
 
-def desensitised(alpha: float) -> Score:
-    """Length-desensitised: what a response says beyond the other's length counts α.
+def ld_dpo_score(alpha: float) -> Score:
+    """Length-ld_dpo_score: what a response says beyond the other's length counts α.
 
     Σ over t ≤ l of the log-ratios of tokens, plus α times the rest, l the length of the
     shorter response of the pair. α = 1 is `log_ratio`.
@@ -74,7 +74,7 @@ def desensitised(alpha: float) -> Score:
     return score
 
 
-def tilted(tilt: Tilt, score: Score) -> Score:
+def f_divergence_score(tilt: Tilt, score: Score) -> Score:
     """f'(exp score): what is regularised is the divergence D_f(π‖π_ref), f its generator.
 
     The optimal policy of max E[r] − β Σ π_ref f(π/π_ref) satisfies

@@ -17,7 +17,7 @@ from irl_jax.masking import as_float, check_mask, check_range
 from irl_jax.types import Loss, Preference, Rating, safe_divide
 
 
-def transport(x: Array, x_weight: Array, y: Array, y_weight: Array, link: Link) -> Array:
+def transport_cost(x: Array, x_weight: Array, y: Array, y_weight: Array, link: Link) -> Array:
     """∫₀¹ ℓ(Qₓ(u) − Q_y(u)) du, Q the quantile functions of two weighted samples.
 
     Args:
@@ -32,7 +32,7 @@ def transport(x: Array, x_weight: Array, y: Array, y_weight: Array, link: Link) 
 
     Example:
         >>> up, one = jnp.array([3.0, 1.0]), jnp.ones(2)
-        >>> float(transport(up, one, jnp.array([0.0, 2.0]), one, lambda z: z**2))
+        >>> float(transport_cost(up, one, jnp.array([0.0, 2.0]), one, lambda z: z**2))
         1.0
     """
     x, x_level = _quantiles(x, x_weight)
@@ -133,6 +133,6 @@ def aot_unpaired(
 
 
 def _loss(x: Array, x_weight: Array, y: Array, y_weight: Array, link: Link, weight: Array) -> Loss:
-    cost = transport(x, x_weight, y, y_weight, link)
-    margin = transport(x, x_weight, y, y_weight, lambda z: z)
+    cost = transport_cost(x, x_weight, y, y_weight, link)
+    margin = transport_cost(x, x_weight, y, y_weight, lambda z: z)
     return Loss(weight * cost, weight, {"reward_margin": (weight * margin, weight)})

@@ -3,7 +3,7 @@
 An objective is the implicit reward of `irl_jax.losses.scores`, less a baseline, under a
 link: ℓ(r − b) for a good response and ℓ(b − r) for a bad one.
 
-    KTO             link=sigmoid, b = β KL(π‖π_ref) as `mismatched_kl` has it
+    KTO             link=smoothed_zero_one, b = β KL(π‖π_ref) as `mismatched_kl` has it
     BCO             link=logistic, b = a running mean of both sides' rewards
 
 `each_side` puts any of them on pairs, where the mean is over responses: half of what papers
@@ -32,14 +32,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from irl_jax.losses.link import Link, logistic, sigmoid
+from irl_jax.losses.link import Link, logistic, smoothed_zero_one
 from irl_jax.losses.reduction import weighted
 from irl_jax.losses.scores import log_ratio
 from irl_jax.masking import as_float, check_mask, check_range
 from irl_jax.types import Loss, Preference, Rating, safe_divide
 
 
-def unpaired(
+def unpaired_alignment(
     logp: Array,
     ref_logp: Array,
     batch: Rating,
@@ -131,9 +131,9 @@ def kto(
     L = λ_y (1 − σ(±β (log π(y|x)/π_ref(y|x) − KL))), + for good and − for bad responses.
 
     Args:
-        logp: f32[B, T], as in `unpaired`.
-        ref_logp: f32[B, T], as in `unpaired`.
-        batch: the ratings, as in `unpaired`.
+        logp: f32[B, T], as in `unpaired_alignment`.
+        ref_logp: f32[B, T], as in `unpaired_alignment`.
+        batch: the ratings, as in `unpaired_alignment`.
         beta: β > 0; small β is little aversion to risk.
         kl: f32[], KL(π‖π_ref) in nats, such as `mismatched_kl`; a constant.
         good: λ_D >= 0. The authors keep λ_D n_D / (λ_U n_U) in [1, 3/2], n the numbers
@@ -141,7 +141,7 @@ def kto(
         bad: λ_U >= 0.
 
     Returns:
-        Loss a rating, with the metrics of `unpaired`.
+        Loss a rating, with the metrics of `unpaired_alignment`.
 
     Raises:
         InputError: an array has the wrong shape or dtype, a number is out of range.
@@ -150,8 +150,15 @@ def kto(
     Optimization", arXiv 2402.01306, eq. 8.
     """
     baseline = beta * jnp.asarray(kl)
-    return unpaired(
-        logp, ref_logp, batch, beta=beta, baseline=baseline, link=sigmoid, good=good, bad=bad
+    return unpaired_alignment(
+        logp,
+        ref_logp,
+        batch,
+        beta=beta,
+        baseline=baseline,
+        link=smoothed_zero_one,
+        good=good,
+        bad=bad,
     )
 
 
@@ -161,9 +168,9 @@ def reward_shift(logp: Array, ref_logp: Array, batch: Rating, *, beta: float) ->
     δ = ½ (E[r | good] + E[r | bad]), r = β log π(y|x)/π_ref(y|x).
 
     Args:
-        logp: f32[B, T], as in `unpaired`.
-        ref_logp: f32[B, T], as in `unpaired`.
-        batch: the ratings, as in `unpaired`.
+        logp: f32[B, T], as in `unpaired_alignment`.
+        ref_logp: f32[B, T], as in `unpaired_alignment`.
+        batch: the ratings, as in `unpaired_alignment`.
         beta: β > 0 (reward a nat).
 
     Returns:
@@ -198,9 +205,9 @@ def bco(
     L = −s log σ(r − δ) − (1 − s) log σ(δ − r), a bound of the loss of `dpo`.
 
     Args:
-        logp: f32[B, T], as in `unpaired`.
-        ref_logp: f32[B, T], as in `unpaired`.
-        batch: the ratings, as in `unpaired`.
+        logp: f32[B, T], as in `unpaired_alignment`.
+        ref_logp: f32[B, T], as in `unpaired_alignment`.
+        batch: the ratings, as in `unpaired_alignment`.
         beta: β > 0 (reward a nat).
         delta: δ, f32[], a constant: half the sum of the mean rewards of good and bad
             responses, a running mean over batches in the paper (of all rewards together in
@@ -210,7 +217,7 @@ def bco(
         bad: weight of what is bad.
 
     Returns:
-        Loss a rating (nats), with the metrics of `unpaired`.
+        Loss a rating (nats), with the metrics of `unpaired_alignment`.
 
     Raises:
         InputError: an array has the wrong shape or dtype, a number is out of range.
@@ -222,7 +229,7 @@ def bco(
     good and bad come from different prompts, is `dynamics.weights.density_ratio` in
     `batch.weight`, by whose sum the mean then divides; TRL divides by the number of rows.
     """
-    return unpaired(
+    return unpaired_alignment(
         logp, ref_logp, batch, beta=beta, baseline=delta, link=logistic, good=good, bad=bad
     )
 

@@ -14,8 +14,8 @@ import numpy as np
 from irl_jax.losses.demonstration import nll
 from irl_jax.losses.direct import dpo
 from irl_jax.losses.divergence import DIVERGENCES, variational
-from irl_jax.losses.link import logistic, probit, ropo, sigmoid, unbiased
-from irl_jax.losses.mixture import mixture
+from irl_jax.losses.link import logistic, probit, ropo_link, smoothed_zero_one, unbiased
+from irl_jax.losses.mixture import mixture_likelihood
 from irl_jax.losses.outcome import token_verifier
 from irl_jax.losses.preference import (
     bradley_terry,
@@ -99,7 +99,7 @@ CASES = [
     ),
     Case(
         "sigmoid",
-        lambda reward, batch: pairwise(reward, batch, link=sigmoid),
+        lambda reward, batch: pairwise(reward, batch, link=smoothed_zero_one),
         oracles.sigmoid,
         Preference,
         **REWARDS,
@@ -184,7 +184,7 @@ CASES = [
     ),
     Case(
         "ropo",
-        lambda reward, batch, alpha: pairwise(reward, batch, link=ropo(alpha)),
+        lambda reward, batch, alpha: pairwise(reward, batch, link=ropo_link(alpha)),
         oracles.ropo,
         Preference,
         **REWARDS,
@@ -240,8 +240,8 @@ CASES = [
         params={"beta": 0.3},
     ),
     Case(
-        "mixture",
-        mixture,
+        "mixture_likelihood",
+        mixture_likelihood,
         oracles.mixture,
         Panel,
         {"reward": "BT2M"},

@@ -1,6 +1,18 @@
 """Direct alignment: rows of the table of losses."""
 
 from irl_jax.losses.direct import dpo, ipo
+from irl_jax.losses.direct_named import (
+    cdpo,
+    discopop,
+    exo,
+    f_dpo,
+    js_dpo,
+    ld_dpo,
+    ln_dpo,
+    robust_dpo,
+    ropo,
+    slic,
+)
 from irl_jax.losses.direct_variants import (
     apo_down,
     apo_zero,
@@ -13,10 +25,11 @@ from irl_jax.losses.direct_variants import (
     wpo,
     xpo,
 )
-from irl_jax.losses.link import hinge, logistic, smooth
-from irl_jax.losses.listwise import lambda_pairs, listwise, tpo
+from irl_jax.losses.listwise import lambda_pairs, listwise_alignment, tpo
 from irl_jax.losses.reference_free import alphapo, cpo, orpo, simpo
-from irl_jax.losses.scores import alpha_tilt, desensitised, log_ratio, mean_log_ratio, tilted
+from irl_jax.losses.scores import (
+    mean_log_ratio,
+)
 from irl_jax.losses.unpaired import bco, kto
 from irl_jax.types import Preference, Ranking, Rating
 from tests.losses.case import Case
@@ -41,50 +54,37 @@ RATINGS = {
 }
 
 
-def smoothed(logp, ref_logp, batch, *, beta, label_smoothing):
-    return dpo(logp, ref_logp, batch, beta=beta, link=smooth(logistic, label_smoothing))
-
-
-def ld_dpo(logp, ref_logp, batch, *, beta, alpha):
-    return dpo(logp, ref_logp, batch, beta=beta, score=desensitised(alpha))
-
-
-def f_dpo(logp, ref_logp, batch, *, beta, alpha):
-    return dpo(logp, ref_logp, batch, beta=beta, score=tilted(alpha_tilt(alpha), log_ratio))
-
-
 def pl_dpo(logp, ref_logp, batch, *, beta):
     return plackett_luce(oracles.rewards(logp, ref_logp, batch, beta), batch)
 
 
 DIRECT = [
     Case("dpo", dpo, oracles.dpo, **PAIRS, params={"beta": 0.3}),
+    Case("slic", slic, oracles.hinge, **PAIRS, params={"beta": 0.3}),
+    Case("cdpo", cdpo, oracles.dpo, **PAIRS, params={"beta": 0.3, "label_smoothing": 0.2}),
     Case(
-        "dpo-smoothed",
-        smoothed,
-        oracles.dpo,
+        "robust_dpo",
+        robust_dpo,
+        oracles.robust_dpo,
         **PAIRS,
-        params={"beta": 0.3, "label_smoothing": 0.2},
+        params={"beta": 0.3, "flip_rate": 0.2},
     ),
+    Case("ropo", ropo, oracles.ropo, **PAIRS, params={"beta": 0.3, "alpha": 6.0}),
+    Case("exo", exo, oracles.exo, **PAIRS, params={"beta": 0.3, "epsilon": 0.1}),
     Case(
-        "dpo-hinge",
-        dpo,
-        oracles.hinge,
+        "discopop",
+        discopop,
+        oracles.discopop,
         **PAIRS,
-        params={"beta": 0.3, "link": hinge},
-        oracle_params={"beta": 0.3},
+        params={"beta": 0.3, "temperature": 0.5},
     ),
+    Case("ld_dpo", ld_dpo, oracles.ld_dpo, **PAIRS, params={"beta": 0.3, "alpha": 0.4}),
+    Case("f_dpo", f_dpo, oracles.f_dpo, **PAIRS, params={"beta": 0.3, "alpha": 0.5}),
+    Case("js_dpo", js_dpo, oracles.js_dpo, **PAIRS, params={"beta": 0.3}),
+    Case("ln_dpo", ln_dpo, oracles.ln_dpo, **PAIRS, params={"beta": 0.3}),
     Case("ipo", ipo, oracles.ipo, **PAIRS, params={"tau": 0.4}),
     Case("simpo", simpo, oracles.simpo, **FREE, params={"beta": 2.0, "gamma": 0.5}),
     Case("orpo", orpo, oracles.orpo, **FREE, params={"lam": 0.3}),
-    Case(
-        "ld-dpo",
-        ld_dpo,
-        oracles.desensitised,
-        **PAIRS,
-        params={"beta": 0.3, "alpha": 0.4},
-    ),
-    Case("f-dpo", f_dpo, oracles.f_dpo, **PAIRS, params={"beta": 0.3, "alpha": 0.5}),
     Case("r_dpo", r_dpo, oracles.r_dpo, **PAIRS, params={"beta": 0.3, "alpha": 0.05}),
     Case("dpop", dpop, oracles.dpop, **PAIRS, params={"beta": 0.3, "lam": 5.0}),
     Case(
@@ -139,7 +139,7 @@ DIRECT = [
         params={"beta": 2.0, "gamma": 0.5, "alpha": 0.25},
     ),
     Case("bco", bco, oracles.bco, **RATINGS, params={"beta": 0.3, "delta": 0.2}),
-    Case("listwise", listwise, pl_dpo, **RANKINGS, params={"beta": 0.3}),
+    Case("listwise_alignment", listwise_alignment, pl_dpo, **RANKINGS, params={"beta": 0.3}),
     Case(
         "lambda_pairs",
         lambda_pairs,

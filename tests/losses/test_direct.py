@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from irl_jax.losses.direct import dpo, log_ratio
-from irl_jax.losses.link import logistic, sigmoid, smooth
+from irl_jax.losses.link import logistic, smooth, smoothed_zero_one
 from irl_jax.losses.preference import bradley_terry
 from irl_jax.types import InputError, Preference
 
@@ -106,7 +106,7 @@ def test_beta_must_be_positive(beta):
         dpo(LOGP, REF, BATCH, beta=beta)
 
 
-@pytest.mark.parametrize("link", [logistic, sigmoid])
+@pytest.mark.parametrize("link", [logistic, smoothed_zero_one])
 def test_spin_rests_where_the_opponent_writes_like_people(link):
     """The expected gradient over y ~ p, y' ~ π_t is 0 if p = π_t, and only then."""
     logits = jnp.array([0.3, -1.2, 0.8, 0.1])

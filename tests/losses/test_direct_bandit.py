@@ -17,14 +17,14 @@ import pytest
 from irl_jax.losses.direct import dpo, ipo
 from irl_jax.losses.direct_variants import dpop, r_dpo, tdpo
 from irl_jax.losses.link import logistic, probit, unbiased
-from irl_jax.losses.listwise import listwise
+from irl_jax.losses.listwise import listwise_alignment
 from irl_jax.losses.reference_free import simpo
 from irl_jax.losses.scores import (
     alpha_tilt,
-    desensitised,
+    f_divergence_score,
     jensen_shannon_tilt,
+    ld_dpo_score,
     log_ratio,
-    tilted,
 )
 from irl_jax.losses.unpaired import bco
 from irl_jax.types import Preference, Ranking, Rating
@@ -66,7 +66,7 @@ def by_rankings(logits):
     chance = odds[:, 0] / odds.sum(-1) * odds[:, 1] / odds[:, 1:].sum(-1)
     own, mask = spread(logp, TRIPLES)
     batch = Ranking(None, None, mask, np.full(len(TRIPLES), 3), chance)
-    return listwise(own, spread(jnp.asarray(REF), TRIPLES)[0], batch, beta=BETA).mean
+    return listwise_alignment(own, spread(jnp.asarray(REF), TRIPLES)[0], batch, beta=BETA).mean
 
 
 def by_ratings(logits):
@@ -95,7 +95,7 @@ def divergence_optimum(inverse, supremum):
 PLAIN = normal(REF + REWARD / BETA)
 FLIPPED = (1 - FLIP) * WIN + FLIP * WIN.T
 THURSTONE = 0.5 * np.vectorize(math.erfc)(-(REWARD[:, None] - REWARD) / math.sqrt(2))
-f_dpo = lambda tilt: by_pairs(partial(dpo, beta=BETA, score=tilted(tilt, log_ratio)))
+f_dpo = lambda tilt: by_pairs(partial(dpo, beta=BETA, score=f_divergence_score(tilt, log_ratio)))
 NO_KL = lambda logp, ref_logp, batch: tdpo(
     logp, jnp.zeros_like(logp), ref_logp, batch, beta=BETA, alpha=0.5
 )
@@ -126,7 +126,7 @@ OBJECTIVES = {  # name -> (logits -> loss, optimum)
         divergence_optimum(lambda y: 1 / (2 * np.exp(-y) - 1), np.log(2)),
     ),
     "f-dpo reverse KL": (f_dpo(alpha_tilt(0.0)), PLAIN),
-    "ld-dpo at alpha 1": (by_pairs(partial(dpo, beta=BETA, score=desensitised(1.0))), PLAIN),
+    "ld-dpo at alpha 1": (by_pairs(partial(dpo, beta=BETA, score=ld_dpo_score(1.0))), PLAIN),
     "dpop at lambda 0": (by_pairs(partial(dpop, beta=BETA, lam=0.0)), PLAIN),
     "tdpo without divergence": (by_pairs(NO_KL), PLAIN),
     "plackett-luce": (by_rankings, PLAIN),

@@ -15,17 +15,22 @@ import pytest
 
 from irl_jax.dynamics.weights import density_ratio
 from irl_jax.losses.direct import dpo, ipo
+from irl_jax.losses.direct_named import (
+    cdpo,
+    discopop,
+    exo,
+    f_dpo,
+    js_dpo,
+    ld_dpo,
+    ln_dpo,
+    robust_dpo,
+    slic,
+)
 from irl_jax.losses.direct_variants import apo_down, apo_zero, nca, sppo, wpo
-from irl_jax.losses.link import discopop, exo, hinge, logistic, smooth, unbiased
 from irl_jax.losses.listwise import tpo
 from irl_jax.losses.reference_free import alphapo, cpo, orpo, simpo
 from irl_jax.losses.scores import (
-    alpha_tilt,
-    desensitised,
-    jensen_shannon_tilt,
-    log_ratio,
     mean_log_ratio,
-    tilted,
 )
 from irl_jax.losses.transport import aot, aot_unpaired
 from irl_jax.losses.unpaired import bco, each_side, kto
@@ -49,7 +54,7 @@ log_s = lambda x: -np.log1p(np.exp(-x))
 s = lambda x: 1 / (1 + np.exp(-x))
 
 
-def cdpo(z):
+def cdpo_trl(z):
     return -log_s(z) * (1 - EPS) - log_s(-z) * EPS
 
 
@@ -82,23 +87,21 @@ def wpo_weight():
     return np.exp(((LOGP - COLLISION) * MASK).sum(-1) / LENGTH)
 
 
-mix = partial(dpo, beta=BETA)
-f_dpo = lambda tilt: partial(dpo, beta=BETA, score=tilted(tilt, log_ratio))
 PAIRED = {  # name -> (ours, TRL's per_sequence_loss)
-    "sigmoid": (mix, -log_s(BETA * delta)),
-    "label_smoothing": (partial(mix, link=smooth(logistic, EPS)), cdpo(BETA * delta)),
-    "hinge": (partial(mix, link=hinge), np.maximum(0, 1 - BETA * delta)),
+    "sigmoid": (partial(dpo, beta=BETA), -log_s(BETA * delta)),
+    "label_smoothing": (partial(cdpo, beta=BETA, label_smoothing=EPS), cdpo_trl(BETA * delta)),
+    "hinge": (partial(slic, beta=BETA), np.maximum(0, 1 - BETA * delta)),
     "ipo": (
         partial(ipo, tau=BETA, score=mean_log_ratio),
         (mean_c - mean_r - 1 / (2 * BETA)) ** 2,
     ),
-    "exo_pair": (partial(mix, link=exo(EPS)), exo_trl(BETA * delta)),
+    "exo_pair": (partial(exo, beta=BETA, epsilon=EPS), exo_trl(BETA * delta)),
     "nca_pair": (
         partial(nca, beta=BETA),
         -log_s(BETA * c) - 0.5 * log_s(-BETA * c) - 0.5 * log_s(-BETA * r),
     ),
     "robust": (
-        partial(mix, link=unbiased(logistic, EPS)),
+        partial(robust_dpo, beta=BETA, flip_rate=EPS),
         (-(1 - EPS) * log_s(BETA * delta) + EPS * log_s(-BETA * delta)) / (1 - 2 * EPS),
     ),
     "sppo_hard": (
@@ -110,18 +113,18 @@ PAIRED = {  # name -> (ours, TRL's per_sequence_loss)
         -log_s(BETA * (np.sort(chosen - rejected) - np.sort(ref_chosen - ref_rejected))),
     ),
     "apo_down": (partial(apo_down, beta=BETA), s(BETA * c) + 1 - s(BETA * delta)),
-    "discopop": (partial(mix, link=discopop(0.05)), discopop_trl(BETA * delta)),
-    "sigmoid_norm": (partial(mix, score=mean_log_ratio), -log_s(BETA * (mean_c - mean_r))),
-    "ld_alpha": (partial(mix, score=desensitised(0.3)), -log_s(BETA * shared(0.3))),
+    "discopop": (partial(discopop, beta=BETA, temperature=0.05), discopop_trl(BETA * delta)),
+    "sigmoid_norm": (partial(ln_dpo, beta=BETA), -log_s(BETA * (mean_c - mean_r))),
+    "ld_alpha": (partial(ld_dpo, beta=BETA, alpha=0.3), -log_s(BETA * shared(0.3))),
     "use_weighting": (
         partial(wpo, beta=BETA, share=wpo_weight(), cap=1.0),
         np.minimum(wpo_weight().prod(-1), 1.0) * -log_s(BETA * delta),
     ),
-    "forward_kl": (f_dpo(alpha_tilt(1.0)), -log_s(BETA * (np.exp(-r) - np.exp(-c)))),
-    "js_divergence": (f_dpo(jensen_shannon_tilt), -log_s(BETA * (log_s(c) - log_s(r)))),
+    "forward_kl": (partial(f_dpo, beta=BETA, alpha=1.0), -log_s(BETA * (np.exp(-r) - np.exp(-c)))),
+    "js_divergence": (partial(js_dpo, beta=BETA), -log_s(BETA * (log_s(c) - log_s(r)))),
     # TRL's alpha is 1 minus ours: f'(t) = (t^(α-1) - 1) / (α - 1)
     "alpha_divergence": (
-        f_dpo(alpha_tilt(0.6)),
+        partial(f_dpo, beta=BETA, alpha=0.6),
         -log_s(BETA * (np.exp(-0.6 * c) - np.exp(-0.6 * r)) / -0.6),
     ),
     # halves: a mean over responses where TRL adds the two of a pair

@@ -22,11 +22,11 @@ from irl_jax.losses.link import hinge
 from irl_jax.losses.reference_free import alphapo, cpo, orpo, simpo
 from irl_jax.losses.scores import (
     alpha_tilt,
-    desensitised,
+    f_divergence_score,
     jensen_shannon_tilt,
+    ld_dpo_score,
     log_ratio,
     mean_log_ratio,
-    tilted,
 )
 from irl_jax.losses.unpaired import each_side, kto
 from irl_jax.types import InputError
@@ -46,8 +46,13 @@ def mean(loss):
         (lambda: r_dpo(LOGP, REF, BATCH, beta=BETA, alpha=0.0), "dpo"),
         (lambda: dpop(LOGP, REF, BATCH, beta=BETA, lam=0.0), "dpo"),
         (lambda: rpo(LOGP, REF, BATCH, beta=BETA, alpha=0.0, likelihood=log_ratio), "dpo"),
-        (lambda: dpo(LOGP, REF, BATCH, beta=BETA, score=desensitised(1.0)), "dpo"),
-        (lambda: dpo(LOGP, REF, BATCH, beta=BETA, score=tilted(alpha_tilt(0), log_ratio)), "dpo"),
+        (lambda: dpo(LOGP, REF, BATCH, beta=BETA, score=ld_dpo_score(1.0)), "dpo"),
+        (
+            lambda: dpo(
+                LOGP, REF, BATCH, beta=BETA, score=f_divergence_score(alpha_tilt(0), log_ratio)
+            ),
+            "dpo",
+        ),
         (lambda: tdpo(LOGP, REF, REF, BATCH, beta=BETA, alpha=0.0), "dpo"),
         (lambda: xpo(LOGP, REF, BATCH, beta=BETA, alpha=0.0, explore=MASK[..., 0]), "dpo"),
         (lambda: wpo(LOGP, REF, BATCH, beta=BETA, share=jnp.ones([2, 2])), "dpo"),
@@ -200,7 +205,7 @@ def test_orpo_is_finite_where_a_response_is_certain():
         ("lam", lambda: dpop(LOGP, REF, BATCH, beta=1.0, lam=-1.0)),
         ("gamma", lambda: simpo(LOGP, BATCH, beta=1.0, gamma=-0.1)),
         ("beta", lambda: nca(LOGP, REF, BATCH, beta=0.0)),
-        ("alpha", lambda: desensitised(1.5)),
+        ("alpha", lambda: ld_dpo_score(1.5)),
         ("coefficient", lambda: cpo(LOGP, BATCH, beta=1.0, alpha=-1.0)),
         ("eta", lambda: sppo(LOGP, REF, BATCH, win=jnp.ones([2, 2]), eta=0.0)),
     ],

@@ -11,7 +11,7 @@ from irl_jax.losses.divergence import (
     LIMIT,
     PEARSON,
     REVERSE_KL,
-    contrast,
+    discriminator_batch,
     fairl,
     gail,
     variational,
@@ -100,7 +100,7 @@ def test_a_discriminator_trained_on_samples_recovers_the_log_ratio(divergence):
     """A logit for each outcome; the sides are unequal in number, their frequencies exact."""
     count = lambda of, n: np.repeat(np.arange(5), np.rint(n * of).astype(int))
     outcome = jnp.concatenate([count(P, 4000), count(Q, 12_000)])
-    rows = contrast(jnp.arange(16_000) < 4000)
+    rows = discriminator_batch(jnp.arange(16_000) < 4000)
     config = EnsembleConfig(members=1, steps=400, batch_size=4000, lr=0.1, weight_decay=0.0)
     init = lambda key: jnp.zeros(5)
     objective = lambda v, batch: variational(v[batch[0]], batch[1], divergence=divergence)
@@ -161,15 +161,15 @@ def test_far_out_logits_keep_a_gradient():
         assert slope(jnp.array([10 * LIMIT]))[0] > 0.1
 
 
-def test_contrast_weighs_both_sides_the_same():
-    rows = contrast(jnp.array([True, False, False, False, True]))
+def test_a_discriminator_batch_weighs_both_sides_the_same():
+    rows = discriminator_batch(jnp.array([True, False, False, False, True]))
     weight = np.asarray(rows.weight)
     assert weight.sum() == pytest.approx(5)
     assert weight[[0, 4]].sum() == pytest.approx(2.5)
     np.testing.assert_array_equal(rows.score, [1, 0, 0, 0, 1])
-    assert contrast(jnp.array([True, True])).weight.tolist() == [0.5, 0.5]
+    assert discriminator_batch(jnp.array([True, True])).weight.tolist() == [0.5, 0.5]
     with pytest.raises(InputError, match=r"^demonstrated: expected dtype bool"):
-        contrast(jnp.ones(3))
+        discriminator_batch(jnp.ones(3))
 
 
 def test_steps_of_trajectories_are_rows_of_their_mask():

@@ -5,14 +5,14 @@ from scipy import special
 
 from irl_jax.losses.link import (
     ahead_by,
-    discopop,
-    exo,
+    discopop_link,
+    exo_link,
     hinge,
     logistic,
     probit,
-    ropo,
-    sigmoid,
+    ropo_link,
     smooth,
+    smoothed_zero_one,
     square,
     unbiased,
 )
@@ -76,21 +76,23 @@ def test_flip_rates_that_cannot_be_undone_are_named(value):
 
 def test_flips_of_labels_scale_the_gradient_of_the_sigmoid_link_alone():
     z = np.linspace(-3, 3, 7, dtype=np.float32)
-    slope = jax.vmap(jax.grad(sigmoid))
-    noisy = jax.vmap(jax.grad(lambda x: 0.7 * sigmoid(x) + 0.3 * sigmoid(-x)))
+    slope = jax.vmap(jax.grad(smoothed_zero_one))
+    noisy = jax.vmap(jax.grad(lambda x: 0.7 * smoothed_zero_one(x) + 0.3 * smoothed_zero_one(-x)))
     np.testing.assert_allclose(noisy(z), 0.4 * slope(z), rtol=1e-4, atol=1e-7)
     other = jax.vmap(jax.grad(lambda x: 0.7 * logistic(x) + 0.3 * logistic(-x)))
     assert np.ptp(other(z) / jax.vmap(jax.grad(logistic))(z)) > 0.1
 
 
 def test_sigmoid_link_counts_wrong_orders():
-    assert sigmoid(np.array([50.0, -50.0, 0.0], np.float32)).tolist() == pytest.approx([0, 1, 0.5])
+    assert smoothed_zero_one(np.array([50.0, -50.0, 0.0], np.float32)).tolist() == pytest.approx(
+        [0, 1, 0.5]
+    )
 
 
 def test_slope_of_ropo_is_at_most_one_and_small_where_the_label_is_contradicted():
     z = np.linspace(-30, 30, 60_001, dtype=np.float32)
     for alpha in (2.0, 6.0, 14.0):
-        slope = -jax.vmap(jax.grad(ropo(alpha)))(z)
+        slope = -jax.vmap(jax.grad(ropo_link(alpha)))(z)
         assert slope.max() == pytest.approx(1.0, abs=1e-4)
         wrong = 1 / (1 + np.exp(z[slope.argmax()]))
         assert wrong == pytest.approx((1 + alpha) / (2 * alpha), abs=0.01)
@@ -103,15 +105,15 @@ def test_ropo_is_symmetric_but_for_its_logistic_part():
     z = np.linspace(-5, 5, 11, dtype=np.float32)
     for alpha in (6.0, 1e6):
         scale = 4 * alpha / (1 + alpha) ** 2
-        rest = lambda x, a=alpha, s=scale: ropo(a)(x) - s * logistic(x)
+        rest = lambda x, a=alpha, s=scale: ropo_link(a)(x) - s * logistic(x)
         np.testing.assert_allclose(rest(z) + rest(-z), alpha * scale, rtol=1e-4)
-    np.testing.assert_allclose(ropo(1e6)(z), 4 * sigmoid(z), atol=1e-4)
+    np.testing.assert_allclose(ropo_link(1e6)(z), 4 * smoothed_zero_one(z), atol=1e-4)
 
 
 @pytest.mark.parametrize("value", [1.0, 0.5, float("nan")])
 def test_alpha_of_ropo_out_of_range_is_named(value):
     with pytest.raises(InputError, match=r"^alpha: expected a number in"):
-        ropo(value)
+        ropo_link(value)
 
 
 def test_hinge_asks_for_one():
@@ -126,12 +128,12 @@ def test_ahead_by_and_square():
 @pytest.mark.parametrize("epsilon", [0.05, 0.3])
 def test_exo_is_least_at_the_log_odds_and_zero_there(epsilon):
     least = np.float32(np.log((1 - epsilon) / epsilon))
-    assert exo(epsilon)(least) == pytest.approx(0, abs=1e-6)
-    assert jax.grad(exo(epsilon))(least) == pytest.approx(0, abs=1e-6)
+    assert exo_link(epsilon)(least) == pytest.approx(0, abs=1e-6)
+    assert jax.grad(exo_link(epsilon))(least) == pytest.approx(0, abs=1e-6)
 
 
 def test_discopop_is_logistic_on_the_left_and_exponential_on_the_right():
-    link = discopop(0.05)
+    link = discopop_link(0.05)
     assert link(-3.0) == pytest.approx(float(logistic(-3.0)), rel=1e-5)
     assert link(3.0) == pytest.approx(np.exp(-3.0), rel=1e-5)
     slope = jax.grad(link)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from irl_jax.losses.direct import dpo
-from irl_jax.losses.listwise import lambda_pairs, listwise, tpo
+from irl_jax.losses.listwise import lambda_pairs, listwise_alignment, tpo
 from irl_jax.losses.ranking import all_pairs
 from irl_jax.losses.reference_free import simpo
 from irl_jax.losses.scores import mean_log_ratio
@@ -17,7 +17,7 @@ RANKING = Ranking(None, None, MASK, count=jnp.array([2, 2]), weight=jnp.array([1
 @pytest.mark.parametrize("loss", ["plackett_luce", all_pairs])
 def test_of_two_responses_it_is_dpo(loss):
     chosen = {} if loss == "plackett_luce" else {"loss": loss}
-    got = listwise(LOGP, REF, RANKING, beta=0.7, **chosen)
+    got = listwise_alignment(LOGP, REF, RANKING, beta=0.7, **chosen)
     expected = dpo(LOGP, REF, BATCH.replace(weight=RANKING.weight), beta=0.7)
     assert got.mean == pytest.approx(float(expected.mean), rel=1e-6)
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_jax.losses.mixture import annotator_log_likelihood, mixture, posterior
+from irl_jax.losses.mixture import annotator_log_likelihood, mixture_likelihood, posterior
 from irl_jax.losses.preference import bradley_terry
 from irl_jax.types import Panel, Preference
 
@@ -18,7 +18,7 @@ def drawn(seed, *shape):
 
 def test_one_component_is_bradley_terry():
     reward = drawn(0, 3, 4, 2, 1)
-    loss = mixture(reward, panel(np.ones([3, 4], bool)), logits=jnp.zeros(1))
+    loss = mixture_likelihood(reward, panel(np.ones([3, 4], bool)), logits=jnp.zeros(1))
     plain = bradley_terry(
         reward.reshape(12, 2), Preference.without_tokens(jnp.ones(12, jnp.float32))
     )
@@ -32,7 +32,7 @@ def test_two_opposite_rewards_explain_everybody_at_the_price_of_a_bit():
     """Sure of all comparisons but of which reward: log 2 an annotator, however many there are."""
     sure = 40.0 * jnp.array([[1.0, -1.0], [0.0, 0.0]])
     reward = jnp.tile(sure, [2, 5, 1, 1])
-    loss = mixture(reward, panel(np.ones([2, 5], bool)), logits=jnp.zeros(2))
+    loss = mixture_likelihood(reward, panel(np.ones([2, 5], bool)), logits=jnp.zeros(2))
     assert float(loss.mean) == pytest.approx(np.log(2), rel=1e-6)
     assert float(loss.metrics["entropy"][0]) == pytest.approx(0, abs=1e-6)
 
@@ -40,7 +40,7 @@ def test_two_opposite_rewards_explain_everybody_at_the_price_of_a_bit():
 def test_the_gradient_of_a_component_is_its_own_times_the_posterior():
     reward, made = drawn(1, 2, 3, 2, 2), np.array([[1, 1, 0], [1, 1, 1]], bool)
     logits = jnp.array([0.3, -0.5])
-    gradient = jax.grad(lambda r: mixture(r, panel(made), logits=logits).total)(reward)
+    gradient = jax.grad(lambda r: mixture_likelihood(r, panel(made), logits=logits).total)(reward)
     belief = posterior(annotator_log_likelihood(reward, jnp.asarray(made)), logits)
     alone = jax.grad(lambda r: -annotator_log_likelihood(r, jnp.asarray(made)).sum())(reward)
     np.testing.assert_allclose(gradient, alone * belief[:, None, None], rtol=1e-4, atol=1e-6)
@@ -56,7 +56,7 @@ def test_without_comparisons_the_posterior_is_the_prior():
 
 def test_order_of_the_comparisons_does_not_matter():
     reward = drawn(3, 1, 6, 2, 3)
-    loss = lambda r: mixture(r, panel(np.ones([1, 6], bool)), logits=jnp.zeros(3)).total
+    loss = lambda r: mixture_likelihood(r, panel(np.ones([1, 6], bool)), logits=jnp.zeros(3)).total
     np.testing.assert_allclose(loss(reward), loss(reward[:, ::-1]), rtol=1e-6)
 
 
@@ -75,7 +75,7 @@ def test_shares_and_rewards_behind_the_population_are_stationary():
     )
     batch = Panel(mask=jnp.ones([4, 2], bool), weight=probability.sum(-1))
     assert float(batch.weight.sum()) == pytest.approx(1, rel=1e-6)
-    total = lambda ahead, logits: mixture(reward(ahead), batch, logits=logits).total
+    total = lambda ahead, logits: mixture_likelihood(reward(ahead), batch, logits=logits).total
     for gradient in jax.grad(total, argnums=(0, 1))(ahead, logits):
         np.testing.assert_allclose(gradient, 0, atol=1e-6)
     assert np.abs(jax.grad(total)(1.5 * ahead, logits)).max() > 0.01
@@ -84,7 +84,7 @@ def test_shares_and_rewards_behind_the_population_are_stationary():
 def test_annotators_without_comparisons_do_not_count():
     reward = drawn(4, 2, 3, 2, 2)
     made = np.array([[1, 1, 1], [0, 0, 0]], bool)
-    loss = mixture(reward, panel(made), logits=jnp.zeros(2))
-    alone = mixture(reward[:1], panel(made[:1]), logits=jnp.zeros(2))
+    loss = mixture_likelihood(reward, panel(made), logits=jnp.zeros(2))
+    alone = mixture_likelihood(reward[:1], panel(made[:1]), logits=jnp.zeros(2))
     assert loss.weight == 1
     np.testing.assert_allclose(loss.total, alone.total, rtol=1e-6)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from irl_jax.losses.link import logistic
-from irl_jax.losses.transport import aot, aot_unpaired, transport
+from irl_jax.losses.transport import aot, aot_unpaired, transport_cost
 from irl_jax.types import InputError, Rating
 from tests.losses.test_direct import BATCH, LOGP, MASK, REF
 
@@ -30,17 +30,17 @@ def test_quantiles_of_samples_of_unequal_weights_and_sizes():
         wx, wy = rng.uniform(0.5, 2.0, n), rng.uniform(0.5, 2.0, m)
         arrays = [jnp.asarray(a, jnp.float32) for a in (x, wx, y, wy)]
         np.testing.assert_allclose(
-            transport(*arrays, square), by_hand(x, wx, y, wy), rtol=1e-2, atol=1e-4
+            transport_cost(*arrays, square), by_hand(x, wx, y, wy), rtol=1e-2, atol=1e-4
         )
 
 
 def test_what_does_not_count_may_be_anything():
     x, y = jnp.array([1.0, 3.0, jnp.nan]), jnp.array([jnp.inf, 0.0, 2.0])
     wx, wy = jnp.array([1.0, 1.0, 0.0]), jnp.array([0.0, 1.0, 1.0])
-    value, slope = jax.value_and_grad(lambda x: transport(x, wx, y, wy, square))(x)
+    value, slope = jax.value_and_grad(lambda x: transport_cost(x, wx, y, wy, square))(x)
     assert value == 1.0
     np.testing.assert_allclose(slope, [1.0, 1.0, 0.0], rtol=1e-6)
-    assert transport(x, 0 * wx, y, wy, square) == 0
+    assert transport_cost(x, 0 * wx, y, wy, square) == 0
 
 
 def test_what_does_not_count_stays_out_where_shares_do_not_add_up_to_one():
@@ -51,7 +51,7 @@ def test_what_does_not_count_stays_out_where_shares_do_not_add_up_to_one():
         spoilt = [np.append(a, b) for a, b in ((x, np.nan), (wx, 0), (y, np.inf), (wy, 0))]
         arrays = [jnp.asarray(a, jnp.float32) for a in spoilt]
         np.testing.assert_allclose(
-            transport(*arrays, square), by_hand(x, wx, y, wy), rtol=1e-2, atol=1e-4
+            transport_cost(*arrays, square), by_hand(x, wx, y, wy), rtol=1e-2, atol=1e-4
         )
 
 

@@ -83,6 +83,71 @@ def hinge(logp, ref_logp, batch, *, beta):
     return pairs(logp, batch, lambda i, side: beta * at(i, side), cost)
 
 
+def robust_dpo(logp, ref_logp, batch, *, beta, flip_rate):
+    """Chowdhury et al. 2024: the loss of both labels, so weighted that flips cancel."""
+    at, e = ratio(logp, ref_logp, batch), flip_rate
+
+    def cost(c, r, m, i):
+        z = c - r - m
+        return (-(1 - e) * math.log(sigmoid(z)) + e * math.log(sigmoid(-z))) / (1 - 2 * e)
+
+    return pairs(logp, batch, lambda i, side: beta * at(i, side), cost)
+
+
+def ropo(logp, ref_logp, batch, *, beta, alpha):
+    """Liang et al. 2024: the two parts, each with its coefficient."""
+    at = ratio(logp, ref_logp, batch)
+    first, second = 4 * alpha / (1 + alpha) ** 2, 4 * alpha**2 / (1 + alpha) ** 2
+
+    def cost(c, r, m, i):
+        z = c - r - m
+        return -first * math.log(sigmoid(z)) + second * sigmoid(-z)
+
+    return pairs(logp, batch, lambda i, side: beta * at(i, side), cost)
+
+
+def exo(logp, ref_logp, batch, *, beta, epsilon):
+    """Ji et al. 2024, eq. 16: KL from the policy's choice of a pair to the smoothed label."""
+    at = ratio(logp, ref_logp, batch)
+
+    def cost(c, r, m, i):
+        policy = (sigmoid(c - r - m), sigmoid(r - c + m))
+        label = (1 - epsilon, epsilon)
+        return sum(q * math.log(q / p) for q, p in zip(policy, label, strict=True))
+
+    return pairs(logp, batch, lambda i, side: beta * at(i, side), cost)
+
+
+def discopop(logp, ref_logp, batch, *, beta, temperature):
+    """Lu et al. 2024, eq. 5: logistic and exponential, mixed by σ(z/τ)."""
+    at = ratio(logp, ref_logp, batch)
+
+    def cost(c, r, m, i):
+        z = c - r - m
+        share = sigmoid(z / temperature)
+        return -(1 - share) * math.log(sigmoid(z)) + share * math.exp(-z)
+
+    return pairs(logp, batch, lambda i, side: beta * at(i, side), cost)
+
+
+def ln_dpo(logp, ref_logp, batch, *, beta):
+    """Lambert et al. 2024: log-ratios a token."""
+    own, other = mean_log_prob(logp, batch), mean_log_prob(ref_logp, batch)
+    reward = lambda i, side: beta * (own(i, side) - other(i, side))
+    return pairs(logp, batch, reward, bradley_terry)
+
+
+def js_dpo(logp, ref_logp, batch, *, beta):
+    """Wang et al. 2023, table 1, Jensen-Shannon: f'(u) = log 2u / (1 + u)."""
+    at = ratio(logp, ref_logp, batch)
+
+    def reward(i, side):
+        u = math.exp(at(i, side))
+        return beta * math.log(2 * u / (1 + u))
+
+    return pairs(logp, batch, reward, bradley_terry)
+
+
 def ipo(logp, ref_logp, batch, *, tau):
     """Azar et al. 2023, eq. 17."""
     cost = lambda c, r, m, i: (c - r - m - 1 / (2 * tau)) ** 2
@@ -137,7 +202,7 @@ def kto(logp, ref_logp, batch, *, beta, kl, good, bad):
     return ratings(logp, ref_logp, batch, cost, beta=beta, baseline=beta * kl)
 
 
-def desensitised(logp, ref_logp, batch, *, beta, alpha):
+def ld_dpo(logp, ref_logp, batch, *, beta, alpha):
     """Liu et al. 2024 (LD-DPO): the likelihood of the first l tokens, and that of the rest to α."""
 
     def reward(i, side):

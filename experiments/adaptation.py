@@ -18,7 +18,7 @@ from experiments.population import MEAN, SPREAD
 from irl_jax.losses.mixture import annotator_log_likelihood, mixture_likelihood, posterior
 from irl_jax.rewards.directions import map_weights, principal_directions, softmax_weights
 from irl_jax.rewards.embedding import EnsembleConfig, fit_members
-from irl_jax.types import Loss, Panel, PyTree
+from irl_jax.types import AnnotatorBatch, Loss, PyTree
 
 POPULATION, PCA, SOFTMAX = "population reward", "PCA, MAP weights", "PCA, softmax weights"
 ANNOTATORS, RANDOM = "annotators' directions, MAP weights", "random directions, MAP weights"
@@ -55,7 +55,7 @@ def fit_mixture(
         {"kernel": f32[D, M], "logits": f32[M]}.
     """
 
-    def objective(params: PyTree, rows: tuple[Array, Panel]) -> Loss:
+    def objective(params: PyTree, rows: tuple[Array, AnnotatorBatch]) -> Loss:
         return mixture_likelihood(
             reward_of(params["kernel"], rows[0]), rows[1], logits=params["logits"]
         )
@@ -64,7 +64,7 @@ def fit_mixture(
         noise = 0.3 * jax.random.normal(key, (z.shape[-1], components))
         return {"kernel": start[:, None] + noise, "logits": jnp.zeros(components)}
 
-    rows = (z, Panel(mask=jnp.ones(z.shape[:2], bool), weight=jnp.ones(len(z))))
+    rows = (z, AnnotatorBatch(mask=jnp.ones(z.shape[:2], bool), weight=jnp.ones(len(z))))
     members, _ = fit_members(init, objective, rows, key, config=config)
     loss = jax.vmap(lambda params: objective(params, rows).mean)(members)
     return jax.tree.map(lambda x: x[jnp.argmin(loss)], members)

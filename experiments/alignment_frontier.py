@@ -5,7 +5,7 @@ an annotator compares with noise; DPO, IPO, KTO and SimPO learn from these compa
 does a reward model, the proxy, that RLOO, GRPO, PPO, online DPO, ReMax, Nash-MD and best-of-n
 are given. The latter seven are also run on the gold reward itself (as “PPO-GT” in the DPO
 paper); online DPO and Nash-MD see no reward, but what a Bradley-Terry judge makes of it. All
-sample as many completions, ReMax's greedy one and Nash-MD's rivals among them. Each method is
+sample as many completions, ReMax's greedy one and Nash-MD's opponents among them. Each method is
 run at several strengths of its pull to the reference and measured along its way; what it is
 worth at a KL is read off between the measurements, at the strength that was best in the other
 worlds. A seed is a world of its own: another source, taste and reference policy.
@@ -129,7 +129,7 @@ METHODS: dict[str, Method] = {
     "PPO": actor_critic((0.1, 0.2), clip=0.2, value_clip=5.0, value_weight=0.1),
     "online DPO": compared(lambda b: partial(dpo, beta=b), (0.1, 0.5)),
     "ReMax": remax((0.1, 0.2)),
-    "Nash-MD": nash_md((0.02, 0.05), share=0.125, rivals=2),
+    "Nash-MD": nash_md((0.02, 0.05), share=0.125, opponents=2),
 }
 BASE = "DPO"
 BEST_OF_N = "best-of-n"

@@ -23,12 +23,12 @@ from irl_jax.masking import masked_sum
 from irl_jax.models.decoder import DecoderConfig
 from irl_jax.models.heads import init_scalar_head
 from irl_jax.rollout.guide import MixtureGuide
+from irl_jax.rollout.opponents import Rollout, with_opponents
 from irl_jax.rollout.pairs import in_twos, sampled_pair
-from irl_jax.rollout.rivals import Rollout, alongside
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.train.actor_critic import ppo_objective, valued, values
-from irl_jax.train.objectives import Adapt, ScoredGroup, direct_objective, policy_objective
-from irl_jax.train.prepare import nash_md as against_rivals
+from irl_jax.train.objectives import Adapt, PolicyBatch, direct_objective, policy_objective
+from irl_jax.train.prepare import nash_md as nash_md_batch
 from irl_jax.train.prepare import remax as against_greedy
 from irl_jax.types import Group, Objective, Preference, PyTree
 
@@ -110,7 +110,7 @@ def rollout_of(
         return partial(sample, completions=completions)
     own = partial(sample, completions=completions - beside.count)
     others = partial(sample, completions=beside.count, **beside.how(shape, reference))
-    return alongside(own, others)
+    return with_opponents(own, others)
 
 
 def offline(
@@ -140,8 +140,8 @@ def online(
 
     def prepare(
         group: Group, ref_logp: Array, value: None, strength: Array, key: Array
-    ) -> ScoredGroup:
-        return ScoredGroup(group, advantage(group.reward), ref_logp)
+    ) -> PolicyBatch:
+        return PolicyBatch(group, advantage(group.reward), ref_logp)
 
     objective = lambda shape, adapt, strength: policy_objective(
         shape, adapt, loss(strength), sampling=SAMPLING
@@ -174,7 +174,7 @@ def remax(strengths: tuple[float, ...]) -> Method:
 
     def prepare(
         group: Group, ref_logp: Array, value: None, strength: Array, key: Array
-    ) -> ScoredGroup:
+    ) -> PolicyBatch:
         return against_greedy(group, ref_logp)
 
     objective = lambda shape, adapt, strength: policy_objective(
@@ -184,25 +184,25 @@ def remax(strengths: tuple[float, ...]) -> Method:
     return Method(objective, prepare, strengths, beside=greedy)
 
 
-def nash_md(strengths: tuple[float, ...], *, share: float, rivals: int) -> Method:
+def nash_md(strengths: tuple[float, ...], *, share: float, opponents: int) -> Method:
     """Nash-MD, its preferences those of a Bradley-Terry judge by the reward.
 
     Args:
         strengths: see `Method`; τ, probability a nat.
-        share: of the reference in the rival.
-        rivals: completions of each prompt by the rival.
+        share: of the reference in the opponent.
+        opponents: completions of each prompt by the opponent.
     """
 
     def prepare(
         group: Group, ref_logp: Array, value: None, strength: Array, key: Array
-    ) -> ScoredGroup:
-        return against_rivals(group, ref_logp, rivals=rivals, tau=strength)
+    ) -> PolicyBatch:
+        return nash_md_batch(group, ref_logp, opponents=opponents, tau=strength)
 
     objective = lambda shape, adapt, strength: policy_objective(
         shape, adapt, reinforce, sampling=SAMPLING
     )
     mixture = Beside(
-        rivals, lambda shape, reference: {"guides": (MixtureGuide(shape, reference, share),)}
+        opponents, lambda shape, reference: {"guides": (MixtureGuide(shape, reference, share),)}
     )
     return Method(objective, prepare, strengths, beside=mixture)
 
@@ -212,9 +212,9 @@ def rloo(strengths: tuple[float, ...]) -> Method:
 
     def prepare(
         group: Group, ref_logp: Array, value: None, strength: Array, key: Array
-    ) -> ScoredGroup:
+    ) -> PolicyBatch:
         ratio = masked_sum(group.logp - ref_logp, group.mask, axis=-1)
-        return ScoredGroup(group, leave_one_out(group.reward - strength * ratio))
+        return PolicyBatch(group, leave_one_out(group.reward - strength * ratio))
 
     objective = lambda shape, adapt, strength: policy_objective(
         shape, adapt, reinforce, sampling=SAMPLING

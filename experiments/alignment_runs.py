@@ -21,7 +21,7 @@ from jax import Array
 
 from experiments.alignment_methods import Beside, Method, rollout_of
 from experiments.sandbox import Task, compare, draw_prompts, learn_proxy, pooled, sample
-from irl_jax.eval.intervals import Interval, student
+from irl_jax.eval.intervals import Interval, t_interval
 from irl_jax.masking import masked_sum
 from irl_jax.models.logprob import completion_hidden_logp
 from irl_jax.rewards.embedding import EmbeddingReward, EnsembleConfig
@@ -386,4 +386,4 @@ def at_kl(kl: np.ndarray, gold: np.ndarray, level: float) -> float:
 
 def interval(values: np.ndarray) -> Interval | None:
     """Of the mean over worlds; None where a value is NaN."""
-    return student(values) if np.isfinite(values).all() else None
+    return t_interval(values) if np.isfinite(values).all() else None

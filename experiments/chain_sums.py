@@ -25,7 +25,7 @@ from irl_jax.models.sharding import RULES
 from irl_jax.rollout.generate import generate
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.train.objectives import sft_objective
-from irl_jax.train.offline import fit
+from irl_jax.train.offline import train_offline
 from irl_jax.train.progress import Progress
 from irl_jax.train.shard import jit_step, make_mesh, place
 from irl_jax.train.state import init_state
@@ -305,6 +305,6 @@ def train_policy(
     init_key, key = jax.random.split(jax.random.key(seed))
     state = place(mesh, init_state(init_params(config, init_key), tx, key), RULES)
     step = jit_step(make_train_step(sft_objective(config), tx), mesh, state, RULES)
-    state = fit(step, state, feed, steps=steps, progress=progress, stage=f"policy {seed}")
+    state = train_offline(step, state, feed, steps=steps, progress=progress, stage=f"policy {seed}")
     feed.close()
     return jax.device_get(state.params)

@@ -44,7 +44,7 @@ from experiments.cli import run as run_cli
 from experiments.comparisons import MEASURES, measure
 from experiments.sandbox import SandboxConfig, Task, draw_prompts, embed, gold, make_task, sample
 from experiments.study import Clock, kept, launch
-from irl_jax.eval.intervals import Interval, adjusted, student
+from irl_jax.eval.intervals import Interval, adjusted, t_interval
 from irl_jax.eval.ranking import spearman
 from irl_jax.files import as_json
 from irl_jax.losses.divergence import discriminator_batch
@@ -230,7 +230,7 @@ def summarise(config: Config, measures: np.ndarray, tokens: np.ndarray) -> dict[
     Holm's procedure.
     """
     counts = range(len(config.demonstrations))
-    table_of = lambda i, m: [student(measures[:, i, c, m]) for c in counts]
+    table_of = lambda i, m: [t_interval(measures[:, i, c, m]) for c in counts]
     less = {
         method: [measures[:, 0, c, 1] - measures[:, i, c, 1] for c in counts]
         for i, method in enumerate(METHODS)
@@ -243,9 +243,11 @@ def summarise(config: Config, measures: np.ndarray, tokens: np.ndarray) -> dict[
             name: {method: table_of(i, m) for i, method in enumerate(METHODS)}
             for m, name in enumerate(MEASURES)
         },
-        "against": {method: [student(x) for x in of_counts] for method, of_counts in less.items()},
+        "against": {
+            method: [t_interval(x) for x in of_counts] for method, of_counts in less.items()
+        },
         "corrected": {method: [p[f"{method} {c}"] for c in counts] for method in less},
-        TOKENS: [student(tokens[:, c]) for c in counts],
+        TOKENS: [t_interval(tokens[:, c]) for c in counts],
     }
 
 

@@ -84,13 +84,13 @@ from experiments.policy_training import (
 from experiments.study import Clock, given_model, launch_prepared, settings_of
 from irl_jax.data.encode import EncodedPrompt
 from irl_jax.dynamics.advantages import group_advantages, leave_one_out
-from irl_jax.dynamics.weights import useful
+from irl_jax.dynamics.weights import has_signal
 from irl_jax.eval.intervals import paired_difference
 from irl_jax.files import as_json, writing
 from irl_jax.losses.policy import cispo, dapo, dr_grpo, grpo, gspo, reinforce
 from irl_jax.masking import check_range
 from irl_jax.models.sharding import RULES
-from irl_jax.rewards.several import Several
+from irl_jax.rewards.composite import CompositeReward
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.train.objectives import PolicyLoss
 from irl_jax.train.progress import Progress
@@ -354,7 +354,12 @@ def experiment(
 
 
 def observe(
-    config: Config, run: RunDirectory, grader: Grader, reward: Several, update: int, group: Group
+    config: Config,
+    run: RunDirectory,
+    grader: Grader,
+    reward: CompositeReward,
+    update: int,
+    group: Group,
 ) -> dict[str, float]:
     """Writes completions to samples.jsonl, and says which prompts had something to teach.
 
@@ -374,7 +379,7 @@ def observe(
             row |= {name: part[b, k] for name, part in parts.items()}
             run.sample(update, row, "policy")
     solved = parts["correct"].max(1).mean()
-    share = lambda term: float(useful(term).mean())
+    share = lambda term: float(has_signal(term).mean())
     return {"solved": float(solved), "useful": share(parts["correct"]), "moves": share(value)}
 
 

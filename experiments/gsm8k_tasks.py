@@ -21,8 +21,8 @@ from irl_jax.data.lines import read_jsonl
 from irl_jax.eval.best_of_n import vote
 from irl_jax.eval.intervals import Interval, proportion
 from irl_jax.masking import check_range
+from irl_jax.rewards.composite import CompositeReward
 from irl_jax.rewards.numeric import last_number, number, numeric_verifier
-from irl_jax.rewards.several import Several
 from irl_jax.rewards.shaping import overlong_penalty
 from irl_jax.rewards.text import after, boxed, first_of, stated, tagged
 from irl_jax.rollout.sampling import Sampling
@@ -233,7 +233,7 @@ class Grader:
         sharding = NamedSharding(self.setup.mesh, BATCH)
         return jax.device_put(np.asarray(rows, np.float32), sharding)
 
-    def reward(self, config: RewardConfig) -> Several:
+    def reward(self, config: RewardConfig) -> CompositeReward:
         """The reward of completions, its terms by name."""
         terms: dict[str, tuple[Callable[[Group], Array], float]] = {
             "correct": (self.correct, config.correct)
@@ -244,7 +244,7 @@ class Grader:
             limit = self.setup.max_new_tokens
             penalty = lambda g: overlong_penalty(g.mask, limit=limit, buffer=config.buffer)
             terms["overlong"] = (penalty, config.overlong)
-        return Several(terms)
+        return CompositeReward(terms)
 
 
 def find_answer(text: str, ended: bool, reading: Reading) -> str | None:

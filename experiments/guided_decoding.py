@@ -61,7 +61,7 @@ from experiments.sandbox import (
 from experiments.sandbox_world import EOS
 from experiments.study import Clock, kept, launch
 from irl_jax.eval.best_of_n import best_of_n, kl_bound, kl_estimate, selection_probability
-from irl_jax.eval.intervals import adjusted, student
+from irl_jax.eval.intervals import adjusted, t_interval
 from irl_jax.files import as_json
 from irl_jax.losses.prefix import Cost, prefix_bellman, prefix_regression, squared
 from irl_jax.masking import masked_sum
@@ -69,7 +69,7 @@ from irl_jax.models.heads import apply_scalar_head, init_scalar_head, last_value
 from irl_jax.models.logprob import completion_hidden, completion_logp
 from irl_jax.rewards.embedding import EmbeddingReward, EnsembleConfig, fit_members
 from irl_jax.rollout.generate import generate
-from irl_jax.rollout.guide import DecoderGuide, Guide, PrefixGuide
+from irl_jax.rollout.guide import DecoderGuide, LogitsProcessor, PrefixGuide
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.rollout.search import search
 from irl_jax.train.progress import Progress
@@ -228,7 +228,13 @@ def measured(world: World, group: Group, kl: np.ndarray | float, read: float) ->
 
 
 def tokenwise(
-    config: Config, world: World, context: Prompt, key: Array, guide: Guide, *, temperature: float
+    config: Config,
+    world: World,
+    context: Prompt,
+    key: Array,
+    guide: LogitsProcessor,
+    *,
+    temperature: float,
 ) -> Group:
     """Completions under a guide."""
     return generate(
@@ -253,7 +259,7 @@ def evaluate(config: Config, world: World, seed: int) -> dict[str, list[dict[str
     points: dict[str, list[dict[str, float]]] = {}
     reader = Partial(proxy, task, world.model)
 
-    def guide(name: str, w: float) -> Guide:
+    def guide(name: str, w: float) -> LogitsProcessor:
         if name in world.values:
             return DecoderGuide(task.config, world.values[name], jnp.float32(w), config.top_k)
         return PrefixGuide(reader, jnp.float32(w), config.top_k)
@@ -351,7 +357,7 @@ def summarise(
         "points": {
             name: [
                 {"setting": setting}
-                | {m: student([world[name][i][m] for world in by_seed]) for m in MEASURES}
+                | {m: t_interval([world[name][i][m] for world in by_seed]) for m in MEASURES}
                 for i, setting in enumerate(settings(config, name))
             ]
             for name in by_seed[0]
@@ -392,7 +398,7 @@ def against_best(
         found[name] = {
             "setting": settings(config, name)[i],
             "n": config.ns[enough[0]],
-            "gold": student(differences[name]),
+            "gold": t_interval(differences[name]),
         }
     return {name: found[name] | {"p": p} for name, p in adjusted(differences).items()}
 

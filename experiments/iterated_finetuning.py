@@ -77,15 +77,15 @@ from irl_jax.dynamics.weights import kept as only
 from irl_jax.files import as_json
 from irl_jax.losses.policy import grpo, weighted_sft
 from irl_jax.rewards.embedding import EnsembleConfig
-from irl_jax.train.objectives import PolicyLoss, ScoredGroup, full, policy_objective
+from irl_jax.train.objectives import PolicyBatch, PolicyLoss, full, policy_objective
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.train.state import TrainState, init_state
-from irl_jax.train.step import make_train_step, several_updates
+from irl_jax.train.step import make_train_step, minibatch_epochs
 from irl_jax.types import Group, InputError
 
 # a round's samples, the reward f32[] that is right -> what one epoch learns from
-Epoch = Callable[[Group, Array], ScoredGroup]
+Epoch = Callable[[Group, Array], PolicyBatch]
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Recipe:
 
 def keep(chosen: Callable[[Array, Array], Array]) -> Epoch:
     """Imitates the samples that `chosen(reward f32[B, K], right f32[]) -> bool[B, K]` keeps."""
-    return lambda group, right: ScoredGroup(
+    return lambda group, right: PolicyBatch(
         only(group, chosen(group.reward, right)), jnp.ones_like(group.reward)
     )
 
@@ -117,7 +117,7 @@ def top(share: float) -> Epoch:
 
 RAFT = keep(lambda reward, right: best(reward))
 RIGHT = keep(lambda reward, right: above(reward, threshold=right))
-ADVANTAGE: Epoch = lambda group, right: ScoredGroup(group, group_advantages(group.reward))
+ADVANTAGE: Epoch = lambda group, right: PolicyBatch(group, group_advantages(group.reward))
 
 RECIPES: dict[str, Recipe] = {
     "RAFT": Recipe(weighted_sft, (RAFT,) * 3),
@@ -209,7 +209,7 @@ def learn_runs(
 
     def function(task: Task, group: Group, right: Array, state: TrainState) -> TrainState:
         objective = policy_objective(task.config, full, recipe.loss, sampling=SAMPLING)
-        step = several_updates(
+        step = minibatch_epochs(
             make_train_step(objective, optimizer(lr)), epochs=1, minibatches=minibatches
         )
         # epochs differ in arrays alone: one of them is compiled

@@ -22,7 +22,7 @@ from irl_jax.models.logprob import completion_logp
 from irl_jax.models.sharding import RULES
 from irl_jax.rewards.vader import vader
 from irl_jax.rollout.generate import generate
-from irl_jax.rollout.guide import Guide
+from irl_jax.rollout.guide import LogitsProcessor
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.train.progress import Advance
 from irl_jax.train.shard import fetch, global_batch, make_mesh, place
@@ -118,7 +118,7 @@ class Lab:
         completions: int,
         *,
         temperature: float | None = None,
-        guides: tuple[Guide, ...] = (),
+        guides: tuple[LogitsProcessor, ...] = (),
     ) -> Group:
         """Samples responses; `params` are the decoder's.
 

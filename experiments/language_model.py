@@ -25,7 +25,7 @@ from irl_jax.models.pretrained import load_pretrained, smollm2_path
 from irl_jax.models.sharding import RULES
 from irl_jax.models.vocabulary import read_eos_ids, with_vocabulary
 from irl_jax.train.objectives import sft_objective
-from irl_jax.train.offline import fit
+from irl_jax.train.offline import train_offline
 from irl_jax.train.progress import Progress
 from irl_jax.train.shard import jit_step, make_mesh, place
 from irl_jax.train.state import init_state
@@ -185,7 +185,9 @@ def make_tiny(path: Path, *, seed: int, progress: Progress) -> None:
     init_key, key = jax.random.split(jax.random.key(seed))
     state = place(mesh, init_state(init_params(config, init_key), tx, key), RULES)
     step = jit_step(make_train_step(sft_objective(config), tx), mesh, state, RULES)
-    state = fit(step, state, feed, steps=TINY_STEPS, progress=progress, stage="tiny model")
+    state = train_offline(
+        step, state, feed, steps=TINY_STEPS, progress=progress, stage="tiny model"
+    )
     feed.close()
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from numpy.typing import ArrayLike
 
 from irl_jax.eval.best_of_n import best_of_n, kl_bound, powers_of_two
-from irl_jax.eval.intervals import Interval, adjusted, student
+from irl_jax.eval.intervals import Interval, adjusted, t_interval
 from irl_jax.eval.overoptimisation import Fit, Form, fit
 from irl_jax.report.page import (
     CORRECTED,
@@ -40,7 +40,7 @@ Arrays = Mapping[str, np.ndarray]
 
 def interval(values: ArrayLike) -> Interval:
     """Of the mean over seeds; of a difference, paired by seed."""
-    return student(values)
+    return t_interval(values)
 
 
 def blocks(x: np.ndarray, size: int) -> np.ndarray:

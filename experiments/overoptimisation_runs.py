@@ -25,7 +25,7 @@ from irl_jax.models.logprob import completion_hidden_logp
 from irl_jax.rewards.embedding import EmbeddingReward
 from irl_jax.rewards.verdict import disagreement, lower_confidence_bound, worst_case
 from irl_jax.rollout.sampling import Sampling
-from irl_jax.train.objectives import ScoredGroup, direct_objective, full, policy_objective
+from irl_jax.train.objectives import PolicyBatch, direct_objective, full, policy_objective
 from irl_jax.train.state import TrainState, init_state
 from irl_jax.train.step import make_train_step
 from irl_jax.types import Group, Preference, PyTree
@@ -200,7 +200,7 @@ def reinforce(
             group = sample(task, state.params, context, act, completions=completions)
             reward, ref_logp, found = trace(task, arm, group, deviations)
             advantage = group_advantages(reward, scale=False)
-            batch = ScoredGroup(dataclasses.replace(group, reward=reward), advantage, ref_logp)
+            batch = PolicyBatch(dataclasses.replace(group, reward=reward), advantage, ref_logp)
             return step(state, batch, task.reference)[0], found
 
         return jax.lax.scan(update, state, length=updates)

@@ -35,18 +35,18 @@ from irl_jax.train.checkpoint import Checkpointer
 from irl_jax.train.members import for_members, per_member
 from irl_jax.train.objectives import (
     Adapt,
+    PolicyBatch,
     PolicyLoss,
-    ScoredGroup,
     full,
     lora,
     policy_objective,
 )
-from irl_jax.train.online import improve
+from irl_jax.train.online import train_online
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.train.shard import fetch, global_batch, jit_step, place
 from irl_jax.train.state import TrainState, init_state
-from irl_jax.train.step import Step, make_train_step, several_updates
+from irl_jax.train.step import Step, make_train_step, minibatch_epochs
 from irl_jax.types import Group, InputError, Objective, Prompt, PyTree
 
 POLICY = "policy"  # stage, and its directory of checkpoints
@@ -228,10 +228,10 @@ def align(
             parameters are given up: its updates need their memory.
         updates: loss, sizes.
         prompts: what is answered.
-        reward: as `irl_jax.train.online.improve` takes it.
+        reward: as `irl_jax.train.online.train_online` takes it.
         run: takes metrics and checkpoints.
         progress: shows the loop.
-        observe: as `improve` takes it.
+        observe: as `train_online` takes it.
         evaluate: (rollouts done, trained parameters), called before each rollout is
             learned from.
     """
@@ -267,11 +267,11 @@ def align(
         remainder="drop",
     )
 
-    def prepare(group: Group) -> ScoredGroup:
+    def prepare(group: Group) -> PolicyBatch:
         ref_logp = None
         if updates.reference:
             ref_logp = setup.logp(setup.model.params, group, setup.sampling.temperature)
-        return ScoredGroup(group, updates.advantages(group.reward), ref_logp)
+        return PolicyBatch(group, updates.advantages(group.reward), ref_logp)
 
     def update(state: TrainState, batch: PyTree, *frozen: PyTree) -> tuple[TrainState, dict]:
         done = int(state.step)
@@ -282,7 +282,7 @@ def align(
         return step(state, batch, *frozen)
 
     with closing(feed), Checkpointer(run.checkpoints / POLICY, run.config) as checkpoints:
-        return improve(
+        return train_online(
             update,
             state,
             feed,
@@ -332,8 +332,8 @@ def begin(
         lr: peak learning rate of Adam.
         steps: of the stage.
         members: trained side by side.
-        epochs: as `several_updates` takes it.
-        minibatches: as `several_updates` takes it.
+        epochs: as `minibatch_epochs` takes it.
+        minibatches: as `minibatch_epochs` takes it.
         frozen: the step's further arguments.
     """
     count = steps * epochs * minibatches
@@ -349,7 +349,7 @@ def begin(
     state = place(setup.mesh, init_state(params, tx, key), rules)
     step = make_train_step(objective, tx, accumulate=setup.accumulate)
     if epochs * minibatches > 1:
-        step = several_updates(step, epochs=epochs, minibatches=minibatches)
+        step = minibatch_epochs(step, epochs=epochs, minibatches=minibatches)
     return jit_step(step, setup.mesh, state, rules, frozen=frozen), state
 
 

@@ -110,7 +110,7 @@ class RewardModel:
         return verdict(self.members(batch), self.config)
 
     def watched(self) -> tuple[Callable[[Group], Array], Callable[[int, Group], dict[str, float]]]:
-        """The verdict, and what `improve` logs of the last one: the members' `disagreement`."""
+        """The verdict, and what the loop logs of the last one: the members' `disagreement`."""
         last: dict[str, float] = {}
 
         def reward(group: Group) -> Array:

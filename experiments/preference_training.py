@@ -22,7 +22,7 @@ from irl_jax.losses.policy import grpo
 from irl_jax.masking import check_range
 from irl_jax.train.checkpoint import Checkpointer
 from irl_jax.train.objectives import direct_objective
-from irl_jax.train.offline import fit
+from irl_jax.train.offline import train_offline
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.train.state import TrainState
@@ -146,7 +146,7 @@ def align_online(
         reward: completions -> f32[B, K].
         run: takes metrics and checkpoints.
         progress: shows the loop.
-        observe: as `irl_jax.train.online.improve` takes it.
+        observe: as `irl_jax.train.online.train_online` takes it.
     """
     updates = Updates(
         partial(grpo, beta=config.beta, clip=config.clip),
@@ -189,7 +189,7 @@ def fit_pairs(
         setup, objective, params, key, lr=config.lr, steps=steps, members=members, frozen=frozen
     )
     with closing(feed), Checkpointer(run.checkpoints / stage, run.config) as checkpoints:
-        return fit(
+        return train_offline(
             step,
             state,
             feed,

@@ -52,8 +52,8 @@ from irl_jax.rewards.embedding import EmbeddingReward, EnsembleConfig, fit_ensem
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.train.checkpoint import Checkpointer
 from irl_jax.train.monitor import Monitor
-from irl_jax.train.objectives import ScoredGroup, lora, policy_objective
-from irl_jax.train.online import improve
+from irl_jax.train.objectives import PolicyBatch, lora, policy_objective
+from irl_jax.train.online import train_online
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.train.shard import jit_step, place, shardings
@@ -207,10 +207,10 @@ def improve_policy(
             members[:] = [reward(lab.embed(group))]
         return members[0].mean(0)
 
-    def prepare(group: Group) -> ScoredGroup:
+    def prepare(group: Group) -> PolicyBatch:
         with jax.set_mesh(lab.mesh):
             ref_logp = lab.ref_logp(lab.reference, group)
-        return ScoredGroup(group, group_advantages(group.reward), ref_logp)
+        return PolicyBatch(group, group_advantages(group.reward), ref_logp)
 
     def observe(update: int, group: Group) -> dict[str, float]:
         gold = lab.judge(lab.texts(group))
@@ -218,7 +218,7 @@ def improve_policy(
         return {"gold": float(gold.mean()), **drifts}
 
     with Checkpointer(run.checkpoints, run.config, keep=2) as checkpoints:
-        state = improve(
+        state = train_online(
             step,
             state,
             feed,

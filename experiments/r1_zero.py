@@ -72,16 +72,16 @@ from experiments.r1_variants import ABLATION, VARIANTS
 from experiments.study import Clock, kept, launch
 from irl_jax.files import as_json
 from irl_jax.models.decoder import DecoderConfig
-from irl_jax.rewards.several import Several
+from irl_jax.rewards.composite import CompositeReward
 from irl_jax.rewards.shaping import overlong_penalty
 from irl_jax.rollout.generate import generate
 from irl_jax.rollout.sampling import Sampling
-from irl_jax.train.objectives import PolicyLoss, ScoredGroup, full, policy_objective
-from irl_jax.train.online import improve
+from irl_jax.train.objectives import PolicyBatch, PolicyLoss, full, policy_objective
+from irl_jax.train.online import train_online
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.train.state import TrainState, init_state
-from irl_jax.train.step import Step, make_train_step, several_updates
+from irl_jax.train.step import Step, make_train_step, minibatch_epochs
 from irl_jax.types import Group, InputError, PyTree
 
 SAMPLING = Sampling(temperature=1.0)
@@ -243,7 +243,7 @@ class Learner:
         """The updates on a batch."""
         if (loss, batches) not in self._steps:
             objective = policy_objective(shape(self.config.policy), full, loss, sampling=SAMPLING)
-            step = several_updates(
+            step = minibatch_epochs(
                 make_train_step(objective, self.optimizer(batches)),
                 epochs=1,
                 minibatches=self.config.online.minibatches,
@@ -274,7 +274,7 @@ class Learner:
         if variant.overlong:
             penalty = lambda g: overlong_penalty(g.mask, limit=length, buffer=variant.overlong)
             parts["overlong"] = (penalty, 1.0)
-        several = Several(parts)
+        several = CompositeReward(parts)
         batches = online.rollouts // (1 + variant.resample)
         drawn: list[dict[str, float]] = []
         clipped: list[Array] = []
@@ -296,7 +296,7 @@ class Learner:
             clipped.append(metrics["clip_fraction"])
             return state, metrics
 
-        state = improve(
+        state = train_online(
             update,
             init_state(params, self.optimizer(batches), world.key(3)),
             world.batches(),
@@ -312,7 +312,7 @@ class Learner:
             steps=batches,
             resample=variant.resample,
             decides="accuracy",
-            prepare=lambda group: ScoredGroup(group, variant.advantage(group.reward)),
+            prepare=lambda group: PolicyBatch(group, variant.advantage(group.reward)),
             frozen=(None,),
             progress=progress,
             stage=f"{world.task} {world.seed} {variant.label}",

@@ -59,7 +59,7 @@ from irl_jax.rewards.embedding import (
     fit_members,
 )
 from irl_jax.rollout.generate import generate
-from irl_jax.rollout.guide import Guide
+from irl_jax.rollout.guide import LogitsProcessor
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.train.objectives import sft_objective
 from irl_jax.train.run import RunDirectory
@@ -193,7 +193,7 @@ def sample(
     *,
     completions: int,
     temperature: float = 1.0,
-    guides: tuple[Guide, ...] = (),
+    guides: tuple[LogitsProcessor, ...] = (),
 ) -> Group:
     """Completions of a policy, with their gold reward.
 

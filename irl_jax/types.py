@@ -178,7 +178,7 @@ class StepLabels:
 
 
 @flax.struct.dataclass
-class Panel:
+class AnnotatorBatch:
     """Annotators, and the comparisons that each of them made.
 
     A row is an annotator, so that what is learned about one of them never crosses a

@@ -103,16 +103,16 @@ def baseline_advantages(reward: Array, baseline: Array) -> Array:
 
 
 def nash_advantages(preference: Array, log_ratio: Array, *, tau: float | Array) -> Array:
-    """What a completion wins against a rival, less a penalty on the KL to the reference.
+    """What a completion wins against an opponent, less a penalty on the KL to the reference.
 
     Aᵢ = 1/J Σⱼ P(yᵢ ≻ y′ⱼ) − ½ − τ log π(yᵢ)/π_ref(yᵢ). Its policy gradient ascends on
-    P(π ≻ π′) − τ KL(π‖π_ref) against a rival π′ that is held fixed. Where π′ = π, it rests at
+    P(π ≻ π′) − τ KL(π‖π_ref) against an opponent π′ that is held fixed. Where π′ = π, it rests at
     the Nash equilibrium of the regularised game, π ∝ π_ref exp(P(y ≻ π)/τ), which need not
-    come from a reward; a rival mixed with the reference (`rollout.guide.MixtureGuide`) damps
+    come from a reward; an opponent mixed with the reference (`rollout.guide.MixtureGuide`) damps
     the play, and moves its rest by as much as it is not π.
 
     Args:
-        preference: f32[B, K, J], P(yᵢ ≻ y′ⱼ) of K completions of π and J of the rival.
+        preference: f32[B, K, J], P(yᵢ ≻ y′ⱼ) of K completions of π and J of the opponent.
         log_ratio: f32[B, K], log π/π_ref of whole completions (nats); a constant.
         tau: τ >= 0 (probability a nat).
 
@@ -125,7 +125,7 @@ def nash_advantages(preference: Array, log_ratio: Array, *, tau: float | Array) 
     Reference: Munos et al. 2023, "Nash Learning from Human Feedback", arXiv 2312.00886
     (Nash-MD-PG).
 
-    Differs: the mean over J rivals, of which the paper draws one.
+    Differs: the mean over J opponents, of which the paper draws one.
 
     Example:
         >>> preference, log_ratio = jnp.array([[[0.5, 1.0]]]), jnp.array([[2.0]])

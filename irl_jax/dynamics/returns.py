@@ -30,7 +30,7 @@ def returns(reward: Array, mask: Array, *, discount: float) -> Array:
         [1.5, 3.0, 4.0]
     """
     zeros = jnp.zeros(jnp.shape(mask))
-    return gae(reward, zeros, mask, discount=discount, trace=1.0)
+    return gae(reward, zeros, mask, discount=discount, gae_lambda=1.0)
 
 
 def gae(
@@ -39,7 +39,7 @@ def gae(
     mask: Array,
     *,
     discount: float,
-    trace: float,
+    gae_lambda: float,
     final_value: Array | None = None,
 ) -> Array:
     """Generalised advantage estimation, Aₜ = Σ_{s≥t} (γλ)^(s−t) δ_s.
@@ -56,7 +56,7 @@ def gae(
         value: f32[..., T], V of the state in which each action was taken.
         mask: bool[..., T], actions that were taken.
         discount: γ in [0, 1].
-        trace: λ in [0, 1].
+        gae_lambda: λ in [0, 1].
         final_value: f32[...], V of the state after the last action; 0 where the episode
             ended there, and everywhere by default.
 
@@ -71,11 +71,11 @@ def gae(
 
     Example:
         >>> r, v, mask = jnp.array([0.0, 1.0]), jnp.array([0.5, 0.25]), jnp.ones(2, bool)
-        >>> gae(r, v, mask, discount=1.0, trace=0.0).tolist()
+        >>> gae(r, v, mask, discount=1.0, gae_lambda=0.0).tolist()
         [-0.25, 0.75]
     """
     check_range("discount", discount, 0.0, 1.0)
-    check_range("trace", trace, 0.0, 1.0)
+    check_range("gae_lambda", gae_lambda, 0.0, 1.0)
     check_mask("mask", mask, jnp.shape(mask))
     reward = jnp.where(mask, as_float("reward", reward, mask.shape), 0.0)
     value = jnp.where(mask, as_float("value", value, mask.shape), 0.0)
@@ -87,7 +87,7 @@ def gae(
 
     def back(advantage: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
         delta, taken = step
-        advantage = jnp.where(taken, delta + discount * trace * advantage, advantage)
+        advantage = jnp.where(taken, delta + discount * gae_lambda * advantage, advantage)
         return advantage, jnp.where(taken, advantage, 0.0)
 
     by_time = jnp.moveaxis(delta, -1, 0), jnp.moveaxis(mask, -1, 0)

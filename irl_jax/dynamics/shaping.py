@@ -75,7 +75,7 @@ def potential_shaped(reward: Array, potential: Array, mask: Array, *, discount: 
         >>> potential_shaped(r, phi, mask, discount=1.0).tolist()
         [1.0, -2.0]
     """
-    return gae(reward, potential, mask, discount=discount, trace=0.0)
+    return gae(reward, potential, mask, discount=discount, gae_lambda=0.0)
 
 
 def adapted_beta(

@@ -43,7 +43,7 @@ def truncated_weight(logp: Array, behaviour_logp: Array, mask: Array, *, cap: fl
     )
 
 
-def fresh(
+def staleness_mask(
     logp: Array, behaviour_logp: Array, advantage: Array, mask: Array, *, limit: float
 ) -> Array:
     """Which completions are near enough to learn from: 1 unless A < 0 and KL(μ‖π) > δ.
@@ -195,7 +195,7 @@ def distinct(action: Array, mask: Array) -> Array:
     return ~(same & (jnp.arange(k) < jnp.arange(k)[:, None])).any(-1)
 
 
-def useful(reward: Array) -> Array:
+def has_signal(reward: Array) -> Array:
     """The groups that teach something, u = 1(maxᵢ rᵢ > minᵢ rᵢ).
 
     Args:

@@ -74,7 +74,7 @@ def bootstrap(
     """Expanded percentile bootstrap interval of a statistic of the rows of values.
 
     No resample lies beyond the observations, so that with fewer than about eight of them the
-    interval is too narrow: for a mean over few seeds take `student`.
+    interval is too narrow: for a mean over few seeds take `t_interval`.
 
     Args:
         values: f64[N, ...], one row an observation.
@@ -154,7 +154,7 @@ def paired_difference(
     return bootstrap(second - first, clusters=clusters, level=level, resamples=resamples, seed=seed)
 
 
-def student(values: ArrayLike, *, level: float = LEVEL) -> Interval:
+def t_interval(values: ArrayLike, *, level: float = LEVEL) -> Interval:
     """Student's interval of the mean of few independent values: of seeds, or of worlds.
 
     x̄ ± t_{(1+level)/2, n−1} s / √n. Of a difference between methods that were run on the same
@@ -170,7 +170,7 @@ def student(values: ArrayLike, *, level: float = LEVEL) -> Interval:
     Reference: Student 1908, "The probable error of a mean".
 
     Example:
-        >>> print(student([0.0, 1.0, 2.0]))
+        >>> print(t_interval([0.0, 1.0, 2.0]))
         1.000 [-1.484, 3.484]
     """
     rows = finite("values", values, 1)
@@ -181,7 +181,7 @@ def student(values: ArrayLike, *, level: float = LEVEL) -> Interval:
 
 
 def p_value(values: ArrayLike) -> float:
-    """Two-sided p of Student's test that the mean is 0: below 1 − level where `student` excludes 0.
+    """Two-sided p of Student's test that the mean is 0; below 1 − level, `t_interval` excludes 0.
 
     Args:
         values: f64[N], N >= 2, differences of one seed or world each; about normal.

@@ -9,7 +9,7 @@ from jax import Array
 from irl_jax.losses.link import logistic
 from irl_jax.losses.reduction import weighted
 from irl_jax.masking import as_float, check_mask, masked_mean, masked_sum
-from irl_jax.types import Loss, Panel
+from irl_jax.types import AnnotatorBatch, Loss
 
 
 def annotator_log_likelihood(reward: Array, mask: Array) -> Array:
@@ -59,7 +59,7 @@ def posterior(log_likelihood: Array, logits: Array) -> Array:
     return jax.nn.softmax(log_likelihood + jax.nn.log_softmax(logits), axis=-1)
 
 
-def mixture_likelihood(reward: Array, batch: Panel, *, logits: Array) -> Loss:
+def mixture_likelihood(reward: Array, batch: AnnotatorBatch, *, logits: Array) -> Loss:
     """Maximum likelihood of a mixture of Bradley-Terry annotators.
 
     L = −Σᵢ wᵢ log Σₘ πₘ Πₜ σ(rₘ(yᵢₜʷ) − rₘ(yᵢₜˡ)) / Σᵢ wᵢ: an annotator keeps to one

@@ -295,7 +295,7 @@ def dapo(
     """The loss of DAPO: clip-higher, and the mean over tokens.
 
     L = −1/Σ|oᵢ| Σᵢ Σₜ min(ρᵢₜ Aᵢ, clip(ρᵢₜ, 1 − ε_low, 1 + ε_high) Aᵢ). The other two parts
-    are `train.online.improve(resample=…, decides=…)` (groups of all right and of all wrong
+    are `train.online.train_online(resample=…, decides=…)` (groups of all right and of all wrong
     answers are replaced) and `rewards.shaping.overlong_penalty`.
 
     Args:

@@ -11,7 +11,7 @@ from jax import Array
 
 from irl_jax.models.decoder import DecoderConfig, logits
 from irl_jax.models.decoding import decode_step, init_cache, prefill
-from irl_jax.rollout.guide import Guide
+from irl_jax.rollout.guide import LogitsProcessor
 from irl_jax.rollout.sampling import Sampling, draw
 from irl_jax.types import Group, InputError, Prompt, PyTree
 
@@ -29,7 +29,7 @@ def generate(
     max_new_tokens: int,
     sampling: Sampling,
     eos_ids: tuple[int, ...],
-    guides: tuple[Guide, ...] = (),
+    guides: tuple[LogitsProcessor, ...] = (),
     numbers: Array | None = None,
 ) -> Group:
     """Samples completions until each has ended with EOS or has `max_new_tokens` tokens.

@@ -28,7 +28,7 @@ Value = Callable[[Prompt, Array, Array], Array]
 Reading = tuple[list[PyTree], list[KV], Cache]  # blocks, prompts, completions so far
 
 
-class Guide(Protocol):
+class LogitsProcessor(Protocol):
     """A pytree of arrays with these three functions, which `generate` calls."""
 
     def start(self, context: Prompt, completions: int, length: int) -> PyTree:
@@ -175,7 +175,7 @@ class DecoderGuide:
 class MixtureGuide:
     """Another policy, mixed in geometrically: π_α(z | x) ∝ π(z | x)^(1−α) ρ(z | x)^α.
 
-    With ρ the reference policy it is the rival of Nash-MD: α = 0 is self-play, α = 1 the
+    With ρ the reference policy it is the opponent of Nash-MD: α = 0 is self-play, α = 1 the
     reference itself. The other policy keeps keys and values of its own, and reads every
     token once.
 

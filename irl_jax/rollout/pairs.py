@@ -16,7 +16,7 @@ def best_and_worst(group: Group) -> Preference:
     """The completions of the highest and the lowest reward of each prompt, as a pair.
 
     With K = 2, online DPO's judge between two samples; with more, the pairs of SPPO and of
-    iterative DPO. For `train.online.improve` it is the `prepare` of a `direct_objective`.
+    iterative DPO. For `train.online.train_online` it is the `prepare` of a `direct_objective`.
 
     Args:
         group: K >= 2 completions of each prompt, rewarded.
@@ -68,7 +68,7 @@ def in_twos(group: Group) -> Group:
 def sampled_pair(group: Group, key: Array) -> Preference:
     """The first two completions of each prompt, in the order that a Bradley-Terry judge gives.
 
-    Rewards times a large number make a judge without noise. For `train.online.improve` it is
+    Rewards times a large number make a judge without noise. For `train.online.train_online` it is
     the `prepare` of online DPO; of more than two completions, take those of `in_twos`.
 
     Args:
@@ -108,14 +108,14 @@ def in_order(group: Group, first: Array) -> Preference:
     )
 
 
-def win_probability(reward: Array, rivals: Array) -> Array:
-    """P(y ≻ y') = σ(r(y) − r(y')) of each completion and each rival, f32[B, K, J].
+def win_probability(reward: Array, opponents: Array) -> Array:
+    """P(y ≻ y') = σ(r(y) − r(y')) of each completion and each opponent, f32[B, K, J].
 
     Args:
         reward: f32[B, K].
-        rivals: f32[B, J], rewards of the rivals.
+        opponents: f32[B, J], rewards of the opponents.
     """
-    return jax.nn.sigmoid(reward[:, :, None] - rivals[:, None, :])
+    return jax.nn.sigmoid(reward[:, :, None] - opponents[:, None, :])
 
 
 def win_rate(reward: Array) -> Array:

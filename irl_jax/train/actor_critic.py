@@ -76,7 +76,7 @@ def valued(
     *,
     beta: float | Array,
     discount: float = 1.0,
-    trace: float = 0.95,
+    gae_lambda: float = 0.95,
 ) -> ValuedGroup:
     """Advantages and targets from rewards, a KL penalty in the reward, and the critic.
 
@@ -86,14 +86,14 @@ def valued(
         ref_logp: f32[B, K, T], log-probs under the reference policy (nats).
         beta: β >= 0 of `dynamics.shaping.kl_penalised`.
         discount: γ.
-        trace: λ.
+        gae_lambda: λ.
 
     Returns:
         The group with advantages, whitened over the batch, and targets A + V.
     """
     mask = group.mask
     reward = kl_penalised(group.reward, group.logp, ref_logp, mask, beta=beta)
-    advantage = gae(reward, value, mask, discount=discount, trace=trace)
+    advantage = gae(reward, value, mask, discount=discount, gae_lambda=gae_lambda)
     target = advantage + jnp.where(mask, value, 0.0)
     return ValuedGroup(group, whiten(advantage, mask), target, value, ref_logp)
 
@@ -159,7 +159,7 @@ def kl_controlled(step: Step, *, target: float, gain: float) -> Step:
     """A step after which params["beta"] has moved, so that the metric `kl` comes to a target.
 
     β is a part of the parameters, f32[], so that a checkpoint holds it and `prepare` of
-    `train.online.improve` is given it; no gradient reaches it.
+    `train.online.train_online` is given it; no gradient reaches it.
 
     Args:
         step: a pure step whose metrics have `kl`, nats a completion.

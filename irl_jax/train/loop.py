@@ -66,7 +66,7 @@ def interruptible() -> Iterator[Interruption]:
             signal.signal(number, handler)
 
 
-class Books:
+class LoopRecord:
     """The record of a loop: its data's position, its metrics and its checkpoints.
 
     Attributes:
@@ -195,7 +195,7 @@ class Books:
 
 
 @contextmanager
-def keep_books(
+def loop_record(
     state: TrainState,
     batches: Iterator[PyTree],
     *,
@@ -205,8 +205,8 @@ def keep_books(
     save_every: int,
     progress: Progress | None,
     stage: str,
-) -> Iterator[Books]:
-    """Opens the books of a loop; on leaving, the checkpoint being written is whole.
+) -> Iterator[LoopRecord]:
+    """Opens the record of a loop; on leaving, the checkpoint being written is whole.
 
     Raises:
         InputError: if the checkpoint does not belong to this run, or the data cannot be
@@ -214,7 +214,7 @@ def keep_books(
     """
     with ExitStack() as stack:
         interruption = stack.enter_context(interruptible())
-        books = Books(
+        record = LoopRecord(
             state,
             batches,
             steps=steps,
@@ -226,5 +226,5 @@ def keep_books(
         )
         if checkpoints is not None:
             stack.callback(checkpoints.wait)
-        books.show(stack.enter_context(Progress()) if progress is None else progress)
-        yield books
+        record.show(stack.enter_context(Progress()) if progress is None else progress)
+        yield record

@@ -54,7 +54,7 @@ def lora(scale: float) -> Adapt:
 
 
 @flax.struct.dataclass
-class ScoredGroup:
+class PolicyBatch:
     """A group of completions, ready for a policy update.
 
     Attributes:
@@ -334,7 +334,7 @@ def policy_objective(
             given: the policy that learns must be the one that acted.
 
     Returns:
-        `(params, batch: ScoredGroup, key, reference) -> Loss`.
+        `(params, batch: PolicyBatch, key, reference) -> Loss`.
 
     Raises:
         InputError: if nothing was drawn (temperature 0 or all but 0), or not from the whole
@@ -342,7 +342,7 @@ def policy_objective(
     """
     check_sampling(sampling)
 
-    def objective(params: PyTree, batch: ScoredGroup, key: Array, reference: PyTree) -> Loss:
+    def objective(params: PyTree, batch: PolicyBatch, key: Array, reference: PyTree) -> Loss:
         group, decoder = batch.group, adapt(params, reference)
         logp = completion_logp(
             config, decoder, group.context, group.action, temperature=sampling.temperature

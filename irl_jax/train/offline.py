@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from irl_jax.train.checkpoint import Checkpointer
-from irl_jax.train.loop import keep_books
+from irl_jax.train.loop import loop_record
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.train.state import TrainState
@@ -17,7 +17,7 @@ from irl_jax.train.step import Step
 from irl_jax.types import PyTree
 
 
-def fit(
+def train_offline(
     step: Step,
     state: TrainState,
     batches: Iterator[PyTree],
@@ -58,7 +58,7 @@ def fit(
             checkpoint belongs to another configuration.
         SystemExit: after SIGTERM (143) or Ctrl-C (130), with the state saved.
     """
-    with keep_books(
+    with loop_record(
         state,
         batches,
         steps=steps,
@@ -67,10 +67,10 @@ def fit(
         save_every=save_every,
         progress=progress,
         stage=stage,
-    ) as books:
-        state = books.state
-        for done in range(books.start, steps):
-            batch = books.next_batch(done)
+    ) as record:
+        state = record.state
+        for done in range(record.start, steps):
+            batch = record.next_batch(done)
             state, metrics = step(state, batch, *frozen)
-            books.updated(done + 1, state, metrics)
+            record.updated(done + 1, state, metrics)
     return state

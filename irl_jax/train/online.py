@@ -1,7 +1,7 @@
 """The online loop: the policy acts, a reward judges, the policy is updated.
 
 GRPO and its relatives differ in the objective of their step only; what others sample beside,
-and what they learn from it, is in `irl_jax.rollout.rivals` and `irl_jax.train.prepare`.
+and what they learn from it, is in `irl_jax.rollout.opponents` and `irl_jax.train.prepare`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from irl_jax.dynamics.weights import useful
+from irl_jax.dynamics.weights import has_signal
 from irl_jax.masking import check_float, check_shape
-from irl_jax.rewards.several import call_with
+from irl_jax.rewards.composite import call_with
 from irl_jax.train.checkpoint import Checkpointer
-from irl_jax.train.loop import keep_books
+from irl_jax.train.loop import loop_record
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.train.state import TrainState
@@ -100,7 +100,7 @@ def _check_finite(name: str, value: Array, group: Group, done: int, stage: str) 
 
 
 @jax.jit
-def fill(judged: Judged, more: Judged) -> Judged:
+def fill_groups(judged: Judged, more: Judged) -> Judged:
     """The prompts that teach nothing replaced by others that do.
 
     Args:
@@ -112,7 +112,7 @@ def fill(judged: Judged, more: Judged) -> Judged:
     Reference: Yu et al. 2025, arXiv 2503.14476, eq. 11 (dynamic sampling), where correctness
     decides: 0 < |{oᵢ is right}| < K.
     """
-    empty, full = ~useful(judged.deciding), useful(more.deciding)
+    empty, full = ~has_signal(judged.deciding), has_signal(more.deciding)
     rank = jnp.cumsum(empty) - 1
     source = jnp.argsort(~full, stable=True)[jnp.maximum(rank, 0)]
     taken = empty & (rank < full.sum())
@@ -136,7 +136,7 @@ def group_metrics(group: Group) -> dict[str, Array]:
     }
 
 
-def improve(
+def train_online(
     step: Step,
     state: TrainState,
     prompts: Iterator[PyTree],
@@ -158,7 +158,7 @@ def improve(
     """Updates a policy on its own completions, `steps` times, from the latest checkpoint on.
 
     Each update: prompts -> `rollout` -> `reward` -> `prepare` -> `step`. Resuming gives
-    the same bits, as in `irl_jax.train.offline.fit`.
+    the same bits, as in `irl_jax.train.offline.train_offline`.
 
     Args:
         step: `(state, batch, *frozen) -> (state, metrics)`; donates its state.
@@ -167,10 +167,10 @@ def improve(
             `get_state` and `set_state`.
         rollout: `(params, prompts, key) -> Group`; the group's reward is not read.
         reward: `(group) -> f32[B, K]`, or f32[B, K] and {name: f32[B, K]}, parts of it to
-            be logged: see `rewards.several.Several`. If it names a keyword `progress`, it
+            be logged: see `rewards.composite.CompositeReward`. If it names a keyword `progress`, it
             is told the share of updates done.
         steps: number of updates in all. One update may be several on the same batch: see
-            `irl_jax.train.step.several_updates`.
+            `irl_jax.train.step.minibatch_epochs`.
         resample: batches of prompts that may be drawn in addition, to replace prompts
             whose completions are all worth the same, as DAPO does; what cannot be replaced
             stays.
@@ -203,7 +203,7 @@ def improve(
     """
     if resample and jax.process_count() > 1:
         raise InputError("resample: every process would draw for itself; set it to 0")
-    with keep_books(
+    with loop_record(
         state,
         prompts,
         steps=steps,
@@ -212,29 +212,29 @@ def improve(
         save_every=save_every,
         progress=progress,
         stage=stage,
-    ) as books:
-        state = books.state
-        for done in range(books.start, steps):
+    ) as record:
+        state = record.state
+        for done in range(record.start, steps):
 
             def attempt(number: int, state: TrainState = state, done: int = done) -> tuple:
-                batch = books.next_batch(done)
+                batch = record.next_batch(done)
                 group = rollout(state.params, batch, rollout_key(state.key, done, number))
-                books.stop_before_update(done, state)
+                record.stop_before_update(done, state)
                 judged = judge(group, reward, done + 1, stage, done / steps, decides)
-                books.stop_before_update(done, state)
+                record.stop_before_update(done, state)
                 return judged
 
-            group, extra = collect(attempt, resample)
+            group, extra = dynamic_sampling(attempt, resample)
             if observe is not None:
                 extra.update(observe(done + 1, group))
             offered = {"params": state.params, "key": prepare_key(state.key, done)}
             batch = group if prepare is None else call_with(prepare, group, **offered)
             state, metrics = step(state, batch, *frozen)
-            books.updated(done + 1, state, {**extra, **metrics})
+            record.updated(done + 1, state, {**extra, **metrics})
     return state
 
 
-def collect(
+def dynamic_sampling(
     attempt: Callable[[int], tuple[Judged, dict[str, Array]]], resample: int
 ) -> tuple[Group, dict[str, Any]]:
     """A judged group, filled from further attempts while prompts in it teach nothing.
@@ -250,10 +250,10 @@ def collect(
     """
     judged, parts = attempt(0)
     rollouts = 1
-    while rollouts <= resample and not bool(useful(judged.deciding).all()):
-        judged, rollouts = fill(judged, attempt(rollouts)[0]), rollouts + 1
+    while rollouts <= resample and not bool(has_signal(judged.deciding).all()):
+        judged, rollouts = fill_groups(judged, attempt(rollouts)[0]), rollouts + 1
     metrics: dict[str, Any] = {**group_metrics(judged.group), **parts}
     if resample:
-        share = useful(judged.deciding).mean(dtype=jnp.float32)
+        share = has_signal(judged.deciding).mean(dtype=jnp.float32)
         metrics |= {"rollouts": rollouts, "useful": share}
     return judged.group, metrics

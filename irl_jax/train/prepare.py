@@ -1,14 +1,14 @@
-"""What an online method learns from a judged group: each is a `prepare` of `improve`.
+"""What an online method learns from a judged group: each is a `prepare` of `train_online`.
 
-    method       rollout                         prepare                      objective
-    GRPO, RLOO   generate                        ScoredGroup(group, A(r))     policy_objective
-    ReMax        alongside(…, greedy)            remax                        policy_objective
-    Nash-MD      alongside(…, mixture)           nash_md(…, rivals=, tau=)    policy_objective
-    online DPO   generate, K = 2                 sampled_pair                 direct_objective
-    XPO          alongside(…, the reference's)   exploring_pair               direct_objective
-    SPPO         generate                        self_play                    direct_objective
+    method       rollout                              prepare                  objective
+    GRPO, RLOO   generate                             PolicyBatch(group, A(r)) policy_objective
+    ReMax        with_opponents(…, greedy)            remax                    policy_objective
+    Nash-MD      with_opponents(…, mixture)           nash_md(…, tau=)         policy_objective
+    online DPO   generate, K = 2                      sampled_pair             direct_objective
+    XPO          with_opponents(…, the reference's)   exploring_pair           direct_objective
+    SPPO         generate                             self_play                direct_objective
 
-The rollouts are written out in `irl_jax.rollout.rivals`; `sampled_pair` and, for a judge
+The rollouts are written out in `irl_jax.rollout.opponents`; `sampled_pair` and, for a judge
 without noise, `best_and_worst` are in `irl_jax.rollout.pairs`; the losses are `reinforce`,
 `dpo`, `xpo` and `sppo`.
 """
@@ -22,23 +22,23 @@ from jax import Array
 
 from irl_jax.dynamics.advantages import baseline_advantages, nash_advantages
 from irl_jax.masking import as_float, masked_sum
+from irl_jax.rollout.opponents import split_opponents
 from irl_jax.rollout.pairs import best_and_worst, first_wins, in_order, win_probability, win_rate
-from irl_jax.rollout.rivals import apart
-from irl_jax.train.objectives import Extended, ScoredGroup
+from irl_jax.train.objectives import Extended, PolicyBatch
 from irl_jax.types import Group
 
-# a policy's own completions and their rivals -> P(y ≻ y'), f32[B, K, J]
+# a policy's own completions and their opponents -> P(y ≻ y'), f32[B, K, J]
 Prefer = Callable[[Group, Group], Array]
 
 
-def remax(group: Group, ref_logp: Array | None = None) -> ScoredGroup:
+def remax(group: Group, ref_logp: Array | None = None) -> PolicyBatch:
     """ReMax: the reward of a greedy completion is the baseline of the others.
 
     Aᵢ = rᵢ − r(greedy). The greedy completion is not learned from: it is in no batch.
 
     Args:
         group: K completions of each prompt and, last, the greedy one, all rewarded; see
-            `irl_jax.rollout.rivals`.
+            `irl_jax.rollout.opponents`.
         ref_logp: f32[B, K, T] or f32[B, K + 1, T], log-probs under the reference policy
             (nats), for a penalty on the KL in the loss.
 
@@ -48,29 +48,29 @@ def remax(group: Group, ref_logp: Array | None = None) -> ScoredGroup:
     Reference: Li et al. 2023, "ReMax: A Simple, Effective, and Efficient Reinforcement
     Learning Method for Aligning Large Language Models", arXiv 2310.10505, algorithm 1.
     """
-    own, greedy = apart(group, group.mask.shape[1] - 1)
+    own, greedy = split_opponents(group, group.mask.shape[1] - 1)
     advantage = baseline_advantages(own.reward, greedy.reward[:, 0])
-    return ScoredGroup(own, advantage, None if ref_logp is None else _of_own(own, ref_logp))
+    return PolicyBatch(own, advantage, None if ref_logp is None else _of_own(own, ref_logp))
 
 
-def by_reward(own: Group, rivals: Group) -> Array:
+def by_reward(own: Group, opponents: Group) -> Array:
     """`Prefer`: P(y ≻ y') = σ(r(y) − r(y')), the Bradley-Terry model of the group's rewards."""
-    return win_probability(own.reward, rivals.reward)
+    return win_probability(own.reward, opponents.reward)
 
 
 def nash_md(
-    group: Group, ref_logp: Array, *, rivals: int, tau: float | Array, prefer: Prefer = by_reward
-) -> ScoredGroup:
+    group: Group, ref_logp: Array, *, opponents: int, tau: float | Array, prefer: Prefer = by_reward
+) -> PolicyBatch:
     """Nash-MD-PG: the policy learns to be preferred to a mixture of itself and the reference.
 
     Args:
         group: completions of each prompt that the policy wrote and, last, those of its
-            rival, a `MixtureGuide`; see `irl_jax.rollout.rivals`.
+            opponent, a `MixtureGuide`; see `irl_jax.rollout.opponents`.
         ref_logp: f32[B, K, T] of the policy's own completions, or of all of the group,
             log-probs under the reference policy (nats).
-        rivals: J, how many of the completions of a prompt are the rival's.
+        opponents: J, how many of the completions of a prompt are the opponent's.
         tau: τ, weight of the KL penalty (probability a nat).
-        prefer: (own, rivals) -> P(y ≻ y'), f32[B, K, J]; a preference need not come from
+        prefer: (own, opponents) -> P(y ≻ y'), f32[B, K, J]; a preference need not come from
             rewards, nor be transitive.
 
     Returns:
@@ -80,10 +80,10 @@ def nash_md(
     Reference: Munos et al. 2023, "Nash Learning from Human Feedback", arXiv 2312.00886
     (Nash-MD-PG).
     """
-    own, others = apart(group, group.mask.shape[1] - rivals)
+    own, others = split_opponents(group, group.mask.shape[1] - opponents)
     ref_logp = _of_own(own, ref_logp)
     ratio = masked_sum(own.logp - ref_logp, own.mask, axis=-1)
-    return ScoredGroup(own, nash_advantages(prefer(own, others), ratio, tau=tau), ref_logp)
+    return PolicyBatch(own, nash_advantages(prefer(own, others), ratio, tau=tau), ref_logp)
 
 
 def exploring_pair(group: Group, key: Array) -> Extended:
@@ -91,8 +91,8 @@ def exploring_pair(group: Group, key: Array) -> Extended:
 
     Args:
         group: of each prompt a completion of the policy and one of the reference,
-            rewarded; see `irl_jax.rollout.rivals`.
-        key: of the judge, see `rollout.pairs.sampled_pair`; `improve` gives it.
+            rewarded; see `irl_jax.rollout.opponents`.
+        key: of the judge, see `rollout.pairs.sampled_pair`; `train_online` gives it.
 
     Returns:
         A `Preference` with `explore` bool[B, 2], for `losses.direct_variants.xpo`.

@@ -81,7 +81,7 @@ def make_train_step(
     return step
 
 
-def several_updates(step: Step, *, epochs: int, minibatches: int) -> Step:
+def minibatch_epochs(step: Step, *, epochs: int, minibatches: int) -> Step:
     """A step that learns more from one batch: epochs x minibatches updates.
 
     An epoch shuffles the rows and takes an update on each part of them in turn. To a loop

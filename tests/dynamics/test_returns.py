@@ -17,9 +17,11 @@ FINAL = np.float32(RNG.standard_normal(B))
 estimate = jax.jit(gae)
 
 
-@pytest.mark.parametrize(("discount", "trace"), [(1.0, 0.95), (0.9, 0.5), (0.7, 0.0), (1.0, 1.0)])
-def test_gae_equals_oracle(discount, trace):
-    options = {"discount": discount, "trace": trace, "final_value": FINAL}
+@pytest.mark.parametrize(
+    ("discount", "gae_lambda"), [(1.0, 0.95), (0.9, 0.5), (0.7, 0.0), (1.0, 1.0)]
+)
+def test_gae_equals_oracle(discount, gae_lambda):
+    options = {"discount": discount, "gae_lambda": gae_lambda, "final_value": FINAL}
     expected = oracles.gae(REWARD, VALUE, MASK, **options)
     np.testing.assert_allclose(estimate(REWARD, VALUE, MASK, **options), expected, atol=1e-5)
 
@@ -27,14 +29,16 @@ def test_gae_equals_oracle(discount, trace):
 HOLES = np.array([[1, 0, 1, 1, 0, 1], [0, 0, 1, 0, 1, 0], [0, 0, 0, 0, 0, 1], [1, 0, 0, 0, 0, 0]])
 
 
-@pytest.mark.parametrize(("discount", "trace"), [(1.0, 0.95), (0.9, 0.5), (0.7, 0.0), (1.0, 1.0)])
-def test_what_is_no_action_is_skipped(discount, trace):
+@pytest.mark.parametrize(
+    ("discount", "gae_lambda"), [(1.0, 0.95), (0.9, 0.5), (0.7, 0.0), (1.0, 1.0)]
+)
+def test_what_is_no_action_is_skipped(discount, gae_lambda):
     """A row with holes is the row without them: values, traces and discounts go across."""
     mask, rng = HOLES > 0, np.random.default_rng(1)
     reward, value = (
         np.float32(np.where(mask, rng.standard_normal([B, T]), np.nan)) for _ in range(2)
     )
-    options = {"discount": discount, "trace": trace}
+    options = {"discount": discount, "gae_lambda": gae_lambda}
     got = estimate(reward, value, mask, **options, final_value=FINAL)
     expected = oracles.gae(reward, value, mask, **options, final_value=FINAL)
     np.testing.assert_allclose(got, expected, atol=1e-5)
@@ -64,17 +68,17 @@ def test_no_trace_is_the_temporal_difference_and_all_of_it_is_monte_carlo():
     after = np.where(np.roll(MASK, -1, 1) & (np.arange(T) < T - 1), np.roll(value, -1, 1), 0)
     difference = np.where(MASK, REWARD + 0.9 * after - value, 0)
     zeros = np.zeros(B, np.float32)
-    got = estimate(REWARD, VALUE, MASK, discount=0.9, trace=0.0, final_value=zeros)
+    got = estimate(REWARD, VALUE, MASK, discount=0.9, gae_lambda=0.0, final_value=zeros)
     np.testing.assert_allclose(got, difference, atol=1e-6)
     to_go = returns(REWARD, MASK, discount=0.9)
-    got = estimate(REWARD, VALUE, MASK, discount=0.9, trace=1.0, final_value=zeros)
+    got = estimate(REWARD, VALUE, MASK, discount=0.9, gae_lambda=1.0, final_value=zeros)
     np.testing.assert_allclose(got, np.where(MASK, to_go - value, 0), atol=1e-5)
 
 
 def test_a_value_that_is_right_leaves_no_advantage():
     """Deterministic rewards: V is the return, so every δ is 0, whatever λ."""
     to_go = returns(REWARD, MASK, discount=0.9)
-    got = gae(REWARD, to_go, MASK, discount=0.9, trace=0.7)
+    got = gae(REWARD, to_go, MASK, discount=0.9, gae_lambda=0.7)
     np.testing.assert_allclose(got, 0, atol=1e-6)
 
 
@@ -105,10 +109,10 @@ def test_the_controller_comes_to_its_target():
 
 
 def test_numbers_out_of_range_are_named():
-    with pytest.raises(InputError, match=r"^trace: expected a number in"):
-        gae(REWARD, VALUE, MASK, discount=1.0, trace=1.1)
+    with pytest.raises(InputError, match=r"^gae_lambda: expected a number in"):
+        gae(REWARD, VALUE, MASK, discount=1.0, gae_lambda=1.1)
     with pytest.raises(InputError, match=r"^final_value: expected shape \[4\]"):
-        gae(REWARD, VALUE, MASK, discount=1.0, trace=1.0, final_value=np.zeros(1, np.float32))
+        gae(REWARD, VALUE, MASK, discount=1.0, gae_lambda=1.0, final_value=np.zeros(1, np.float32))
 
 
 def test_reinforce_plus_plus_is_the_whitened_reward_to_go():

@@ -9,11 +9,11 @@ from irl_jax.dynamics.weights import (
     density_ratio,
     distinct,
     exponential_weight,
-    fresh,
+    has_signal,
     kept,
     over_useful,
+    staleness_mask,
     truncated_weight,
-    useful,
 )
 from irl_jax.losses.policy import weighted_sft
 from irl_jax.losses.rating import binary_cross_entropy
@@ -46,7 +46,7 @@ def test_weights_of_stale_samples_are_constants():
 )
 def test_only_stale_completions_of_negative_advantage_are_left_out(advantage, limit, expected):
     """KL estimates a token: ¼ and −1½ nats."""
-    got = fresh(LOGP, STALE, np.float32(advantage), MASK, limit=limit)
+    got = staleness_mask(LOGP, STALE, np.float32(advantage), MASK, limit=limit)
     assert got.tolist() == expected
 
 
@@ -78,7 +78,7 @@ def test_groups_that_teach_nothing_are_made_up_for():
     advantage = jnp.array([[0.0, 0.0], [1.0, -1.0], [0.0, 0.0], [2.0, -2.0]])
     np.testing.assert_allclose(over_useful(advantage), 2 * advantage, rtol=1e-6)
     assert not np.any(over_useful(0 * advantage))
-    assert useful(jnp.array([[0.1, 0.1], [0.0, 1.0]])).tolist() == [False, True]
+    assert has_signal(jnp.array([[0.1, 0.1], [0.0, 1.0]])).tolist() == [False, True]
 
 
 def test_selection_makes_the_mean_over_what_is_kept():

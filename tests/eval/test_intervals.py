@@ -13,7 +13,7 @@ from irl_jax.eval.intervals import (
     p_value,
     paired_difference,
     proportion,
-    student,
+    t_interval,
 )
 from irl_jax.types import InputError
 
@@ -23,7 +23,7 @@ def rng():
     return np.random.default_rng(0)
 
 
-def t_interval(x, level=0.95):
+def textbook(x, level=0.95):
     half = scipy.stats.t.ppf((1 + level) / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
     return x.mean() - half, x.mean() + half
 
@@ -33,7 +33,7 @@ def test_mean_of_symmetric_data_gets_the_t_interval(n):
     half = np.random.default_rng(n).normal(size=n // 2)
     x = 5 + np.concatenate([half, -half])
     interval = bootstrap(x, resamples=40_000, seed=1)
-    low, high = t_interval(x)
+    low, high = textbook(x)
     assert interval.estimate == pytest.approx(5.0, abs=1e-12)
     assert interval.low == pytest.approx(low, abs=0.05 * (high - low))
     assert interval.high == pytest.approx(high, abs=0.05 * (high - low))
@@ -84,7 +84,7 @@ def test_paired_difference_drops_what_is_shared(rng):
     difficulty = rng.normal(0, 100, size=40)
     gain = np.tile([0.5, 1.5], 20)
     interval = paired_difference(difficulty, difficulty + gain, seed=0)
-    low, high = t_interval(gain)
+    low, high = textbook(gain)
     assert interval.estimate == pytest.approx(1.0)
     assert (interval.low, interval.high) == pytest.approx((low, high), abs=0.02)
     assert interval.excludes(0.0)
@@ -153,28 +153,28 @@ def test_students_interval_is_that_of_the_t_test(rng):
     x = rng.normal(2.0, 3.0, 5)
     for level in (0.8, 0.95):
         known = scipy.stats.ttest_1samp(x, 0.0).confidence_interval(level)
-        assert student(x, level=level) == pytest.approx((x.mean(), known.low, known.high))
+        assert t_interval(x, level=level) == pytest.approx((x.mean(), known.low, known.high))
 
 
 def test_of_four_seeds_only_students_interval_covers_as_often_as_it_says():
     rng = np.random.default_rng(3)
     draws = rng.normal(1.0, 1.0, (2000, 4))
     covers = lambda interval, x: not interval(x).excludes(1.0)
-    assert np.mean([covers(student, x) for x in draws]) == pytest.approx(0.95, abs=0.012)
+    assert np.mean([covers(t_interval, x) for x in draws]) == pytest.approx(0.95, abs=0.012)
     resampled = partial(bootstrap, resamples=400)
     assert np.mean([covers(resampled, x) for x in draws[:300]]) < 0.9
 
 
 def test_a_single_seed_has_no_interval():
     with pytest.raises(InputError, match="values: an interval needs at least 2 of them, got 1"):
-        student([1.0])
+        t_interval([1.0])
 
 
 def test_the_p_value_is_that_of_the_t_test(rng):
     for n in (2, 5, 24):
         x = rng.normal(0.5, 1.0, n)
         assert p_value(x) == pytest.approx(scipy.stats.ttest_1samp(x, 0.0).pvalue, rel=1e-9)
-        assert (p_value(x) < 0.05) == student(x).excludes(0.0)
+        assert (p_value(x) < 0.05) == t_interval(x).excludes(0.0)
     assert p_value([0.0, 0.0]) == 1.0
     assert p_value([2.0, 2.0]) == 0.0
     with pytest.raises(InputError, match="values: a test needs at least 2 of them, got 1"):

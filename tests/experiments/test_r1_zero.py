@@ -30,7 +30,7 @@ from experiments.r1_zero import CONFIG, Learner, World, main, sample, shape
 from irl_jax.eval.pass_at_k import pass_at_k
 from irl_jax.models.decoder import init_params
 from irl_jax.models.logprob import completion_logp
-from irl_jax.train.objectives import ScoredGroup
+from irl_jax.train.objectives import PolicyBatch
 from irl_jax.train.state import init_state
 from irl_jax.types import Group, InputError
 
@@ -208,7 +208,7 @@ def test_an_update_of_every_variant_favours_what_is_right(name):
     group = dataclasses.replace(group, reward=right.astype(jnp.float32))
     learner, variant = Learner(TINY), VARIANTS[name]
     state = init_state(params, learner.optimizer(4), jax.random.key(2))
-    batch = ScoredGroup(group, variant.advantage(group.reward))
+    batch = PolicyBatch(group, variant.advantage(group.reward))
     after, _ = learner.step(variant.loss, 4)(state, batch, None)
 
     def likelihood(params):

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from irl_jax.types import (
+    AnnotatorBatch,
     Demonstration,
     Group,
     Loss,
-    Panel,
     Preference,
     Ranking,
     Rating,
@@ -29,7 +29,7 @@ FIELDS = {
         "label": "BT",
         "weight": "B",
     },
-    Panel: {"mask": "BT", "weight": "B"},
+    AnnotatorBatch: {"mask": "BT", "weight": "B"},
     Group: {
         "context": "",
         "action": "BKT",

@@ -31,9 +31,9 @@ from irl_jax.losses.rating import binary_cross_entropy, ordinal, regression
 from irl_jax.losses.regularisation import chosen_likelihood, mix
 from irl_jax.masking import check_shape
 from irl_jax.types import (
+    AnnotatorBatch,
     Demonstration,
     Group,
-    Panel,
     Preference,
     Ranking,
     Rating,
@@ -243,7 +243,7 @@ CASES = [
         "mixture_likelihood",
         mixture_likelihood,
         oracles.mixture,
-        Panel,
+        AnnotatorBatch,
         {"reward": "BT2M"},
         ("mask", "weight"),
         params={"logits": np.array([0.4, -0.3])},
@@ -317,7 +317,7 @@ def pad(case: Case, inputs: Inputs, *, rows: int, columns: int) -> Inputs:
 def unused(case: Case, inputs: Inputs, name: str) -> np.ndarray:
     """bool, true on the elements of an input that must not matter."""
     axes, mask = case.axes[name], inputs["batch.mask"]
-    if case.batch is Panel:
+    if case.batch is AnnotatorBatch:
         made = mask & (inputs["batch.weight"] > 0)[:, None]
         return np.broadcast_to(~made[..., None, None], inputs[name].shape)
     if "T" in axes:

@@ -5,11 +5,11 @@ import pytest
 
 from irl_jax.losses.mixture import annotator_log_likelihood, mixture_likelihood, posterior
 from irl_jax.losses.preference import bradley_terry
-from irl_jax.types import Panel, Preference
+from irl_jax.types import AnnotatorBatch, Preference
 
 
 def panel(made):
-    return Panel(mask=jnp.asarray(made), weight=jnp.ones(len(made)))
+    return AnnotatorBatch(mask=jnp.asarray(made), weight=jnp.ones(len(made)))
 
 
 def drawn(seed, *shape):
@@ -73,7 +73,7 @@ def test_shares_and_rewards_behind_the_population_are_stationary():
     probability = jax.nn.softmax(logits) * jnp.exp(
         annotator_log_likelihood(reward(ahead), jnp.ones([4, 2], bool))
     )
-    batch = Panel(mask=jnp.ones([4, 2], bool), weight=probability.sum(-1))
+    batch = AnnotatorBatch(mask=jnp.ones([4, 2], bool), weight=probability.sum(-1))
     assert float(batch.weight.sum()) == pytest.approx(1, rel=1e-6)
     total = lambda ahead, logits: mixture_likelihood(reward(ahead), batch, logits=logits).total
     for gradient in jax.grad(total, argnums=(0, 1))(ahead, logits):

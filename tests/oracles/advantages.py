@@ -44,7 +44,7 @@ def whiten(advantage, mask, *, centre=True, eps=1e-6):
     return out
 
 
-def gae(reward, value, mask, *, discount, trace, final_value):
+def gae(reward, value, mask, *, discount, gae_lambda, final_value):
     """Schulman et al. 2015, eq. 16, as the double sum over later actions.
 
     Columns outside the mask are taken out first.
@@ -56,6 +56,6 @@ def gae(reward, value, mask, *, discount, trace, final_value):
         v = [*np.asarray(value[row])[at], final_value[row]]
         delta = [r[t] + discount * v[t + 1] - v[t] for t in range(n)]
         for t in range(n):
-            later = ((discount * trace) ** (s - t) * delta[s] for s in range(t, n))
+            later = ((discount * gae_lambda) ** (s - t) * delta[s] for s in range(t, n))
             out[row][at[t]] = sum(later)
     return out

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_jax.rewards.several import Several, decoupled, weighted_sum
+from irl_jax.rewards.composite import CompositeReward, gdpo_advantages, weighted_sum
 from irl_jax.rewards.shaping import overlong_penalty, preference_as_reward, without_length
 from irl_jax.types import Group, InputError
 from tests.oracles.advantages import group_advantages
@@ -57,7 +57,7 @@ def test_decoupled_rewards_keep_apart_what_a_sum_confuses():
     summed = [group_advantages(r) for r in np.asarray(weighted_sum(rewards, weights))[:, None]]
     np.testing.assert_allclose(summed[0], summed[1], atol=1e-5)
     expected = sum(group_advantages(r) for r in rewards)
-    got = np.asarray(decoupled(rewards, weights))
+    got = np.asarray(gdpo_advantages(rewards, weights))
     np.testing.assert_allclose(got, expected, rtol=1e-4)
     np.testing.assert_allclose(got[1], 2 * got[0], rtol=1e-4)
 
@@ -65,11 +65,11 @@ def test_decoupled_rewards_keep_apart_what_a_sum_confuses():
 def test_several_rewards_are_one():
     first, second = np.float32([[0, 1, 2], [3, 4, 5]]), np.float32([[1, 1, 1], [0, 0, 2]])
     growing = lambda g, *, progress: progress * second
-    reward = Several({"a": (lambda g: first, 0.5), "b": (growing, 2.0)})
+    reward = CompositeReward({"a": (lambda g: first, 0.5), "b": (growing, 2.0)})
     one, each = reward(group(), progress=0.25)
     np.testing.assert_allclose(one, 0.5 * first + 0.5 * second)
     assert list(each) == ["a", "b"]
     with pytest.raises(InputError, match=r"^reward 'a': expected shape \[2, 3\], got \[2\]"):
-        Several({"a": (lambda g: first[:, 0], 1.0)})(group())
+        CompositeReward({"a": (lambda g: first[:, 0], 1.0)})(group())
     with pytest.raises(InputError, match=r"^rewards: give at least one"):
-        Several({})
+        CompositeReward({})

@@ -56,8 +56,8 @@ def test_win_rates_are_of_the_group():
 
 
 def test_a_win_is_of_a_completion_against_a_rival():
-    reward, rivals = jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 3.0, -1.0]])
-    win = win_probability(reward, rivals)
+    reward, opponents = jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 3.0, -1.0]])
+    win = win_probability(reward, opponents)
     expected = 1 / (1 + np.exp(np.array([[[-1.0, 2.0, -2.0], [0.0, 3.0, -1.0]]])))
     np.testing.assert_allclose(win, expected, rtol=1e-5)
 

@@ -14,9 +14,9 @@ from irl_jax.losses.policy import ppo
 from irl_jax.losses.value import clipped_value
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.train.actor_critic import kl_controlled, ppo_objective, valued, values
-from irl_jax.train.objectives import ScoredGroup, full, policy_objective
+from irl_jax.train.objectives import PolicyBatch, full, policy_objective
 from irl_jax.train.state import init_state
-from irl_jax.train.step import make_train_step, several_updates
+from irl_jax.train.step import make_train_step, minibatch_epochs
 from irl_jax.types import Group, InputError, Loss
 from tests.models.cases import (
     CONFIG,
@@ -68,7 +68,7 @@ def test_advantages_and_targets(batch):
     """With λ = 1 the target is the penalised return, whatever the critic says."""
     group, mask = batch.group, batch.group.mask
     reward = kl_penalised(group.reward, group.logp, batch.ref_logp, mask, beta=0.1)
-    monte_carlo = valued(group, batch.old_value, batch.ref_logp, beta=0.1, trace=1.0)
+    monte_carlo = valued(group, batch.old_value, batch.ref_logp, beta=0.1, gae_lambda=1.0)
     to_go = returns(reward, mask, discount=1.0)
     np.testing.assert_allclose(monte_carlo.target, to_go, atol=1e-5)
     error = np.asarray(to_go - batch.old_value)[np.asarray(mask)]
@@ -86,7 +86,7 @@ def test_the_objective_is_the_surrogate_and_half_the_error_of_the_critic(params,
         CONFIG, full, sampling=SAMPLING, value_clip=0.2, value_weight=0.5, **options
     )
     policy = policy_objective(CONFIG, full, partial(ppo, **options), sampling=SAMPLING)
-    scored = ScoredGroup(batch.group, batch.advantage, batch.ref_logp)
+    scored = PolicyBatch(batch.group, batch.advantage, batch.ref_logp)
     surrogate = jax.jit(policy)(params["policy"], scored, None, None)
     arrays = {"target": batch.target, "old_value": batch.old_value}
     critic = clipped_value(value(params, None, batch.group), batch.group, clip=0.2, **arrays)
@@ -101,7 +101,7 @@ def test_several_updates_take_a_valued_group(batch):
     objective = ppo_objective(
         CONFIG, full, sampling=SAMPLING, clip=0.2, value_clip=0.2, value_weight=0.5
     )
-    step = several_updates(make_train_step(objective, optax.adam(1e-3)), epochs=2, minibatches=3)
+    step = minibatch_epochs(make_train_step(objective, optax.adam(1e-3)), epochs=2, minibatches=3)
     state = init_state(SHARED, optax.adam(1e-3), jax.random.key(0))
     after, metrics = jax.eval_shape(step, state, batch, None)
     assert jax.tree.structure(after) == jax.tree.structure(state)

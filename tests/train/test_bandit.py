@@ -110,7 +110,7 @@ def ppo_round(params):
     behaviour, old = jax.nn.log_softmax(params["logits"]), params["value"]
     mask = jnp.ones([N, 1, 1], bool)
     reward = in_reward(behaviour, ALONE)[..., None]
-    advantage = gae(reward, jnp.full(mask.shape, old), mask, discount=1.0, trace=0.95)
+    advantage = gae(reward, jnp.full(mask.shape, old), mask, discount=1.0, gae_lambda=0.95)
     targets = advantage + old
 
     def loss(params):

@@ -8,10 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_jax.rewards.several import Several
+from irl_jax.rewards.composite import CompositeReward
 from irl_jax.train.checkpoint import Checkpointer
-from irl_jax.train.offline import fit
-from irl_jax.train.online import Judged, collect, fill, improve, judge, rollout_key
+from irl_jax.train.offline import train_offline
+from irl_jax.train.online import (
+    Judged,
+    dynamic_sampling,
+    fill_groups,
+    judge,
+    rollout_key,
+    train_online,
+)
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import Group, InputError, Loss
 from tests.train import toy
@@ -109,7 +116,7 @@ def test_a_signal_during_a_rollout_drops_the_rollout(built, tmp_path):
     with RunDirectory(tmp_path, {}) as run, Checkpointer(run.checkpoints, {}) as checkpoints:
         options = {"run": run, "checkpoints": checkpoints, "steps": 12}
         with pytest.raises(SystemExit) as stopped:
-            improve(step, state, data, rollout=rollout, reward=reward, **options)
+            train_online(step, state, data, rollout=rollout, reward=reward, **options)
         assert stopped.value.code == 143
         assert len(judged) == 5 and checkpoints.latest_step() == 5
         assert steps_of(run, "policy") == [1, 2, 3, 4, 5]
@@ -126,12 +133,12 @@ def test_a_second_interrupt_stops_at_once(built):
         return step(*arguments)
 
     with pytest.raises(KeyboardInterrupt):
-        fit(signalled, state, data, steps=3)
+        train_offline(signalled, state, data, steps=3)
 
 
 def test_outside_the_main_thread_a_loop_just_runs(built):
     result = []
-    thread = threading.Thread(target=lambda: result.append(fit(*built("fit"), steps=2)))
+    thread = threading.Thread(target=lambda: result.append(train_offline(*built("fit"), steps=2)))
     thread.start()
     thread.join()
     assert int(result[0].step) == 2
@@ -163,12 +170,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(b
     with RunDirectory(tmp_path, {}) as run, Checkpointer(run.checkpoints, {}) as checkpoints:
         options = {"run": run, "checkpoints": checkpoints, "save_every": 3, "steps": 12}
         with pytest.raises(InputError, match=r"train: loss is nan in update 6; .*learning rate"):
-            fit(poisoned, state, data, **options)
+            train_offline(poisoned, state, data, **options)
         assert checkpoints.latest_step() == 3  # a checkpoint was due after update 6
         assert steps_of(run, "train") == [1, 2, 3, 4, 5]
         bad = lambda state, batch: (state, {"loss": jnp.inf, "grad_norm": 1.0})
         with pytest.raises(InputError, match=r"in update 1; probably the data or the first param"):
-            fit(bad, built("fit")[1], data, steps=2)
+            train_offline(bad, built("fit")[1], data, steps=2)
 
 
 def test_a_reward_that_is_not_finite_names_the_completion(built):
@@ -179,7 +186,7 @@ def test_a_reward_that_is_not_finite_names_the_completion(built):
 
     step, state, data = built("improve")
     with pytest.raises(InputError, match=r"1 of 32 .* update 1, first .* completion 2 of prompt 3"):
-        improve(step, state, data, rollout=toy.rollout, reward=reward, steps=2)
+        train_online(step, state, data, rollout=toy.rollout, reward=reward, steps=2)
     assert not jax.tree.leaves(state.params)[0].is_deleted()  # no update was made
 
 
@@ -199,7 +206,7 @@ def test_a_reward_that_is_not_finite_names_the_completion(built):
 def test_rewards_of_the_wrong_kind_are_refused(reward, message, built):
     step, state, data = built("improve")
     with pytest.raises(InputError, match=message):
-        improve(step, state, data, rollout=toy.rollout, reward=reward, steps=2)
+        train_online(step, state, data, rollout=toy.rollout, reward=reward, steps=2)
 
 
 def test_improvement_observes_prepares_and_reports(built, tmp_path):
@@ -216,7 +223,7 @@ def test_improvement_observes_prepares_and_reports(built, tmp_path):
             run.sample(update, {"action": group.action[0, 0]}, "policy")
             return {"gold": update / 10}
 
-        improve(
+        train_online(
             step,
             state,
             data,
@@ -249,7 +256,7 @@ def group_of(rewards):
 def test_prompts_that_teach_nothing_are_replaced_in_order():
     group = group_of([[0, 0], [0, 1], [1, 1], [1, 1]])
     more = group_of([[2, 2], [2, 3], [4, 4], [5, 6]])
-    filled, _ = fill(Judged(group, group.reward), Judged(more, more.reward))
+    filled, _ = fill_groups(Judged(group, group.reward), Judged(more, more.reward))
     assert np.asarray(filled.reward).tolist() == [[2, 3], [0, 1], [5, 6], [1, 1]]
     assert np.asarray(filled.context).tolist() == [1, 1, 3, 3]
     assert np.asarray(filled.action)[:, 0, 0].tolist() == [1, 1, 3, 3]
@@ -262,13 +269,13 @@ def test_collecting_stops_when_all_teach_something_or_at_the_limit():
         group = group_of(rounds[i])
         return Judged(group, group.reward), {"reward_part": float(i)}
 
-    group, metrics = collect(attempt, 5)
+    group, metrics = dynamic_sampling(attempt, 5)
     assert np.asarray(group.reward).tolist() == [[3, 4], [6, 7], [0, 1]]
     assert (metrics["rollouts"], metrics["useful"], metrics["reward_part"]) == (3, 1, 0.0)
-    group, metrics = collect(attempt, 1)
+    group, metrics = dynamic_sampling(attempt, 1)
     assert np.asarray(group.reward).tolist() == [[3, 4], [0, 0], [0, 1]]
     assert (metrics["rollouts"], float(metrics["useful"])) == (2, pytest.approx(2 / 3))
-    assert "rollouts" not in collect(attempt, 0)[1]
+    assert "rollouts" not in dynamic_sampling(attempt, 0)[1]
 
 
 def test_what_teaches_is_decided_by_the_part_that_is_named():
@@ -277,13 +284,13 @@ def test_what_teaches_is_decided_by_the_part_that_is_named():
     rounds = [rng.integers(0, 2, [6, 2]), rng.integers(0, 2, [6, 2])]
     form = np.tile(np.float32([0, 1]), [6, 1])
     parts = {"right": lambda g: jnp.float32(g.logp[..., 0]), "form": lambda g: jnp.float32(form)}
-    reward = Several({"right": (parts["right"], 1.0), "form": (parts["form"], 0.1)})
+    reward = CompositeReward({"right": (parts["right"], 1.0), "form": (parts["form"], 0.1)})
 
     def attempt(i, decides):
         group = replace(group_of(form), logp=np.float32(rounds[i])[..., None])
         return judge(group, reward, 1, "policy", decides=decides)
 
-    kept, metrics = collect(lambda i: attempt(i, "right"), 1)
+    kept, metrics = dynamic_sampling(lambda i: attempt(i, "right"), 1)
     spare = [row for row in rounds[1].tolist() if 0 < sum(row) < 2]
     expected, replaced = [], 0
     for row in rounds[0].tolist():
@@ -296,7 +303,9 @@ def test_what_teaches_is_decided_by_the_part_that_is_named():
     assert metrics["useful"] == pytest.approx(np.mean([0 < sum(row) < 2 for row in expected]))
     assert metrics["rollouts"] == 2
 
-    first, metrics = collect(lambda i: attempt(i, None), 1)  # the whole reward: all are kept
+    first, metrics = dynamic_sampling(
+        lambda i: attempt(i, None), 1
+    )  # the whole reward: all are kept
     assert first.logp[..., 0].tolist() == rounds[0].tolist()
     assert (metrics["rollouts"], metrics["useful"]) == (1, 1)
 
@@ -309,7 +318,7 @@ def test_a_loop_replaces_prompts_by_the_part_that_is_named(built):
     """No answer is right, and the form differs in every group."""
     wrong = lambda group: jnp.zeros(group.mask.shape[:2])
     varied = lambda group: jnp.broadcast_to(jnp.arange(float(toy.K)), group.mask.shape[:2])
-    reward = Several({"right": (wrong, 1.0), "form": (varied, 0.1)})
+    reward = CompositeReward({"right": (wrong, 1.0), "form": (varied, 0.1)})
     drawn = {None: 0, "right": 0}
     for decides in drawn:
 
@@ -317,7 +326,7 @@ def test_a_loop_replaces_prompts_by_the_part_that_is_named(built):
             drawn[decides] += 1
             return toy.rollout(*arguments)
 
-        improve(*built("improve"), rollout=rollout, reward=reward, steps=2, resample=2,
+        train_online(*built("improve"), rollout=rollout, reward=reward, steps=2, resample=2,
                 decides=decides)  # fmt: skip
     assert drawn == {None: 2, "right": 6}
 
@@ -325,7 +334,7 @@ def test_a_loop_replaces_prompts_by_the_part_that_is_named(built):
 def test_resumed_is_uninterrupted_when_prompts_are_replaced(built, tmp_path):
     """Also when stopped while it draws for the second time in an update."""
     options = {"rollout": toy.rollout, "reward": toy.reward, "resample": 3, "steps": 8}
-    straight = improve(*built("improve"), **options)
+    straight = train_online(*built("improve"), **options)
     calls = 0
 
     def rollout(*arguments):
@@ -338,9 +347,9 @@ def test_resumed_is_uninterrupted_when_prompts_are_replaced(built, tmp_path):
     with RunDirectory(tmp_path, {}) as run, Checkpointer(run.checkpoints, {}) as checkpoints:
         saved = {"run": run, "checkpoints": checkpoints}
         with pytest.raises(SystemExit):
-            improve(*built("improve"), **(options | {"rollout": rollout}), **saved)
+            train_online(*built("improve"), **(options | {"rollout": rollout}), **saved)
         assert checkpoints.latest_step() < 5  # some update took more than one rollout
-        resumed = improve(*built("improve"), **options, **saved)
+        resumed = train_online(*built("improve"), **options, **saved)
         rollouts = [row["rollouts"] for row in run.metrics()]
     assert len(rollouts) == 8 and max(rollouts) > 1
     assert_same_bits(resumed, straight)
@@ -348,7 +357,7 @@ def test_resumed_is_uninterrupted_when_prompts_are_replaced(built, tmp_path):
 
 def test_several_rewards_are_logged_and_may_see_the_progress(built, tmp_path):
     late = lambda group, *, progress: np.full(group.mask.shape[:2], progress, np.float32)
-    reward = Several({"right": (toy.reward, 1.0), "late": (late, 4.0)})
+    reward = CompositeReward({"right": (toy.reward, 1.0), "late": (late, 4.0)})
     prepared, keys = [], []
     bits = lambda key: tuple(jax.random.key_data(key).tolist())
 
@@ -360,7 +369,7 @@ def test_several_rewards_are_logged_and_may_see_the_progress(built, tmp_path):
     step, state, data = built("improve")
     rollouts = {bits(rollout_key(state.key, n)) for n in range(4)}
     with RunDirectory(tmp_path, {}) as run:
-        improve(step, state, data, rollout=toy.rollout, reward=reward, steps=4, run=run,
+        train_online(step, state, data, rollout=toy.rollout, reward=reward, steps=4, run=run,
                 prepare=prepare)  # fmt: skip
         rows = run.metrics()
     assert [row["reward_late"] for row in rows] == [0, 0.25, 0.5, 0.75]
@@ -370,9 +379,9 @@ def test_several_rewards_are_logged_and_may_see_the_progress(built, tmp_path):
     assert not rollouts & set(keys)
 
     nan = lambda group: np.full(group.mask.shape[:2], np.nan, np.float32)
-    bad = Several({"right": (toy.reward, 1.0), "bad": (nan, 0.0)})
+    bad = CompositeReward({"right": (toy.reward, 1.0), "bad": (nan, 0.0)})
     with pytest.raises(InputError, match="reward 'bad' is not finite for 32 of 32"):
-        improve(*built("improve"), rollout=toy.rollout, reward=bad, steps=1)
+        train_online(*built("improve"), rollout=toy.rollout, reward=bad, steps=1)
 
 
 def test_no_two_draws_share_bits(built):
@@ -386,7 +395,7 @@ def test_no_two_draws_share_bits(built):
         return toy.rollout(params, contexts, key)
 
     useless = lambda group: np.zeros(group.mask.shape[:2], np.float32)
-    improve(step, state, data, rollout=rollout, reward=useless, steps=5, resample=2)
+    train_online(step, state, data, rollout=rollout, reward=useless, steps=5, resample=2)
     assert len(seen) == 15
     seen += [tuple(np.asarray(jax.random.key_data(jax.random.fold_in(key, i)))) for i in range(5)]
     assert len(set(seen)) == 20
@@ -396,14 +405,14 @@ def test_data_that_ends_or_cannot_be_resumed_is_refused(built, tmp_path):
     step, state, data = built("fit")
     few = iter([next(data), next(data)])
     with pytest.raises(InputError, match="the data ended after 2 of 5 updates"):
-        fit(step, state, few, steps=5)
+        train_offline(step, state, few, steps=5)
     with (
         Checkpointer(tmp_path, {}) as checkpoints,
         pytest.raises(InputError, match="iterator with get_state and set_state"),
     ):
-        fit(step, built("fit")[1], iter([]), steps=5, checkpoints=checkpoints)
+        train_offline(step, built("fit")[1], iter([]), steps=5, checkpoints=checkpoints)
     with pytest.raises(InputError, match="save_every: expected at least 1"):
-        fit(step, built("fit")[1], data, steps=5, save_every=0)
+        train_offline(step, built("fit")[1], data, steps=5, save_every=0)
 
 
 def test_grain_iterators_resume(built, tmp_path):
@@ -417,10 +426,10 @@ def test_grain_iterators_resume(built, tmp_path):
         return iter(data.to_iter_dataset())
 
     step, state, _ = built("fit")
-    straight = fit(step, state, batches(), steps=9)
+    straight = train_offline(step, state, batches(), steps=9)
     with Checkpointer(tmp_path, {}) as checkpoints:
-        fit(step, built("fit")[1], batches(), steps=4, checkpoints=checkpoints)
-        resumed = fit(step, built("fit")[1], batches(), steps=9, checkpoints=checkpoints)
+        train_offline(step, built("fit")[1], batches(), steps=4, checkpoints=checkpoints)
+        resumed = train_offline(step, built("fit")[1], batches(), steps=9, checkpoints=checkpoints)
     assert_same_bits(resumed, straight)
 
 
@@ -441,7 +450,7 @@ def test_metrics_are_read_one_update_late(built):
         events.append(f"begin {n}")
         return state.replace(step=state.step + 1), {"loss": Slow(n), "grad_norm": 1.0}
 
-    fit(step, built("fit")[1], built("fit")[2], steps=3)
+    train_offline(step, built("fit")[1], built("fit")[2], steps=3)
     assert events == ["begin 1", "begin 2", "read 1", "begin 3", "read 2", "read 3"]
 
 
@@ -459,5 +468,5 @@ def test_objective_of_ones_own():
     tx, mesh = optax.sgd(0.5), make_mesh(1)
     state = place(mesh, init_state(jnp.float32(0.0), tx, jax.random.key(0)))
     step = jit_step(make_train_step(objective, tx), mesh, state)
-    state = fit(step, state, iter([np.float32([1, 2, 3])]), steps=1)
+    state = train_offline(step, state, iter([np.float32([1, 2, 3])]), steps=1)
     assert float(state.params) == 2.0

@@ -26,7 +26,7 @@ from irl_jax.models.decoder import forward, logits
 from irl_jax.models.lora import init_lora, merge
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.train.objectives import (
-    ScoredGroup,
+    PolicyBatch,
     direct_objective,
     full,
     lora,
@@ -184,7 +184,7 @@ def grpo_case():
     near = lambda: on_policy + rng.normal(0, 0.3, on_policy.shape).astype(np.float32)
     advantage, zeros = jnp.float32(rng.normal(size=(B, K))), jnp.zeros((B, K))
     group = Group(prompt, action, mask, near(), zeros, zeros > 0)
-    batch = ScoredGroup(group, advantage, near())
+    batch = PolicyBatch(group, advantage, near())
     options = {"clip": (0.1, 0.3), "beta": BETA}
 
     def loss(logp, hidden, ref_logp, head):

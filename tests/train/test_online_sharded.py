@@ -9,11 +9,11 @@ import pytest
 from jax.sharding import NamedSharding
 
 from irl_jax.models.sharding import BATCH
-from irl_jax.train.online import improve
+from irl_jax.train.online import train_online
 from irl_jax.train.run import RunDirectory
 from irl_jax.train.shard import fetch, global_batch, jit_step, make_mesh, place
 from irl_jax.train.state import init_state
-from irl_jax.train.step import make_train_step, several_updates
+from irl_jax.train.step import make_train_step, minibatch_epochs
 from irl_jax.types import InputError
 from tests.train.cases import assert_close
 from tests.train.processes import give_processes, two_processes
@@ -27,7 +27,7 @@ def train(mesh, directory, resample=0):
     tx = optax.sgd(1.0, momentum=0.9)
     logits = np.random.default_rng(1).normal(size=(ARMS, ARMS)).astype(np.float32)
     state = place(mesh, init_state({"logits": logits}, tx, jax.random.key(2)))
-    step = several_updates(make_train_step(reinforce, tx), epochs=2, minibatches=2)
+    step = minibatch_epochs(make_train_step(reinforce, tx), epochs=2, minibatches=2)
     count, index = jax.process_count(), jax.process_index()
 
     def mine(rng):
@@ -40,7 +40,7 @@ def train(mesh, directory, resample=0):
         return jax.device_put(reward(fetch(group)), NamedSharding(mesh, BATCH))
 
     with RunDirectory(directory, {}) as run:
-        state = improve(
+        state = train_online(
             jit_step(step, mesh, state),
             state,
             Stream(mine),
@@ -103,4 +103,4 @@ def test_two_processes_are_one_device(one_device, tmp_path, monkeypatch):
 def test_prompts_are_not_replaced_by_several_processes(monkeypatch, tmp_path):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(InputError, match=r"resample: every process would draw .* set it to 0"):
-        improve(None, None, iter([]), rollout=rollout, reward=reward, steps=1, resample=1)
+        train_online(None, None, iter([]), rollout=rollout, reward=reward, steps=1, resample=1)

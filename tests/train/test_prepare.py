@@ -1,7 +1,7 @@
 """Methods that sample beside the policy, on a bandit whose optima are known.
 
 A completion is one token, an arm. Expectations over pairs of arms are exact in the first
-half; in the second, `improve` samples. What each method should come to is computed in NumPy,
+half; in the second, `train_online` samples. What each method should come to is computed in NumPy,
 float64, without its code.
 """
 
@@ -19,10 +19,10 @@ from irl_jax.losses.direct import dpo
 from irl_jax.losses.direct_variants import xpo
 from irl_jax.losses.policy import reinforce
 from irl_jax.losses.ratio import k2
+from irl_jax.rollout.opponents import with_opponents
 from irl_jax.rollout.pairs import sampled_pair
-from irl_jax.rollout.rivals import alongside
 from irl_jax.train.objectives import Extended
-from irl_jax.train.online import improve
+from irl_jax.train.online import train_online
 from irl_jax.train.prepare import exploring_pair, nash_md, remax, self_play
 from irl_jax.train.state import init_state
 from irl_jax.train.step import make_train_step
@@ -47,8 +47,8 @@ def rest_of_play(share):
     """π ∝ π_ref exp(P(y ≻ π_α)/τ) with π_α ∝ π^(1−α) π_ref^α; at α = 0 the Nash equilibrium."""
     policy = normal(REF)
     for _ in range(4000):
-        rival = normal((1 - share) * np.log(policy) + share * REF)
-        policy = normal(0.9 * np.log(policy) + 0.1 * (REF + WIN @ rival / TAU))
+        opponent = normal((1 - share) * np.log(policy) + share * REF)
+        policy = normal(0.9 * np.log(policy) + 0.1 * (REF + WIN @ opponent / TAU))
     return policy
 
 
@@ -72,26 +72,26 @@ def arms(action, logp, reward):
     return Group(None, action[..., None], mask, logp[action][..., None], zeros, mask[..., 0])
 
 
-def prefer(own, rivals):
+def prefer(own, opponents):
     """P(y ≻ y') by the table: no rewards have it."""
     win = jnp.asarray(WIN, jnp.float32)
-    return win[own.action, rivals.action[:, None, :, 0]]
+    return win[own.action, opponents.action[:, None, :, 0]]
 
 
 def play(logits, share):
-    """The expected loss of Nash-MD where its rival is mixed with this share of the reference."""
+    """The expected loss of Nash-MD where its opponent is mixed with this share of the reference."""
     logp, ref = jax.nn.log_softmax(logits), jnp.asarray(REF, jnp.float32)
     now = jax.lax.stop_gradient(logp)
-    rival = jax.nn.log_softmax((1 - share) * now + share * ref)
+    opponent = jax.nn.log_softmax((1 - share) * now + share * ref)
     group = arms(jnp.asarray(PAIRS), now, 0.0)
-    batch = nash_md(group, ref[group.action], rivals=1, tau=TAU, prefer=prefer)
+    batch = nash_md(group, ref[group.action], opponents=1, tau=TAU, prefer=prefer)
     one = lambda logp, group, advantage: (
         (
             reinforce(logp[None], jax.tree.map(lambda x: x[None], group), advantage=advantage[None])
         ).mean
     )
     loss = jax.vmap(one)(logp[batch.group.action], batch.group, batch.advantage)
-    return (jnp.exp(now[PAIRS[:, 0]] + rival[PAIRS[:, 1]]) * loss).sum()
+    return (jnp.exp(now[PAIRS[:, 0]] + opponent[PAIRS[:, 1]]) * loss).sum()
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +170,7 @@ def test_log_probs_of_all_or_of_the_own_completions_are_the_same():
         jnp.array([[0, 1, 2]]), jnp.asarray(REF, jnp.float32), jnp.array([[1.0, 0.0, 2.0]])
     )
     ref = jnp.array([[[-1.0], [-2.0], [-3.0]]])
-    few, many = (nash_md(group, x, rivals=1, tau=0.5) for x in (ref[:, :2], ref))
+    few, many = (nash_md(group, x, opponents=1, tau=0.5) for x in (ref[:, :2], ref))
     jax.tree.map(np.testing.assert_array_equal, few, many)
     ratio = REF[:2] - np.array([-1.0, -2.0])
     wins = sigmoid(np.array([1.0, 0.0]) - 2.0)
@@ -259,7 +259,7 @@ def xpo_rest():
 
 METHODS = {  # name -> (rollout, prepare, objective, where it comes to rest, prompts)
     "ReMax": (
-        alongside(own(4), greedy),
+        with_opponents(own(4), greedy),
         lambda group: remax(group, ref_of(group)),
         of_samples(partial(reinforce, beta=BETA, kl=k2)),
         KNOWN,
@@ -267,15 +267,15 @@ METHODS = {  # name -> (rollout, prepare, objective, where it comes to rest, pro
     ),
     "online DPO": (own(2), sampled_pair, of_pairs(partial(dpo, beta=BETA)), KNOWN, 4096),
     "XPO": (
-        alongside(own(1), of_the_reference),
+        with_opponents(own(1), of_the_reference),
         exploring_pair,
         of_pairs(partial(xpo, beta=BETA, alpha=ALPHA)),
         xpo_rest(),
         4096,
     ),
     "Nash-MD": (
-        alongside(own(2), mixture),
-        lambda group: nash_md(group, ref_of(group), rivals=2, tau=TAU, prefer=prefer),
+        with_opponents(own(2), mixture),
+        lambda group: nash_md(group, ref_of(group), opponents=2, tau=TAU, prefer=prefer),
         of_samples(reinforce),
         DAMPED,
         2048,
@@ -289,7 +289,7 @@ def test_through_the_loop_a_method_comes_to_its_optimum(name):
     tx = optimiser(STEPS)
     state = init_state(jnp.asarray(REF, jnp.float32), tx, jax.random.key(0))
     reward = jax.jit(lambda group: jnp.asarray(REWARD, jnp.float32)[group.action[..., 0]])
-    state = improve(
+    state = train_online(
         jax.jit(make_train_step(objective, tx)),
         state,
         itertools.repeat(np.zeros(prompts)),

@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec as P
 from irl_jax.models.sharding import RULES
 from irl_jax.train.shard import global_batch, jit_step, make_mesh, place, shardings
 from irl_jax.train.state import init_state
-from irl_jax.train.step import make_train_step, several_updates
+from irl_jax.train.step import make_train_step, minibatch_epochs
 from irl_jax.types import InputError, Loss
 from tests.train.cases import TX, assert_close, demonstrations, new_state, objective
 from tests.train.compilations import count_compilations
@@ -69,7 +69,7 @@ def several(mesh, accumulate):
     rules = ((r"a$", P(None, "fsdp")), (r"b$", P("fsdp")))
     state = place(mesh, init_state(params, TX, jax.random.key(1)), rules)
     step = make_train_step(objective, TX, accumulate=accumulate)
-    step = jit_step(several_updates(step, epochs=3, minibatches=2), mesh, state, rules)
+    step = jit_step(minibatch_epochs(step, epochs=3, minibatches=2), mesh, state, rules)
     for _ in range(2):
         w = rng.integers(0, 4, 32).astype(np.float32)
         state, metrics = step(state, {"x": draw(32, 3), "y": draw(32), "w": w})

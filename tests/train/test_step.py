@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from irl_jax.train.state import init_state
-from irl_jax.train.step import make_train_step, several_updates
+from irl_jax.train.step import make_train_step, minibatch_epochs
 from irl_jax.types import InputError, Loss
 from tests.train.cases import TX, assert_close, demonstrations, new_state, objective
 
@@ -150,7 +150,7 @@ def test_several_updates_see_every_row_once_an_epoch():
     """The gradient does not depend on the parameters: the sum of the updates is known."""
     seen, tx = [], optax.sgd(0.1)
     batch = np.stack([np.arange(6), np.arange(6) ** 2], 1).astype(np.float32)
-    step = jax.jit(several_updates(make_train_step(watched(seen), tx), epochs=3, minibatches=2))
+    step = jax.jit(minibatch_epochs(make_train_step(watched(seen), tx), epochs=3, minibatches=2))
     key = jax.random.key(0)
     state, metrics = step(init_state(jnp.ones(()), tx, key), batch)
     after, _ = step(state, batch)
@@ -168,7 +168,7 @@ def test_several_updates_see_every_row_once_an_epoch():
 def test_one_update_on_the_whole_is_the_plain_step():
     state, batch = new_state(), demonstrations()
     plain = make_train_step(objective, TX)
-    one, metrics = jax.jit(several_updates(plain, epochs=1, minibatches=1))(state, batch)
+    one, metrics = jax.jit(minibatch_epochs(plain, epochs=1, minibatches=1))(state, batch)
     same, same_metrics = jax.jit(plain)(state, batch)
     assert_close(one.params, same.params)
     assert_close(metrics, same_metrics)
@@ -177,7 +177,7 @@ def test_one_update_on_the_whole_is_the_plain_step():
 def test_bad_numbers_of_updates_are_refused():
     step = make_train_step(weighted_square, optax.sgd(0.1))
     with pytest.raises(InputError, match="epochs: expected at least 1, got 0"):
-        several_updates(step, epochs=0, minibatches=1)
+        minibatch_epochs(step, epochs=0, minibatches=1)
     state = init_state(jnp.zeros(3), optax.sgd(0.1), jax.random.key(0))
     with pytest.raises(InputError, match=r"into 5 parts; .* minibatches=5 divides"):
-        several_updates(step, epochs=1, minibatches=5)(state, regression())
+        minibatch_epochs(step, epochs=1, minibatches=5)(state, regression())

@@ -22,12 +22,12 @@ import numpy as np
 import optax
 
 from irl_jax.train.checkpoint import Checkpointer
-from irl_jax.train.offline import fit
-from irl_jax.train.online import improve
+from irl_jax.train.offline import train_offline
+from irl_jax.train.online import train_online
 from irl_jax.train.run import RunDirectory
 from irl_jax.train.shard import jit_step, make_mesh, place
 from irl_jax.train.state import init_state
-from irl_jax.train.step import make_train_step, several_updates
+from irl_jax.train.step import make_train_step, minibatch_epochs
 from irl_jax.types import Group, InputError, Loss
 
 STEPS, SAVE_EVERY, ARMS, K, B = 60, 4, 5, 4, 8
@@ -109,7 +109,7 @@ def build(kind, rate=0.05, devices=1, epochs=0):
     state = place(mesh, init_state(params, tx, jax.random.key(2)))
     step = make_train_step(objective, tx)
     if epochs:
-        step = several_updates(step, epochs=epochs, minibatches=2)
+        step = minibatch_epochs(step, epochs=epochs, minibatches=2)
     step = jit_step(step, mesh, state)
     return step, state, Stream(regression if kind == "fit" else contexts, jax.process_index())
 
@@ -117,8 +117,8 @@ def build(kind, rate=0.05, devices=1, epochs=0):
 def train(kind, step, state, data, **options):
     """The loop of that kind."""
     if kind == "fit":
-        return fit(step, state, data, **options)
-    return improve(step, state, data, rollout=rollout, reward=reward, **options)
+        return train_offline(step, state, data, **options)
+    return train_online(step, state, data, rollout=rollout, reward=reward, **options)
 
 
 def main():

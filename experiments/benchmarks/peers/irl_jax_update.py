@@ -22,7 +22,7 @@ from irl_jax.models.logprob import completion_logp
 from irl_jax.models.sharding import RULES
 from irl_jax.rollout.generate import generate
 from irl_jax.rollout.sampling import Sampling
-from irl_jax.train.objectives import ScoredGroup, direct_objective, full, policy_objective
+from irl_jax.train.objectives import PolicyBatch, direct_objective, full, policy_objective
 from irl_jax.train.shard import jit_step, make_mesh, place
 from irl_jax.train.state import TrainState, init_state
 from irl_jax.train.step import make_train_step
@@ -93,7 +93,7 @@ def grpo(task: Task, shape: DecoderConfig, params: PyTree) -> tuple[Update, Trai
         )
         group = group.replace(reward=(group.action % 2 == 0).mean(-1))
         ref_logp = reference(*frozen, group.context, group.action) if task.beta else None
-        return step(state, ScoredGroup(group, group_advantages(group.reward), ref_logp), *frozen)
+        return step(state, PolicyBatch(group, group_advantages(group.reward), ref_logp), *frozen)
 
     return update, state
 

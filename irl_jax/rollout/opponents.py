@@ -1,16 +1,19 @@
-"""Completions beside the policy's own: a greedy one, the reference's, rivals of a mixture.
+"""Completions beside the policy's own: a greedy one, the reference's, those of a mixture.
 
-A rollout is `(params, prompts, key) -> Group`, such as a `partial` of `generate`. `alongside`
-makes one of several; `apart` takes what it made to pieces again. With
+A rollout is `(params, prompts, key) -> Group`, such as a `partial` of `generate`.
+`with_opponents` makes one of several, and `split_opponents` splits its groups again. With
 
     sample = partial(generate, config, completions=4, max_new_tokens=64, sampling=Sampling(),
                      eos_ids=eos)
+    greedy = partial(sample, completions=1, sampling=Sampling(temperature=0))
+    mixture = partial(sample, guides=(MixtureGuide(config, reference, 0.125),))
+    one = partial(sample, completions=1)
 
 these are the rollouts of
 
-    ReMax      alongside(sample, partial(sample, completions=1, sampling=Sampling(temperature=0)))
-    Nash-MD    alongside(sample, partial(sample, guides=(MixtureGuide(config, reference, 0.125),)))
-    XPO        alongside(one, lambda params, *rest: one(reference, *rest)), one with completions=1
+    ReMax      with_opponents(sample, greedy)
+    Nash-MD    with_opponents(sample, mixture)
+    XPO        with_opponents(one, lambda params, *rest: one(reference, *rest))
 
 and what is learned from them is in `irl_jax.train.prepare`.
 """
@@ -30,10 +33,10 @@ from irl_jax.types import Group, InputError, PyTree
 Rollout = Callable[[PyTree, PyTree, Array], Group]
 
 
-def alongside(*rollouts: Rollout) -> Rollout:
+def with_opponents(*rollouts: Rollout) -> Rollout:
     """One rollout of several: the completions of the first, of the second, ..., in a group.
 
-    All are judged; the metrics `reward`, `length` and `terminated` of `train.online.improve`
+    All are judged; the metrics `reward`, `length` and `terminated` of `train.online.train_online`
     are means over all of them.
 
     Args:
@@ -52,7 +55,7 @@ def alongside(*rollouts: Rollout) -> Rollout:
         groups = [one(params, prompts, own) for one, own in zip(rollouts, keys, strict=True)]
         lengths = [group.mask.shape[-1] for group in groups]
         if len(set(lengths)) > 1:
-            raise InputError(f"alongside: rollouts of {lengths} tokens; give all the same")
+            raise InputError(f"with_opponents: rollouts of {lengths} tokens; give all the same")
         shared = groups[0].context
         alone = [replace(group, context=None) for group in groups]
         joined: Group = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *alone)
@@ -61,7 +64,7 @@ def alongside(*rollouts: Rollout) -> Rollout:
     return rollout
 
 
-def apart(group: Group, first: int) -> tuple[Group, Group]:
+def split_opponents(group: Group, first: int) -> tuple[Group, Group]:
     """The first completions of each prompt, and the others.
 
     Args:

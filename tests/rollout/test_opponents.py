@@ -9,7 +9,7 @@ import pytest
 
 from irl_jax.rollout.generate import generate
 from irl_jax.rollout.guide import MixtureGuide
-from irl_jax.rollout.rivals import alongside, apart
+from irl_jax.rollout.opponents import split_opponents, with_opponents
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.types import InputError
 from tests.models.cases import random_params
@@ -33,22 +33,22 @@ def same(a, b):
 def test_each_rollout_answers_in_its_place(params):
     reference, key = random_params(CONFIG, 7), jax.random.key(4)
     mixture = partial(SAMPLE, guides=(MixtureGuide(CONFIG, reference, jnp.float32(0.5)),))
-    group = alongside(SAMPLE, GREEDY, mixture)(params, CONTEXT, key)
+    group = with_opponents(SAMPLE, GREEDY, mixture)(params, CONTEXT, key)
     assert group.action.shape == (2, 7, T) and group.reward.shape == (2, 7)
     first, second, third = jax.random.split(key, 3)
-    own, rest = apart(group, 3)
-    greedy, rivals = apart(rest, 1)
+    own, rest = split_opponents(group, 3)
+    greedy, opponents = split_opponents(rest, 1)
     same(own, SAMPLE(params, CONTEXT, first))
     same(greedy, GREEDY(params, CONTEXT, second))
-    same(rivals, mixture(params, CONTEXT, third))
-    assert not np.array_equal(own.action, rivals.action)
+    same(opponents, mixture(params, CONTEXT, third))
+    assert not np.array_equal(own.action, opponents.action)
 
 
 def test_what_does_not_fit_is_named(params):
     short = partial(GREEDY, max_new_tokens=T - 1)
-    with pytest.raises(InputError, match=r"alongside: rollouts of \[3, 2\] tokens"):
-        alongside(GREEDY, short)(params, CONTEXT, jax.random.key(0))
+    with pytest.raises(InputError, match=r"with_opponents: rollouts of \[3, 2\] tokens"):
+        with_opponents(GREEDY, short)(params, CONTEXT, jax.random.key(0))
     group = SAMPLE(params, CONTEXT, jax.random.key(0))
     for first in (0, 3):
         with pytest.raises(InputError, match=f"^first: {first} of 3 completions"):
-            apart(group, first)
+            split_opponents(group, first)

@@ -45,7 +45,7 @@ def weighted_sum(rewards: Array, weights: Array) -> Array:
     return jnp.tensordot(weights, rewards, 1)
 
 
-def decoupled(rewards: Array, weights: Array) -> Array:
+def gdpo_advantages(rewards: Array, weights: Array) -> Array:
     """Each reward normalised within its group before they are added (GDPO).
 
     r = Σₘ wₘ (rₘ − mean(rₘ)) / std(rₘ). Combinations of rewards that have one sum keep
@@ -66,16 +66,16 @@ def decoupled(rewards: Array, weights: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class Several:
-    """A reward made of several, for `train.online.improve`.
+class CompositeReward:
+    """A reward made of several, for `train.online.train_online`.
 
-    Where prompts that teach nothing are replaced, `improve(decides=NAME)` says which of them
+    Where prompts that teach nothing are replaced, `train_online(decides=NAME)` says which of them
     tells: the correctness for DAPO, and not the sum with terms of form or length.
 
     Attributes:
         rewards: name -> (function, weight); the function is `(group) -> f32[B, K]`, or
             `(group, *, progress) -> f32[B, K]`.
-        combine: what makes one of them: `weighted_sum`, `decoupled`, or a function that
+        combine: what makes one of them: `weighted_sum`, `gdpo_advantages`, or a function that
             takes f32[M, B, K] and the weights f32[M], in the order given.
     """
 

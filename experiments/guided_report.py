@@ -34,10 +34,12 @@ def conclusion(summary: dict[str, Any], report: Path) -> str:
         for point in points:
             reward, kl = (Interval(*point[m]) for m in ("gold", "kl"))
             lines.append(f"  {name:24}{point['setting']:10}{reward!s:26}{kl}")
-    for name, found in summary["against_best_of_n"].items():
+    lines += ["", "gold reward less that of the best-of-n that reads as many tokens; p by Holm"]
+    for row in summary["against_best_of_n"]:
+        other = f"best-of-{row['n']}"
         lines.append(
-            f"  {name}, {found['setting']}, against best-of-{found['n']}: "
-            f"{Interval(*found['gold'])}, p {found['p']:.2g} by Holm's procedure"
+            f"  {row['method']:24}{row['setting']:10}{other:14}"
+            f"{Interval(*row['gold'])!s:26}p {row['p']:.2g}"
         )
     lines.append(f"report  {report}")
     return "\n".join(lines)
@@ -63,8 +65,11 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
         ]
 
     compute = [
-        [name, found["setting"], f"best-of-{found['n']}", Interval(*found["gold"]), found["p"]]
-        for name, found in summary["against_best_of_n"].items()
+        [
+            *(row["method"], row["setting"], f"best-of-{row['n']}"),
+            *(Interval(*row["gold"]), row["p"], row["chosen"]),
+        ]
+        for row in summary["against_best_of_n"]
     ]
     rows = [
         [name, point["setting"], *(Interval(*point[m]) for m in ("gold", "proxy", "kl")),
@@ -86,7 +91,8 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
                             f"p {p:.2g} after Holm's correction",
                             interval=gain,
                         )
-                        for name, setting, other, gain, p in compute
+                        for name, setting, other, gain, p, chosen in compute
+                        if chosen
                     )
                 ),
                 "Gold reward is in standard deviations of the policy's own completions, whose "
@@ -120,6 +126,12 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
                 "Tokens read: by the policy and by the reward model or value function together, "
                 "for each token written, if each keeps a cache; all are decoders of one size. "
                 "Prompts are not counted.",
+                table(
+                    ["method", "setting", "less", "gold reward", "p"],
+                    [row[:5] for row in compute],
+                ),
+                "Gold reward less that of the best-of-n that reads at least as many tokens, paired "
+                "by world; p after Holm's correction for all rows.",
             ),
             section("Timings", timings(summary["seconds"])),
             section("Configuration", key_values(run.config)),

@@ -36,7 +36,7 @@ def configure(run_dir: Path, model: Path) -> Config:
         max_new_tokens=10,
         prompts=PromptsConfig(train=16, held_out=16),
         reward=EnsembleConfig(members=2, steps=60, lr=3e-3),
-        policy=PolicyConfig(steps=16, prompts=8, completions=8, lr=3e-3, save_every=2),
+        policy=PolicyConfig(steps=16, prompts=8, completions=8, lr=1e-2, save_every=2),
         mesh=MeshConfig(data=1),
     )
 
@@ -59,11 +59,11 @@ def test_results(finished):
         assert low <= estimate <= high, name
     difference = summary["gold_after"][0] - summary["gold_before"][0]
     assert summary["gold_gain"][0] == pytest.approx(difference)
-    assert summary["gold_gain"][2] > 0  # sixteen updates gain more on some draws, less on others
+    assert summary["kl"][1] > 1.0  # far: what the reward likes, not what gold does
     assert summary["pair_accuracy"][1] > 0.6
     rows = read_rows(Path(config.run_dir) / "metrics.jsonl")
     reward = [row["reward"] for row in rows if row["stage"] == "policy"]
-    assert np.mean(reward[-4:]) > np.mean(reward[:4]) + 0.4  # 0.6 to 13 on nine draws
+    assert np.mean(reward[-4:]) > np.mean(reward[:4]) + 1.0  # 3.1 and 3.5 on two processors
     assert [row["step"] for row in rows if row["stage"] == "policy"] == list(range(1, 17))
     assert rows[0]["kl_behaviour"] == pytest.approx(0.0, abs=1e-6)  # sampler and trainer agree
     assert rows[0]["warnings"] == rows[0]["drift_gap"] == 0  # the monitor's first values
@@ -98,7 +98,7 @@ def test_again_reports_what_is_there(finished, capsys):
 
 def test_another_configuration_is_refused(finished):
     config, _ = finished
-    with pytest.raises(InputError, match=r"policy\.lr was 0\.003, is 0\.5"):
+    with pytest.raises(InputError, match=r"policy\.lr was 0\.01, is 0\.5"):
         main(replace(config, policy=replace(config.policy, lr=0.5)))
 
 

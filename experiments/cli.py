@@ -2,7 +2,7 @@
 
 A configuration is a frozen dataclass of frozen dataclasses. Any field is a flag
 (`--optim.lr 1e-5`), the comment on a field's line is its help, its value in
-`CONFIG` is its default. What the user can mend is told in one line on stderr with
+`CONFIG` is its default. What the user can fix is told in one line on stderr with
 exit status 2; what is a fault of the program keeps its traceback.
 """
 

@@ -258,7 +258,7 @@ def prepare(config: Config, progress: Progress) -> Questions:
     """Reads data and model, checks that they fit, and places the model on the devices.
 
     Raises:
-        InputError: whatever there is to mend in the data, the model or the flags.
+        InputError: whatever there is to fix in the data, the model or the flags.
     """
     policy = config.policy
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)

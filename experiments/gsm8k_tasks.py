@@ -130,7 +130,7 @@ def read_questions(path: Path, prompt: str) -> list[PromptRecord]:
                 raise InputError(f"{source}: no text `{name}` (fields: {', '.join(row)}); add it")
         answer = TRUTH(row["answer"])
         if answer is None or number(answer) is None:
-            raise InputError(f"{source}: `answer` does not end in #### and a number; mend it")
+            raise InputError(f"{source}: `answer` does not end in #### and a number; fix it")
         asked = prompt.replace("{question}", row["question"])
         records.append(PromptRecord(asked, row, source))
     return records

@@ -65,7 +65,7 @@ class LoraConfig:
         try:
             re.compile(self.targets)
         except re.error as error:
-            raise InputError(f"lora.targets: {self.targets!r}: {error}; mend it") from error
+            raise InputError(f"lora.targets: {self.targets!r}: {error}; fix it") from error
 
     @property
     def scale(self) -> float:

@@ -23,7 +23,7 @@ PyTree = Any
 
 
 class InputError(ValueError):
-    """Something the user can mend: a file, a field, a flag, a shape.
+    """Something the user can fix: a file, a field, a flag, a shape.
 
     The message is one line that names the place and the fix. Command lines
     print it alone and exit with status 2.

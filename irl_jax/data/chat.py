@@ -138,7 +138,7 @@ def render_chat(
         )
     except jinja2.TemplateSyntaxError as error:
         raise InputError(
-            f"chat template, line {error.lineno}: {one_line(error)}; mend the template"
+            f"chat template, line {error.lineno}: {one_line(error)}; fix the template"
         ) from error
     except _FAILURES as error:
         roles = ", ".join(message["role"] for message in conversation)

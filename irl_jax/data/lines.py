@@ -119,10 +119,10 @@ def _parse(source: str, line: bytes) -> dict[str, Any]:
         raise InputError(f"{source}: not UTF-8 ({error.reason}); convert the file") from error
     except json.JSONDecodeError as error:
         raise InputError(
-            f"{source}: broken JSON, {error.msg} at column {error.colno}; mend or remove the line"
+            f"{source}: broken JSON, {error.msg} at column {error.colno}; fix or remove the line"
         ) from error
     except RecursionError as error:
-        raise InputError(f"{source}: JSON nested too deep to be read; mend the line") from error
+        raise InputError(f"{source}: JSON nested too deep to be read; fix the line") from error
     except ValueError as error:  # Python's limit on digits
         raise InputError(f"{source}: a number of too many digits; shorten it") from error
     if not isinstance(value, dict):

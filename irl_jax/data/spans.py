@@ -130,7 +130,7 @@ def touched(segment_ends: Sequence[int], spans: Iterable[Span]) -> np.ndarray:
         if not 0 <= span.start < span.end <= (ends[-1] if len(ends) else 0):
             raise InputError(
                 f"span {span.start}..{span.end} ({span.kind}): not within the text's "
-                f"{ends[-1] if len(ends) else 0} characters; mend or remove it"
+                f"{ends[-1] if len(ends) else 0} characters; fix or remove it"
             )
         out |= (starts < span.end) & (ends > span.start)
     return out

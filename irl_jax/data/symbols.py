@@ -30,7 +30,7 @@ def check_id(token: AddedToken, wanted: int | None, found: int | None, place: st
     if wanted is not None and found != wanted:
         raise InputError(
             f"{place}: the added token {token.content!r} should be id {wanted} and would be "
-            f"{found}; mend added_tokens_decoder or added_tokens.json beside it"
+            f"{found}; fix added_tokens_decoder or added_tokens.json beside it"
         )
 
 

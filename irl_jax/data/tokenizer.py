@@ -97,7 +97,7 @@ class Tokenizer:
         for name in _OWN:
             token = getattr(self, name)
             if token is not None and self.backend.token_to_id(token) is None:
-                raise InputError(f"tokenizer: {name} {token!r} is not in the vocabulary; mend it")
+                raise InputError(f"tokenizer: {name} {token!r} is not in the vocabulary; fix it")
 
     @property
     def template_tokens(self) -> dict[str, str]:

@@ -105,7 +105,7 @@ def _split(
         if not rest or rest[0]["role"] != "assistant":
             raise InputError(
                 f"{source}: expected the completions to begin with an assistant message after "
-                f"a shared prompt, got {rest[0]['role'] if rest else 'no message'}; mend the line"
+                f"a shared prompt, got {rest[0]['role'] if rest else 'no message'}; fix the line"
             )
         if rest[-1]["role"] != "assistant":
             raise InputError(

@@ -140,7 +140,7 @@ def _truth(record: PromptRecord, field: str, extract: Extractor) -> str:
         raise InputError(f"{record.source}: no field `{field}` (fields: {has}); name the right one")
     answer = extract(str(record.fields[field]))
     if answer is None or number(answer) is None:
-        raise InputError(f"{record.source}: `{field}` gives no number; mend it, or extract_truth")
+        raise InputError(f"{record.source}: `{field}` gives no number; fix it, or extract_truth")
     return answer
 
 

@@ -119,7 +119,7 @@ def matches(pattern: str | re.Pattern) -> TextReward:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise InputError(f"pattern {pattern!r}: {error}; mend it") from error
+        raise InputError(f"pattern {pattern!r}: {error}; fix it") from error
     return lambda texts: np.array([compiled.fullmatch(t) is not None for t in texts], np.float64)
 
 

@@ -95,7 +95,7 @@ def _check_finite(name: str, value: Array, group: Group, done: int, stage: str) 
             where = f", first for completion {k} of prompt {row}"
         raise InputError(
             f"{stage}: {name} is not finite for {bad} of {value.size} completions in update"
-            f" {done}{where}; mend the reward function; earlier checkpoints are kept"
+            f" {done}{where}; fix the reward function; earlier checkpoints are kept"
         )
 
 

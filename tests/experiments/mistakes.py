@@ -76,7 +76,7 @@ def missing_field(place):
 
 def broken_json(place):
     place.rewrite(5, '{"prompt": "Hi", "chosen": ')
-    return [], r"\S+/prefs\.jsonl:5: broken JSON, .* at column 28; mend or remove the line"
+    return [], r"\S+/prefs\.jsonl:5: broken JSON, .* at column 28; fix or remove the line"
 
 
 def no_object(place):
@@ -136,7 +136,7 @@ def many_digits(place):
 
 def many_brackets(place):
     place.rewrite(3, "[" * 100_000)
-    return [], r"\S+/prefs\.jsonl:3: JSON nested too deep to be read; mend the line"
+    return [], r"\S+/prefs\.jsonl:3: JSON nested too deep to be read; fix the line"
 
 
 def half_a_surrogate_pair(place):

@@ -89,7 +89,7 @@ def test_reward_that_is_not_finite(place, capsys, monkeypatch):
     monkeypatch.setattr(experiment, "align_online", align_online)
     says = (
         r"policy: reward is not finite for 1 of 16 completions in update 1, first for "
-        r"completion 1 of prompt 3; mend the reward function; earlier checkpoints are kept"
+        r"completion 1 of prompt 3; fix the reward function; earlier checkpoints are kept"
     )
     config = replace(place.config(), method="grpo")
     check_refused(config, ["--reward.epochs", "0.2"], says, capsys)

@@ -306,7 +306,7 @@ def test_flags_are_refused_before_any_work(args, says, files, tiny_model_dir, tm
     [
         ('{"question": "Hi"}', r"no text `answer` \(fields: question\); add it"),
         ('{"question": "", "answer": "#### 1"}', r"no text `question`"),
-        ('{"question": "Hi", "answer": "18"}', r"`answer` does not end in #### and a number; mend"),
+        ('{"question": "Hi", "answer": "18"}', r"`answer` does not end in #### and a number; fix"),
         ('{"question": "Hi", "answer": "#### a few"}', r"`answer` does not end in ####"),
         ('{"question": "Hi"', r"broken JSON"),
         ('{"question": "\\ud83d", "answer": "#### 1"}', r"`question` holds half a surrogate pair"),

@@ -217,7 +217,7 @@ def no_file(path, run):
 
 def broken_line(path, run):
     (path / "prefs.jsonl").write_text(json.dumps(ROWS[0]) + '\n{"prompt": \n')
-    return [], r"\S+prefs\.jsonl:2: broken JSON, .*; mend or remove the line"
+    return [], r"\S+prefs\.jsonl:2: broken JSON, .*; fix or remove the line"
 
 
 def one_comparison(path, run):

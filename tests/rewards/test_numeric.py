@@ -185,7 +185,7 @@ def test_the_verifier_compares_with_a_field_of_the_record():
         verify(["1", "2"], [record])
     with pytest.raises(InputError, match=r"^b:1: no field `answer` \(fields: gold\); name the"):
         verify(["1"], [PromptRecord("?", {"gold": "1"}, "b:1")])
-    with pytest.raises(InputError, match=r"^b:2: `answer` gives no number; mend it, or"):
+    with pytest.raises(InputError, match=r"^b:2: `answer` gives no number; fix it, or"):
         verify(["1"], [PromptRecord("?", {"answer": "1"}, "b:2")])
 
 

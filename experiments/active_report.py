@@ -9,21 +9,10 @@ from markupsafe import Markup
 
 from experiments.comparisons import MEASURES
 from irl_jax.eval.intervals import Interval
-from irl_jax.report.page import (
-    UNCORRECTED,
-    card,
-    cards,
-    figure,
-    figures,
-    key_values,
-    page,
-    section,
-    table,
-    timings,
-    write,
-)
+from irl_jax.report.page import UNCORRECTED, card, cards, figure, figures, section, table
 from irl_jax.report.plots import lines
 from irl_jax.report.series import from_intervals
+from irl_jax.report.study import write_study
 from irl_jax.train.run import RunDirectory
 
 RANDOM = "random"
@@ -95,7 +84,9 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
             interval=across,
         )
     )
-    html = page(
+    write_study(
+        run,
+        summary["seconds"],
         "Active reward modelling",
         [
             section(
@@ -117,9 +108,6 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
                 "labels are those of the chosen pairs that contradict gold, toss-ups by half.",
                 table(columns, body),
             ),
-            section("Timings", timings(summary["seconds"])),
-            section("Configuration", key_values(run.config)),
         ],
         subtitle="Reward models learned from comparisons that a rule chose.",
     )
-    write(run.report, html)

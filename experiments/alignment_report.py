@@ -8,21 +8,10 @@ from typing import Any
 from markupsafe import Markup
 
 from irl_jax.eval.intervals import Interval
-from irl_jax.report.page import (
-    CORRECTED,
-    card,
-    cards,
-    figure,
-    figures,
-    key_values,
-    page,
-    section,
-    table,
-    timings,
-    write,
-)
+from irl_jax.report.page import CORRECTED, card, cards, figure, figures, section, table
 from irl_jax.report.plots import COLOURS, against_kl
 from irl_jax.report.series import Series, from_intervals
+from irl_jax.report.study import write_study
 from irl_jax.train.run import RunDirectory
 
 TEACHERS = {"comparisons": "from comparisons", "proxy": "on the proxy", "gold": "on gold"}
@@ -121,7 +110,9 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
          r["kl"][-1], r["gold"][-1]]
         for r in summary["runs"]
     ]  # fmt: skip
-    html = page(
+    write_study(
+        run,
+        summary["seconds"],
         "The alignment frontier",
         [
             section(
@@ -147,9 +138,6 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
                 "method's paper (τ of IPO), and means another thing in each.",
                 table(["method", "learns", "strength", "KL at the end", "gold at the end"], runs),
             ),
-            section("Timings", timings(summary["seconds"])),
-            section("Configuration", key_values(run.config)),
         ],
         subtitle="Every method at equal KL, from the same noisy comparisons or on the gold reward.",
     )
-    write(run.report, html)

@@ -70,21 +70,10 @@ from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
 from irl_jax.files import as_json
 from irl_jax.losses.link import logistic, smoothed_zero_one, unbiased
 from irl_jax.losses.preference import bradley_terry, order_classification, pairwise
-from irl_jax.report.page import (
-    UNCORRECTED,
-    card,
-    cards,
-    figure,
-    figures,
-    key_values,
-    page,
-    section,
-    table,
-    timings,
-    write,
-)
+from irl_jax.report.page import UNCORRECTED, card, cards, figure, figures, section, table
 from irl_jax.report.plots import lines
 from irl_jax.report.series import from_intervals
+from irl_jax.report.study import write_study
 from irl_jax.rewards.embedding import EmbeddingReward, EnsembleConfig
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
@@ -323,7 +312,9 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
          Interval(*r["against"]["best of n"]), r["agreement"], r["ceiling"]]
         for r in rows
     ]  # fmt: skip
-    html = page(
+    write_study(
+        run,
+        summary["seconds"],
         "Annotation noise",
         [
             section(
@@ -349,12 +340,9 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
                 UNCORRECTED,
             ),
             section("Numbers", table(columns, body)),
-            section("Timings", timings(summary["seconds"])),
-            section("Configuration", key_values(run.config)),
         ],
         subtitle="Reward models learned from annotators of falling quality, judged by gold.",
     )
-    write(run.report, html)
 
 
 if __name__ == "__main__":

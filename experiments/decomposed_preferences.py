@@ -61,21 +61,10 @@ from experiments.population import World, compare, worlds
 from experiments.study import Clock, kept, launch
 from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
 from irl_jax.files import as_json
-from irl_jax.report.page import (
-    UNCORRECTED,
-    card,
-    cards,
-    figure,
-    figures,
-    key_values,
-    page,
-    section,
-    table,
-    timings,
-    write,
-)
+from irl_jax.report.page import UNCORRECTED, card, cards, figure, figures, section, table
 from irl_jax.report.plots import lines
 from irl_jax.report.series import from_intervals
+from irl_jax.report.study import write_study
 from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
@@ -310,7 +299,9 @@ def write_report(run: RunDirectory, config: Config, summary: dict[str, Any]) -> 
         for name, method in telling
     ]
     compared = (PCA, SOFTMAX, ANNOTATORS, MIXTURE, SCRATCH)
-    html = page(
+    write_study(
+        run,
+        summary["seconds"],
         "Directions of preference for new annotators",
         [
             section(
@@ -332,12 +323,9 @@ def write_report(run: RunDirectory, config: Config, summary: dict[str, Any]) -> 
                 "what, and do not need that.",
             ),
             *(world_section(name, summary) for name in summary["accuracy"]),
-            section("Timings", timings(summary["seconds"])),
-            section("Configuration", key_values(run.config)),
         ],
         subtitle="Accuracy on a new annotator's comparisons, by how many were seen.",
     )
-    write(run.report, html)
 
 
 if __name__ == "__main__":

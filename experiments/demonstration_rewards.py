@@ -55,21 +55,10 @@ from irl_jax.losses.divergence import DIVERGENCES, JENSEN_SHANNON, discriminator
 from irl_jax.losses.preference import bradley_terry
 from irl_jax.losses.rating import binary_cross_entropy
 from irl_jax.masking import check_range
-from irl_jax.report.page import (
-    UNCORRECTED,
-    card,
-    cards,
-    figure,
-    figures,
-    key_values,
-    page,
-    section,
-    table,
-    timings,
-    write,
-)
+from irl_jax.report.page import UNCORRECTED, card, cards, figure, figures, section, table
 from irl_jax.report.plots import against_n
 from irl_jax.report.series import from_intervals
+from irl_jax.report.study import write_study
 from irl_jax.rewards.embedding import EnsembleConfig, fit_ensemble
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
@@ -319,7 +308,9 @@ def write_report(run: RunDirectory, summary: dict[str, Any], config: Config) -> 
         for name, values in summary["by_labels"].items()
     ]
     labels = config.demonstrations
-    html = page(
+    write_study(
+        run,
+        summary["seconds"],
         "Rewards from demonstrations",
         [
             section(
@@ -377,13 +368,10 @@ def write_report(run: RunDirectory, summary: dict[str, Any], config: Config) -> 
                     ),
                 ),
             ),
-            section("Timings", timings(summary["seconds"])),
-            section("Configuration", key_values(run.config)),
         ],
         subtitle="What was demonstrated against what the model writes, told apart on its own "
         "hidden states.",
     )
-    write(run.report, html)
 
 
 if __name__ == "__main__":

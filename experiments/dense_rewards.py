@@ -65,9 +65,10 @@ from irl_jax.losses.divergence import discriminator_batch
 from irl_jax.losses.policy import weighted_sft
 from irl_jax.losses.rating import binary_cross_entropy
 from irl_jax.models.logprob import completion_logp
-from irl_jax.report.page import figure, key_values, page, section, table, timings, write
+from irl_jax.report.page import figure, section, table
 from irl_jax.report.plots import lines
 from irl_jax.report.series import from_intervals
+from irl_jax.report.study import write_study
 from irl_jax.rewards.embedding import EnsembleConfig, fit_ensemble, fit_members
 from irl_jax.rewards.implicit import token_reward
 from irl_jax.train.progress import Progress
@@ -291,7 +292,9 @@ def write_report(run: RunDirectory, config: Config, summary: dict[str, Any]) -> 
             figure(lines({name: curves}, x="demonstrations"), f"Held-out completions: {name}."),
             table(["reward", *map(str, counts)], [[m, *intervals(v)] for m, v in methods.items()]),
         ]
-    html = page(
+    write_study(
+        run,
+        summary["seconds"],
         "The reward inside a fine-tuned model",
         [
             section(
@@ -315,11 +318,8 @@ def write_report(run: RunDirectory, config: Config, summary: dict[str, Any]) -> 
                 "is not to be expected even of the true reward's policy.",
                 table(["", *map(str, counts)], [[TOKENS, *intervals(summary[TOKENS])]]),
             ),
-            section("Timings", timings(summary["seconds"])),
-            section("Configuration", key_values(run.config)),
         ],
     )
-    write(run.report, html)
 
 
 if __name__ == "__main__":

@@ -5,21 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from irl_jax.eval.intervals import Interval
-from irl_jax.report.page import (
-    UNCORRECTED,
-    card,
-    cards,
-    figure,
-    figures,
-    key_values,
-    page,
-    section,
-    table,
-    timings,
-    write,
-)
+from irl_jax.report.page import UNCORRECTED, card, cards, figure, figures, section, table
 from irl_jax.report.plots import COLOURS, against_n
 from irl_jax.report.series import from_intervals
+from irl_jax.report.study import write_study
 from irl_jax.train.run import RunDirectory
 
 ATTRIBUTE_COLOURS = ("blue", "teal", "orange", "purple")
@@ -27,19 +16,18 @@ ATTRIBUTE_COLOURS = ("blue", "teal", "orange", "purple")
 
 def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
     """Writes report.html: forms in every condition, attributes, models a minute."""
-    html = page(
+    write_study(
+        run,
+        summary["seconds"],
         "Forms of feedback",
         [
             _results(summary),
             _attributes(summary),
             _rate(summary),
-            section("Timings", timings(summary["seconds"])),
-            section("Configuration", key_values(run.config)),
         ],
         subtitle="The same impressions of answers, told as comparisons, rankings, marks or "
         "numbers: what a reward learns from each, judged by gold.",
     )
-    write(run.report, html)
 
 
 def _results(summary: dict[str, Any]) -> Any:

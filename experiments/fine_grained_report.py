@@ -10,20 +10,10 @@ from markupsafe import Markup
 from experiments.fine_grained_data import KINDS
 from experiments.fine_grained_rewards import BOTH, DENSE, SEQUENCE
 from irl_jax.eval.intervals import Interval
-from irl_jax.report.page import (
-    UNCORRECTED,
-    card,
-    cards,
-    figure,
-    key_values,
-    page,
-    section,
-    table,
-    timings,
-    write,
-)
+from irl_jax.report.page import UNCORRECTED, card, cards, figure, section, table
 from irl_jax.report.plots import against_n
 from irl_jax.report.series import Series, from_intervals
+from irl_jax.report.study import write_study
 from irl_jax.train.run import RunDirectory
 
 LISTED, LONGER, MARKED = "listed first", "longer answer", "marked errors of one side"
@@ -33,19 +23,18 @@ CURVES = (DENSE, SEQUENCE, BOTH)
 
 def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
     """Writes report.html."""
-    html = page(
+    write_study(
+        run,
+        summary["seconds"],
         "Marked errors against comparisons",
         [
             section("Results", *_results(summary, run.config["questions"][-1])),
             section("Number of questions", _curve_figure(summary, run.config["questions"])),
             section("Errors found", *_detection(summary)),
             *([_judge_section(summary["judge"])] if "judge" in summary else []),
-            section("Timings", timings(summary["seconds"])),
-            section("Configuration", key_values(run.config)),
         ],
         subtitle="Rewards from spans that people marked, and from comparisons that they made.",
     )
-    write(run.report, html)
 
 
 def _results(summary: dict[str, Any], questions: int) -> tuple[Markup | str, ...]:

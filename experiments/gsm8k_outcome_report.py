@@ -6,20 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from irl_jax.eval.intervals import Interval
-from irl_jax.report.page import (
-    UNCORRECTED,
-    card,
-    cards,
-    figure,
-    key_values,
-    page,
-    section,
-    table,
-    timings,
-    write,
-)
+from irl_jax.report.page import UNCORRECTED, card, cards, figure, section, table
 from irl_jax.report.plots import against_n
 from irl_jax.report.series import from_intervals
+from irl_jax.report.study import write_study
 from irl_jax.train.run import RunDirectory
 
 SHOWN = ("right or wrong", "pairs of a question")  # heads of each embedding
@@ -45,7 +35,9 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
         for name in accuracy
     ]
     areas = {n: {k: Interval(*v) for k, v in row.items()} for n, row in summary["auc"].items()}
-    html = page(
+    write_study(
+        run,
+        summary["seconds"],
         "Outcome rewards on GSM8K",
         [
             section(
@@ -108,12 +100,9 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
                     "vote of the n, and the oracle, which errs only where all n are wrong.",
                 ),
             ),
-            section("Timings", timings(summary["seconds"])),
-            section("Configuration", key_values(run.config)),
         ],
         subtitle="Reward models on fixed embeddings, trained on whether solutions were right.",
     )
-    write(run.report, html)
 
 
 def _curves(summary: dict[str, Any], shown: list[str]) -> list:

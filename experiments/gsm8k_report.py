@@ -13,22 +13,18 @@ from irl_jax.report.page import (
     Sample,
     card,
     cards,
-    command,
     figure,
     figures,
     gain_tone,
-    key_values,
     note,
-    page,
     samples,
     section,
     standstill,
     table,
-    timings,
-    write,
-)  # fmt: skip
+)
 from irl_jax.report.plots import lines
 from irl_jax.report.series import Series, from_intervals, from_rows, smooth
+from irl_jax.report.study import write_study
 from irl_jax.train.run import RunDirectory
 
 SHOWN = 12  # samples in the report
@@ -95,7 +91,9 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
         for step, r in steps
     ]
     heads = ["rollouts", "pass@1", "majority", "answer marked", "ended by itself", "tokens"]
-    html = page(
+    write_study(
+        run,
+        summary["seconds"],
         "Reinforcement learning from verifiable rewards: GSM8K",
         [
             section(
@@ -113,16 +111,13 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
             ),
             section("Training", training_curves(run)),
             section("Answers", answers(run, steps[0][0], steps[-1][0])),
-            section("Configuration", key_values(run.config)),
-            section("Time", timings(summary["seconds"])),
-            section("Files", command(f"{summary['export']}\n{run.path}")),
         ],
+        files=[summary["export"], str(run.path)],
         subtitle=(
             f"{summary['algorithm']} on {summary['train_questions']} training questions; model "
             f"{run.config['model']}"
         ),
     )
-    write(run.report, html)
 
 
 def test_curve(steps: Sequence[tuple[int, dict[str, Any]]]) -> Any:

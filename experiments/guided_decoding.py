@@ -63,7 +63,14 @@ from jax import Array
 from jax.tree_util import Partial
 
 from experiments.cli import run as run_cli
-from experiments.guided_report import BEST, BLOCKS, MEASURES, conclusion, write_report
+from experiments.guided_report import (
+    BEST,
+    BLOCKS,
+    MEASURES,
+    against_best,
+    conclusion,
+    write_report,
+)
 from experiments.sandbox import (
     SandboxConfig,
     Task,
@@ -78,7 +85,7 @@ from experiments.sandbox import (
 from experiments.sandbox_world import EOS
 from experiments.study import Clock, kept, launch
 from irl_jax.eval.best_of_n import best_of_n, kl_bound, kl_estimate, selection_probability
-from irl_jax.eval.intervals import adjusted, t_interval
+from irl_jax.eval.intervals import t_interval
 from irl_jax.files import as_json
 from irl_jax.losses.prefix import Cost, prefix_bellman, prefix_regression, squared
 from irl_jax.masking import masked_sum
@@ -379,7 +386,9 @@ def summarise(
             ]
             for name in by_seed[0]
         },
-        "against_best_of_n": against_best(config, by_seed),
+        "against_best_of_n": against_best(
+            {name: settings(config, name) for name in by_seed[0]}, config.ns, by_seed
+        ),
         "by_seed": by_seed,
         "seconds": seconds,
     }
@@ -392,38 +401,6 @@ def settings(config: Config, name: str) -> list[str]:
     if name == BLOCKS:
         return [f"M = {m}" for m in config.candidates]
     return [f"w = {w:g}" for w in config.weights]
-
-
-def against_best(
-    config: Config, by_seed: list[dict[str, list[dict[str, float]]]]
-) -> list[dict[str, Any]]:
-    """Every setting of every method, less the best-of-n that reads at least as many tokens.
-
-    `chosen` marks the setting of a method that the learned reward likes best, which is all that
-    one has to go by. `p` is of the difference, by Holm's procedure for all settings.
-    """
-    pick = lambda name, i, measure: np.array([world[name][i][measure] for world in by_seed])
-    rows, differences = [], {}
-    for name in by_seed[0]:
-        if name == BEST:
-            continue
-        proxy = [pick(name, i, "proxy").mean() for i in range(len(by_seed[0][name]))]
-        for i, setting in enumerate(settings(config, name)):
-            read = by_seed[0][name][i]["tokens"]
-            enough = [j for j, n in enumerate(config.ns) if 2 * n >= read] or [len(config.ns) - 1]
-            difference = pick(name, i, "gold") - pick(BEST, enough[0], "gold")
-            differences[f"{name}, {setting}"] = difference
-            rows.append(
-                {
-                    "method": name,
-                    "setting": setting,
-                    "n": config.ns[enough[0]],
-                    "chosen": i == int(np.argmax(proxy)),
-                    "gold": t_interval(difference),
-                }
-            )
-    p = adjusted(differences).values()
-    return [row | {"p": own} for row, own in zip(rows, p, strict=True)]
 
 
 if __name__ == "__main__":

@@ -2,29 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from irl_jax.eval.intervals import Interval
-from irl_jax.report.page import (
-    card,
-    cards,
-    figure,
-    key_values,
-    page,
-    section,
-    table,
-    timings,
-    write,
-)
+from irl_jax.eval.intervals import Interval, adjusted, t_interval
+from irl_jax.report.page import card, cards, figure, section, table
 from irl_jax.report.plots import against_kl, against_n
 from irl_jax.report.series import Series
+from irl_jax.report.study import write_study
 from irl_jax.train.run import RunDirectory
 
 BLOCKS, BEST = "blockwise, CD-FUDGE", "best-of-n"
 MEASURES = ("gold", "proxy", "kl", "tokens")
+
+
+def against_best(
+    settings: Mapping[str, Sequence[str]],
+    ns: Sequence[int],
+    by_seed: Sequence[Mapping[str, Sequence[Mapping[str, float]]]],
+) -> list[dict[str, Any]]:
+    """Every setting of every method, less the best-of-n that reads at least as many tokens.
+
+    `chosen` marks the setting of a method that the learned reward likes best, which is all that
+    one has to go by. `p` is of the difference, by Holm's procedure for all settings.
+
+    Args:
+        settings: method -> its settings.
+        ns: of best-of-n, increasing.
+        by_seed: of each world, method -> a point of MEASURES a setting.
+    """
+    pick = lambda name, i, measure: np.array([world[name][i][measure] for world in by_seed])
+    rows, differences = [], {}
+    for name in by_seed[0]:
+        if name == BEST:
+            continue
+        proxy = [pick(name, i, "proxy").mean() for i in range(len(by_seed[0][name]))]
+        for i, setting in enumerate(settings[name]):
+            read = by_seed[0][name][i]["tokens"]
+            enough = [j for j, n in enumerate(ns) if 2 * n >= read] or [len(ns) - 1]
+            difference = pick(name, i, "gold") - pick(BEST, enough[0], "gold")
+            differences[f"{name}, {setting}"] = difference
+            rows.append(
+                {
+                    "method": name,
+                    "setting": setting,
+                    "n": ns[enough[0]],
+                    "chosen": i == int(np.argmax(proxy)),
+                    "gold": t_interval(difference),
+                }
+            )
+    p = adjusted(differences).values()
+    return [row | {"p": own} for row, own in zip(rows, p, strict=True)]
 
 
 def conclusion(summary: dict[str, Any], report: Path) -> str:
@@ -77,7 +108,9 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
         for name, found in summary["points"].items()
         for point in found
     ]  # fmt: skip
-    html = page(
+    write_study(
+        run,
+        summary["seconds"],
         "Steering a frozen policy while it writes",
         [
             section(
@@ -133,9 +166,6 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
                 "Gold reward less that of the best-of-n that reads at least as many tokens, paired "
                 "by world; p after Holm's correction for all rows.",
             ),
-            section("Timings", timings(summary["seconds"])),
-            section("Configuration", key_values(run.config)),
         ],
         subtitle="A reward model learned from noisy comparisons, used at inference in four ways.",
     )  # fmt: skip
-    write(run.report, html)

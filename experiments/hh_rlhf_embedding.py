@@ -48,17 +48,8 @@ from irl_jax.losses.link import logistic, probit, ropo_link, smoothed_zero_one, 
 from irl_jax.losses.preference import bradley_terry, gaussian, order_classification, pairwise
 from irl_jax.models.heads import apply_against, apply_outputs, init_mlp
 from irl_jax.models.pretrained import minilm_path
-from irl_jax.report.page import (
-    UNCORRECTED,
-    card,
-    cards,
-    key_values,
-    page,
-    section,
-    table,
-    timings,
-    write,
-)
+from irl_jax.report.page import UNCORRECTED, card, cards, section, table
+from irl_jax.report.study import write_study
 from irl_jax.rewards.embedding import (
     EnsembleConfig,
     fit_ensemble,
@@ -313,7 +304,9 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
     best = max(accuracy, key=lambda name: accuracy[name].estimate)
     rows = [[*name.split(" / "), value, against.get(name)] for name, value in accuracy.items()]
     columns = ["embedding", "loss or head", "held-out accuracy", "against Bradley-Terry"]
-    html = page(
+    write_study(
+        run,
+        summary["seconds"],
         "Harmlessness from human comparisons",
         [
             section(
@@ -335,12 +328,9 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
                 "by split.",
                 UNCORRECTED,
             ),
-            section("Timings", timings(summary["seconds"])),
-            section("Configuration", key_values(run.config)),
         ],
         subtitle="Reward models on fixed embeddings, trained on crowd workers' comparisons.",
     )
-    write(run.report, html)
 
 
 if __name__ == "__main__":

@@ -11,21 +11,10 @@ from markupsafe import Markup
 
 from experiments.alignment_runs import at_kl, interval
 from irl_jax.eval.intervals import Interval, adjusted
-from irl_jax.report.page import (
-    CORRECTED,
-    card,
-    cards,
-    figure,
-    figures,
-    key_values,
-    page,
-    section,
-    table,
-    timings,
-    write,
-)
+from irl_jax.report.page import CORRECTED, card, cards, figure, figures, section, table
 from irl_jax.report.plots import lines
 from irl_jax.report.series import from_intervals
+from irl_jax.report.study import write_study
 from irl_jax.train.run import RunDirectory
 
 BASE = "GRPO"
@@ -155,7 +144,9 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
     rows = [
         [r["teacher"], r["recipe"], *(pick(r[name]) for name in fields)] for r in summary["rows"]
     ]
-    html = page(
+    write_study(
+        run,
+        summary["seconds"],
         "Iterated fine-tuning",
         [
             section(
@@ -176,9 +167,6 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
                 CORRECTED,
                 corrected_table(summary),
             ),
-            section("Timings", timings(summary["seconds"])),
-            section("Configuration", key_values(run.config)),
         ],
         subtitle="RAFT, ReST and STaR against GRPO at equal samples, judged by gold.",
     )
-    write(run.report, html)

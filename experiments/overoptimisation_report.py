@@ -14,21 +14,10 @@ from numpy.typing import ArrayLike
 from irl_jax.eval.best_of_n import best_of_n, kl_bound, powers_of_two
 from irl_jax.eval.intervals import Interval, adjusted, t_interval
 from irl_jax.eval.overoptimisation import Fit, Form, fit
-from irl_jax.report.page import (
-    CORRECTED,
-    card,
-    cards,
-    figure,
-    figures,
-    key_values,
-    page,
-    section,
-    table,
-    timings,
-    write,
-)
+from irl_jax.report.page import CORRECTED, card, cards, figure, figures, section, table
 from irl_jax.report.plots import against_kl
 from irl_jax.report.series import Series
+from irl_jax.report.study import write_study
 from irl_jax.train.run import RunDirectory
 
 BLOCK = 4  # updates of GRPO whose means make a point
@@ -318,7 +307,9 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
             for arm in ranked[:3]
         ),
     ]  # fmt: skip
-    html = page(
+    write_study(
+        run,
+        summary["seconds"],
         "Over-optimisation of learned rewards",
         [
             section(
@@ -367,10 +358,7 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
                 corrected_table(summary),
             ),
             section("Fits", fits_table(summary)),
-            section("Timings", timings(summary["seconds"])),
-            section("Configuration", key_values(run.config)),
         ],
         subtitle="Best-of-n, GRPO and DPO against proxies learned from noisy comparisons, judged "
         "by the gold reward that the annotators went by.",
     )
-    write(run.report, html)

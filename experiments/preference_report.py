@@ -16,21 +16,17 @@ from irl_jax.report.page import (
     Sample,
     card,
     cards,
-    command,
     figure,
     gain_tone,
-    key_values,
     note,
-    page,
     samples,
     section,
     standstill,
     table,
-    timings,
-    write,
-)  # fmt: skip
+)
 from irl_jax.report.plots import lines
 from irl_jax.report.series import Series, from_rows, smooth
+from irl_jax.report.study import write_study
 from irl_jax.train.run import RunDirectory
 
 SHOWN = 12  # samples in the report
@@ -130,7 +126,9 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
         for r in run.samples()
         if r["stage"] == HELD_OUT
     ]
-    html = page(
+    write_study(
+        run,
+        summary["seconds"],
         "From preferences to a policy",
         [
             section(
@@ -160,17 +158,14 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
                 ),
             ),
             section("Samples", samples(shown[:SHOWN], reward="learned reward")),
-            section("Configuration", key_values(run.config)),
-            section("Time", timings(summary["seconds"])),
-            section("Files", command(f"{summary['export']}\n{run.path}")),
         ],
+        files=[summary["export"], str(run.path)],
         subtitle=(
             f"{summary['pairs']} pairs to learn from, {summary['held_out_pairs']} held out; "
             + (f"left out: {left_out}; " if (left_out := list_left_out(summary)) else "")
             + f"model {run.config['model']}"
         ),
     )
-    write(run.report, html)
 
 
 def members_report(

@@ -13,20 +13,10 @@ from experiments.chain_sums import Solutions
 from irl_jax.eval.best_of_n import best_of_n, powers_of_two, vote
 from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
 from irl_jax.eval.ranking import auc
-from irl_jax.report.page import (
-    UNCORRECTED,
-    card,
-    cards,
-    figure,
-    key_values,
-    page,
-    section,
-    table,
-    timings,
-    write,
-)
+from irl_jax.report.page import UNCORRECTED, card, cards, figure, section, table
 from irl_jax.report.plots import against_n
 from irl_jax.report.series import from_intervals
+from irl_jax.report.study import write_study
 from irl_jax.train.run import RunDirectory
 
 PRM, ORM, ORM_EQUAL = "PRM, soft labels / min", "ORM / last", "ORM, equal tokens / last"
@@ -201,7 +191,9 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
         for n in sorted(names, key=lambda n: -accuracy[n][-1].estimate)
     ]
     tokens = summary["tokens"]
-    html = page(
+    write_study(
+        run,
+        summary["seconds"],
         "Process rewards: which of n worked solutions is right?",
         [
             section(
@@ -271,9 +263,6 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
                 "At equal solutions, the PRM has its rollouts on top; at equal tokens, the ORM "
                 "learned from as many more solutions as the rollouts cost.",
             ),
-            section("Timings", timings(summary["seconds"])),
-            section("Configuration", key_values(run.config)),
         ],
         subtitle="A small policy labels its own steps by rollouts; judges learn from them.",
     )
-    write(run.report, html)

@@ -7,20 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from irl_jax.eval.intervals import Interval
-from irl_jax.report.page import (
-    UNCORRECTED,
-    card,
-    cards,
-    figure,
-    key_values,
-    page,
-    section,
-    table,
-    timings,
-    write,
-)
+from irl_jax.report.page import UNCORRECTED, card, cards, figure, section, table
 from irl_jax.report.plots import against_n
 from irl_jax.report.series import from_intervals
+from irl_jax.report.study import write_study
 from irl_jax.train.run import RunDirectory
 
 
@@ -47,7 +37,9 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
     selected = summary["kinds"][summary["selected"]]
     difficulty = summary["difficulty"]
     gain = Interval(*selected["gain"])
-    html = page(
+    write_study(
+        run,
+        summary["seconds"],
         "A prompt for each question",
         [
             section(
@@ -91,13 +83,10 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
             section("What there was to gain", *_ceiling(summary)),
             section("The reward of each prompt", *_prompts(summary["prompts"])),
             section("From the logs of fewer prompts", *_subsets(summary["subsets"])),
-            section("Timings", timings(summary["seconds"])),
-            section("Configuration", key_values(run.config)),
         ],
         subtitle="Llama-2-7b-chat on GSM8K: reward models that read a question and a prompt, and "
         "choose without calling the language model.",
     )
-    write(run.report, html)
 
 
 def _intervals(row: dict[str, Any], names: Sequence[str]) -> list[Interval | None]:

@@ -22,16 +22,13 @@ from irl_jax.report.page import (
     figure,
     figures,
     gain_tone,
-    key_values,
-    page,
     samples,
     section,
     standstill,
-    timings,
-    write,
 )
 from irl_jax.report.plots import against_kl, against_n, lines
 from irl_jax.report.series import from_intervals, from_rows
+from irl_jax.report.study import write_study
 from irl_jax.rewards.embedding import EmbeddingReward
 from irl_jax.train.run import RunDirectory
 
@@ -142,7 +139,9 @@ def write_report(
         ],
     }
     gain, kl = summary["gold_gain"], summary["kl"]
-    html = page(
+    write_study(
+        run,
+        summary["seconds"],
         "Quickstart: from comparisons to a better policy",
         [
             section(
@@ -209,10 +208,7 @@ def write_report(
                     ]
                 ),
             ),
-            section("Timings", timings(summary["seconds"])),
-            section("Configuration", key_values(run.config)),
         ],
         subtitle="A language model answered, an annotator compared, an ensemble of reward "
         "models learned what the annotator likes, GRPO improved the model against it.",
     )
-    write(run.report, html)

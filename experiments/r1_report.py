@@ -12,22 +12,10 @@ from markupsafe import Markup
 
 from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
 from irl_jax.eval.pass_at_k import pass_at_k
-from irl_jax.report.page import (
-    Sample,
-    card,
-    cards,
-    figure,
-    figures,
-    key_values,
-    page,
-    samples,
-    section,
-    table,
-    timings,
-    write,
-)
+from irl_jax.report.page import Sample, card, cards, figure, figures, samples, section, table
 from irl_jax.report.plots import COLOURS, against_n, lines
 from irl_jax.report.series import Series, from_intervals, smooth
+from irl_jax.report.study import write_study
 from irl_jax.train.run import RunDirectory
 
 BEFORE = "before"  # the policy that was shown worked solutions, and no more
@@ -138,17 +126,16 @@ def conclusion(summary: dict[str, Any], report: Path) -> str:
 def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
     """Writes report.html: for each task headline numbers, figures, the table of variants."""
     sections = [part for task, found in summary["tasks"].items() for part in _sections(task, found)]
-    html = page(
+    write_study(
+        run,
+        summary["seconds"],
         "Reinforcement learning from verifiable rewards",
         [
             *sections,
-            section("Timings", timings(summary["seconds"])),
-            section("Configuration", key_values(run.config)),
         ],
         subtitle="A small policy that was shown few worked solutions goes on by trial and error; "
         "reasoning-gym's verifiers say what is right.",
     )
-    write(run.report, html)
 
 
 def _sections(task: str, found: dict[str, Any]) -> list[Markup]:

@@ -9,20 +9,10 @@ import numpy as np
 from markupsafe import Markup
 
 from irl_jax.eval.intervals import Interval
-from irl_jax.report.page import (
-    card,
-    cards,
-    figure,
-    key_values,
-    note,
-    page,
-    section,
-    table,
-    timings,
-    write,
-)
+from irl_jax.report.page import card, cards, figure, note, section, table
 from irl_jax.report.plots import against_n, lines
 from irl_jax.report.series import Series, from_intervals
+from irl_jax.report.study import write_study
 from irl_jax.train.run import RunDirectory
 
 LENGTH = {
@@ -86,18 +76,15 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
         sections.append(section("Edits that keep the meaning", *edits(summary)))
     if summary["scored"]:
         sections.append(section("Best of n", *best_of_n(summary["scored"])))
-    sections += [
-        section("Timings", timings(summary["seconds"])),
-        section("Configuration", key_values(run.config)),
-    ]
     model = run.config["model"]
-    html = page(
+    write_study(
+        run,
+        summary["seconds"],
         "How good is a reward?",
         sections,
         subtitle=f"{run.config['reward']} reward{f' of {model}' if model else ''}, on "
         f"{summary['responses']} responses of {run.config['data']}.",
     )
-    write(run.report, html)
 
 
 def headline(summary: dict[str, Any]) -> Markup:

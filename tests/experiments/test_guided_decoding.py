@@ -15,13 +15,13 @@ from experiments.guided_decoding import (
     FUDGE,
     GREEDY,
     MEASURES,
-    against_best,
     conclusion,
     main,
     settings,
     summarise,
     write_report,
 )
+from experiments.guided_report import against_best
 from experiments.sandbox import SandboxConfig
 from irl_jax.eval.best_of_n import kl_bound
 from irl_jax.eval.intervals import p_value
@@ -74,7 +74,8 @@ def made_up(seed):
 def test_settings_are_held_against_best_of_n_of_no_less_compute(tmp_path):
     """Read 7 tokens: best-of-4 reads 8, the least that is enough; settings by the proxy."""
     by_seed = [made_up(seed) for seed in range(5)]
-    found = against_best(CONFIG, by_seed)
+    of_methods = {name: settings(CONFIG, name) for name in METHODS}
+    found = against_best(of_methods, CONFIG.ns, by_seed)
     named = [(name, setting) for name in METHODS[:-1] for setting in settings(CONFIG, name)]
     assert [(row["method"], row["setting"]) for row in found] == named
     for row in found:

@@ -210,7 +210,7 @@ def has_signal(reward: Array) -> Array:
 
     Example:
         >>> right = jnp.array([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
-        >>> useful(right).tolist()
+        >>> has_signal(right).tolist()
         [False, True, False]
     """
     reward = as_float("reward", reward, (None, None))

@@ -364,7 +364,7 @@ def completions_beyond_the_context(place):
 
 def file_for_a_run_directory(place):
     place.run_dir.write_text("")
-    return [], r"\S+/run\S*: cannot write: Not a directory; make room or choose another run dir"
+    return [], r"\S+/run\S*: cannot write: Not a directory; make room or choose another directory"
 
 
 def no_permission(place):

@@ -204,7 +204,9 @@ def main() -> None:
     out = options.out.resolve()
     places = make_files(out / "files")
     figures = {}
-    for name in options.names or FLAGS:
+    if unknown := set(options.names) - set(FLAGS):
+        parser.error(f"no such experiment: {', '.join(sorted(unknown))}; one of {', '.join(FLAGS)}")
+    for name in (name for name in FLAGS if name in options.names or not options.names):
         start = time.perf_counter()
         figures[name] = pulse(name, out, places)
         print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)

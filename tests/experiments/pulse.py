@@ -165,9 +165,10 @@ def pulse(name: str, out: Path, places: dict[str, Path]) -> dict[str, Any]:
     )  # fmt: skip
     if done.returncode:
         raise RuntimeError(f"{name} ended with status {done.returncode}:\n{done.stderr}")
+    summary = (run / "summary.json").read_text(encoding="utf-8")
     weights = sorted(run.rglob("*.safetensors"))
     return {
-        "summary": json.loads((run / "summary.json").read_text(encoding="utf-8")),
+        "summary": json.loads(summary.replace(str(out), "OUT")),
         "weights": {
             str(f.relative_to(run)): hashlib.sha256(f.read_bytes()).hexdigest() for f in weights
         },

@@ -8,7 +8,7 @@ aggregations (`policy`), links (`link`), reductions (`reduction`).
 """
 
 from irl_jax.losses.demonstration import nll
-from irl_jax.losses.direct import Cost, add_likelihood, direct_alignment, dpo, ipo, margin_cost
+from irl_jax.losses.direct import add_likelihood, direct_alignment, dpo, ipo
 from irl_jax.losses.direct_named import (
     cdpo,
     discopop,
@@ -79,9 +79,11 @@ from irl_jax.losses.policy import (
     weighted_sft,
 )
 from irl_jax.losses.preference import (
+    Cost,
     bradley_terry,
     davidson,
     gaussian,
+    margin_cost,
     order_classification,
     pairwise,
     pairwise_loss,

@@ -26,26 +26,17 @@ papers' names in `irl_jax.losses.direct_named`. Three are a way to train by the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import jax.numpy as jnp
 from jax import Array
 
 from irl_jax.losses.link import Link, logistic, square
-from irl_jax.losses.preference import pairwise_loss
+from irl_jax.losses.preference import Cost, margin_cost, pairwise_loss
 from irl_jax.losses.reduction import weighted
 from irl_jax.losses.scores import Score, log_ratio
 from irl_jax.masking import as_float, check_mask, check_range, masked_sum
 from irl_jax.types import Loss, Preference
-
-# rewards of chosen and rejected, margins, f32[B] each -> f32[B]
-Cost = Callable[[Array, Array, Array], Array]
-
-
-def margin_cost(link: Link) -> Cost:
-    """The cost ℓ(chosen − rejected − margin) of a pair."""
-    return lambda chosen, rejected, margin: link(chosen - rejected - margin)
 
 
 def direct_alignment(

@@ -24,8 +24,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from irl_jax.losses.direct import add_likelihood, direct_alignment, dpo, margin_cost
+from irl_jax.losses.direct import add_likelihood, direct_alignment, dpo
 from irl_jax.losses.link import Link, logistic, smoothed_zero_one
+from irl_jax.losses.preference import margin_cost
 from irl_jax.losses.reduction import weighted
 from irl_jax.losses.scores import LIMIT, Score, log_ratio
 from irl_jax.masking import as_float, check_mask, check_range, masked_mean, masked_sum

@@ -18,6 +18,14 @@ from irl_jax.losses.reduction import weighted
 from irl_jax.masking import as_float, check_mask, check_range
 from irl_jax.types import Loss, Preference
 
+# rewards of chosen and rejected, margins, f32[B] each -> f32[B]
+Cost = Callable[[Array, Array, Array], Array]
+
+
+def margin_cost(link: Link) -> Cost:
+    """The cost ℓ(chosen − rejected − margin) of a pair."""
+    return lambda chosen, rejected, margin: link(chosen - rejected - margin)
+
 
 def pairwise(reward: Array, batch: Preference, *, link: Link) -> Loss:
     """L = Σᵢ wᵢ ℓ(r(yᵢʷ) − r(yᵢˡ) − mᵢ) / Σᵢ wᵢ, the form of every pairwise objective.
@@ -36,12 +44,10 @@ def pairwise(reward: Array, batch: Preference, *, link: Link) -> Loss:
     Raises:
         InputError: an array has the wrong shape or dtype.
     """
-    return pairwise_loss(reward, batch, lambda chosen, rejected, m: link(chosen - rejected - m))
+    return pairwise_loss(reward, batch, margin_cost(link))
 
 
-def pairwise_loss(
-    reward: Array, batch: Preference, cost: Callable[[Array, Array, Array], Array]
-) -> Loss:
+def pairwise_loss(reward: Array, batch: Preference, cost: Cost) -> Loss:
     """L = Σᵢ wᵢ c(r(yᵢʷ), r(yᵢˡ), mᵢ) / Σᵢ wᵢ, the form of every loss of pairs.
 
     Args:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from irl_jax.losses.direct import add_likelihood, direct_alignment, margin_cost
+from irl_jax.losses.direct import add_likelihood, direct_alignment
 from irl_jax.losses.link import Link, ahead_by, logistic
+from irl_jax.losses.preference import margin_cost
 from irl_jax.losses.scores import alpha_tilt, f_divergence_score, log_ratio, mean_log_ratio
 from irl_jax.masking import check_range
 from irl_jax.types import Loss, Preference

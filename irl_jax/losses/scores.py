@@ -46,7 +46,7 @@ def mean_log_ratio(logp: Array, ref_logp: Array, mask: Array) -> Array:
 
 
 def ld_dpo_score(alpha: float) -> Score:
-    """Length-ld_dpo_score: what a response says beyond the other's length counts α.
+    """Length-desensitised: what a response says beyond the other's length counts α.
 
     Σ over t ≤ l of the log-ratios of tokens, plus α times the rest, l the length of the
     shorter response of the pair. α = 1 is `log_ratio`.

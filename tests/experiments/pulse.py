@@ -154,7 +154,7 @@ def pulse(name: str, out: Path, places: dict[str, Path]) -> dict[str, Any]:
     """Runs one experiment; returns its figures.
 
     Raises:
-        subprocess.CalledProcessError: it failed.
+        RuntimeError: it failed; with what it said.
     """
     flags = FLAGS[name].format(out=out, **places).split()
     run = out / name / "run"
@@ -197,6 +197,7 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
+    """Runs what the command line names; exits with 1 where a figure differs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("names", nargs="*")

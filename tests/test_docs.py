@@ -85,7 +85,7 @@ def test_every_loss_has_an_oracle():
 def experiments() -> list[str]:
     """Modules that a user runs: those that call something under `__main__`."""
     return [
-        name
+        name.removesuffix(".__main__")
         for name, tree in TREES.items()
         if name.startswith("experiments.")
         and ".peers." not in name

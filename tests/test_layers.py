@@ -32,6 +32,7 @@ ROOMS = (
     "eval",
     "report",
     "plan",
+    "recipes",
 )
 PACKAGES = ("irl_jax", "experiments")
 SOURCES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))

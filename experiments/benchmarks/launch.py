@@ -18,7 +18,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 
-from experiments.cli import run as run_cli
+from irl_jax.recipes.cli import run as run_cli
 
 
 @dataclass(frozen=True)

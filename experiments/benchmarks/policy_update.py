@@ -47,8 +47,8 @@ from typing import Any, Literal
 from experiments.benchmarks.measure import spread
 from experiments.benchmarks.peers.task import Task
 from experiments.benchmarks.sft_step import decoder
-from experiments.cli import run as run_cli
 from irl_jax.models.huggingface import save_huggingface
+from irl_jax.recipes.cli import run as run_cli
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks.measure import matmul_rate, peak_memory, spread
-from experiments.cli import run as run_cli
+from irl_jax.recipes.cli import run as run_cli
 from irl_jax.rewards.embedding import EnsembleConfig, fit_ensemble
 from irl_jax.types import InputError, Preference
 

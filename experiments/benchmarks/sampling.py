@@ -27,8 +27,8 @@ import jax.numpy as jnp
 
 from experiments.benchmarks.measure import spread
 from experiments.benchmarks.sft_step import decoder
-from experiments.cli import run as run_cli
 from irl_jax.models.huggingface import save_huggingface
+from irl_jax.recipes.cli import run as run_cli
 from irl_jax.rollout.generate import generate
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.types import Prompt

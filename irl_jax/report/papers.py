@@ -180,9 +180,9 @@ def main() -> None:
     for name, tree in trees.items():
         uses |= find_uses(name, tree)
     experiments = {
-        name: reach(name, uses)
+        name: reach(f"{name}.study", uses) | reach(name, uses)
         for name in trees
-        if name.startswith("experiments.") and f"{name}.main" in uses
+        if name.startswith("experiments.") and {f"{name}.main", f"{name}.study.main"} & set(uses)
     }
     print(papers_table(citations, experiments), end="")
 

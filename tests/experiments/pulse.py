@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.language_model import make_tiny
-from experiments.topics import topics
+from irl_jax.recipes.language_model import make_tiny
+from irl_jax.recipes.topics import topics
 from irl_jax.train.progress import Progress
 from tests.experiments import (
     test_fine_grained_feedback,

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.active_report import DESIGNS, RANDOM
-from experiments.active_reward_modelling import (
+from experiments.active_reward_modelling.report import DESIGNS, RANDOM
+from experiments.active_reward_modelling.study import (
     CONFIG,
     SETTINGS,
     Pool,
@@ -19,9 +19,9 @@ from experiments.active_reward_modelling import (
     rounds,
     rules,
 )
-from experiments.answers import AnswersConfig
-from experiments.comparisons import MEASURES
-from experiments.lab import Responses
+from experiments.valence.answers import AnswersConfig
+from experiments.valence.comparisons import MEASURES
+from irl_jax.recipes.lab import Responses
 from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.types import InputError
 

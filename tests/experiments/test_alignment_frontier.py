@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import alignment_frontier as study
-from experiments.alignment_methods import offline, rloo, rollout_of
-from experiments.alignment_runs import (
+from experiments.alignment_frontier import study
+from experiments.sandbox.methods import offline, rloo, rollout_of
+from experiments.sandbox.runs import (
     Measuring,
     Signal,
     Training,
@@ -22,8 +22,8 @@ from experiments.alignment_runs import (
     start_runs,
     world_keys,
 )
-from experiments.sandbox import SandboxConfig, Task, make_task
-from experiments.sandbox_world import init_source, init_taste
+from experiments.sandbox.task import SandboxConfig, Task, make_task
+from experiments.sandbox.world import init_source, init_taste
 from irl_jax.losses.direct import dpo
 from irl_jax.models.decoder import DecoderConfig, init_params
 from irl_jax.models.logprob import completion_logp

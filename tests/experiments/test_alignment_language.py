@@ -9,14 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import alignment_frontier as study
-from experiments import alignment_language as language
-from experiments.alignment_runs import Training
-from experiments.alignment_worlds import LanguageConfig, compared
-from experiments.lab import Responses
-from experiments.language_model import MeshConfig
-from experiments.policy_training import LoraConfig
-from experiments.quickstart import AnnotatorConfig, annotate
+from experiments.alignment_frontier import language, study
+from experiments.alignment_frontier.worlds import LanguageConfig, compared
+from experiments.quickstart.study import AnnotatorConfig, annotate
+from experiments.sandbox.runs import Training
+from irl_jax.recipes.lab import Responses
+from irl_jax.recipes.language_model import MeshConfig
+from irl_jax.recipes.policy_training import LoraConfig
 from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.rewards.vader import vader
 from irl_jax.train.progress import Progress

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.annotation_noise import CONFIG, FIRST, NOISES, check, losses, main
-from experiments.answers import AnswersConfig
-from experiments.comparisons import MEASURES
-from experiments.lab import Responses
-from experiments.language_model import MeshConfig
-from experiments.study import splits
+from experiments.annotation_noise.study import CONFIG, FIRST, NOISES, check, losses, main
+from experiments.valence.answers import AnswersConfig
+from experiments.valence.comparisons import MEASURES
 from irl_jax.eval.best_of_n import best_of_n
+from irl_jax.recipes.lab import Responses
+from irl_jax.recipes.language_model import MeshConfig
+from irl_jax.recipes.launch import splits
 from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.types import InputError, Preference
 

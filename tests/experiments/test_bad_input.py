@@ -19,9 +19,9 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-import experiments.preference_to_policy as experiment
-from experiments.cli import run as run_cli
+import experiments.preference_to_policy.study as experiment
 from irl_jax.models import huggingface
+from irl_jax.recipes.cli import run as run_cli
 from tests.experiments.mistakes import DATA, FLAGS, MODEL, RUN_DIRECTORY, Workplace
 
 ROOT = Path(__file__).parents[2]

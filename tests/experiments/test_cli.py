@@ -14,7 +14,7 @@ from typing import Literal
 
 import pytest
 
-from experiments.cli import parse, run
+from irl_jax.recipes.cli import parse, run
 from irl_jax.types import InputError
 
 
@@ -224,7 +224,7 @@ def test_sigterm_closes_what_is_open_and_exits_with_143(capsys):
 
 PROGRAM = textwrap.dedent("""
     from dataclasses import dataclass
-    from experiments.cli import run
+    from irl_jax.recipes.cli import run
 
     @dataclass(frozen=True)
     class Config:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from experiments.comparisons import draw_pairs, label, measure, predict
+from experiments.valence.comparisons import draw_pairs, label, measure, predict
 from irl_jax.eval.annotator import flipping_annotator, logistic_annotator
 from irl_jax.rewards.embedding import EnsembleConfig, fit_ensemble
 from irl_jax.types import InputError, Preference

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.adaptation import (
+from experiments.decomposed_preferences.adaptation import (
     ANNOTATORS,
     METHODS,
     PCA,
@@ -18,8 +18,8 @@ from experiments.adaptation import (
     fit_mixture,
     reward_of,
 )
-from experiments.decomposed_preferences import CONFIG, accuracy, main, recovery
-from experiments.population import compare, orthonormal, worlds
+from experiments.decomposed_preferences.population import compare, orthonormal, worlds
+from experiments.decomposed_preferences.study import CONFIG, accuracy, main, recovery
 from irl_jax.losses.mixture import annotator_log_likelihood, posterior
 from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.types import InputError

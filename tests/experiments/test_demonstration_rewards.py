@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from experiments.answers import AnswersConfig
-from experiments.demonstration_rewards import (
+from experiments.demonstration_rewards.demonstrations import draw, matched
+from experiments.demonstration_rewards.study import (
     CONFIG,
     LOGISTIC,
     PREFERENCES,
@@ -19,10 +19,10 @@ from experiments.demonstration_rewards import (
     objectives,
     told_apart,
 )
-from experiments.demonstrations import draw, matched
-from experiments.lab import Responses
-from experiments.study import splits
+from experiments.valence.answers import AnswersConfig
 from irl_jax.losses.rating import binary_cross_entropy
+from irl_jax.recipes.lab import Responses
+from irl_jax.recipes.launch import splits
 from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.types import InputError
 

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import dense_rewards, sandbox
-from experiments.cli import run as run_cli
+from experiments.dense_rewards import study as dense_rewards
+from experiments.sandbox import task as sandbox
+from irl_jax.recipes.cli import run as run_cli
 from irl_jax.rewards.embedding import EnsembleConfig
 from tests.experiments.test_sandbox import CONFIG as SANDBOX
 

@@ -8,12 +8,13 @@ from dataclasses import replace
 import jax.numpy as jnp
 import pytest
 
-from experiments import gsm8k_tasks, judging, preference_data
-from experiments.cli import parse
-from experiments.language_model import LanguageModel
+from experiments.gsm8k import tasks as gsm8k_tasks
 from irl_jax.data.jsonl import PreferenceRecord
 from irl_jax.data.tokenizer import Tokenizer
 from irl_jax.models.decoder import DecoderConfig
+from irl_jax.recipes import judging, preference_data
+from irl_jax.recipes.cli import parse
+from irl_jax.recipes.language_model import LanguageModel
 from irl_jax.rewards.judge import VERDICTS, comparison
 from tests.data.kinds import MISTRAL, sentence_pieces
 

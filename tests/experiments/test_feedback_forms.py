@@ -8,16 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.answers import AnswersConfig
-from experiments.comparisons import predict
-from experiments.feedback import FIRST, FORMS, Readings, first, learn
-from experiments.feedback_attributes import ALONE, EQUAL, WEIGHED, AttributesConfig
-from experiments.feedback_forms import CONFIG, LINEAR, Condition, check, main, read
-from experiments.lab import Responses
-from experiments.language_model import MeshConfig
-from experiments.study import splits
-from experiments.training_rate import RateConfig
+from experiments.feedback_forms.attributes import ALONE, EQUAL, WEIGHED, AttributesConfig
+from experiments.feedback_forms.feedback import FIRST, FORMS, Readings, first, learn
+from experiments.feedback_forms.study import CONFIG, LINEAR, Condition, check, main, read
+from experiments.feedback_forms.training_rate import RateConfig
+from experiments.valence.answers import AnswersConfig
+from experiments.valence.comparisons import predict
 from irl_jax.eval.best_of_n import best_of_n
+from irl_jax.recipes.lab import Responses
+from irl_jax.recipes.language_model import MeshConfig
+from irl_jax.recipes.launch import splits
 from irl_jax.types import InputError
 
 ORDINAL = "marks of 5, ordinal"

@@ -8,11 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.embeddings import embed_segments
-from experiments.fine_grained_data import KINDS, PAIRS, cut, labels, read
-from experiments.fine_grained_feedback import CONFIG, main
-from experiments.fine_grained_report import LISTED, LONGER, MARKED
-from experiments.fine_grained_rewards import (
+from experiments.fine_grained_feedback.data import KINDS, PAIRS, cut, labels, read
+from experiments.fine_grained_feedback.report import LISTED, LONGER, MARKED
+from experiments.fine_grained_feedback.rewards import (
     BOTH,
     DENSE,
     FIXED,
@@ -22,12 +20,14 @@ from experiments.fine_grained_rewards import (
     auc,
     split_of,
 )
-from experiments.judging import ask
-from experiments.language_model import PLAIN, PLEASANT, UNPLEASANT, load_language_model
-from experiments.topics import prompt_of, topics
+from experiments.fine_grained_feedback.study import CONFIG, main
 from irl_jax.data.chat import render_chat
 from irl_jax.models.decoder import forward, logits
 from irl_jax.models.logprob import completion_hidden
+from irl_jax.recipes.embeddings import embed_segments
+from irl_jax.recipes.judging import ask
+from irl_jax.recipes.language_model import PLAIN, PLEASANT, UNPLEASANT, load_language_model
+from irl_jax.recipes.topics import prompt_of, topics
 from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.rewards.judge import comparison
 from irl_jax.train.progress import Progress

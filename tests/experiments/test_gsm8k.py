@@ -13,20 +13,20 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.cli import run as run_cli
-from experiments.gsm8k import ALGORITHMS, CONFIG, Config, Name, PolicyConfig, main
-from experiments.gsm8k_tasks import (
+from experiments.gsm8k.study import ALGORITHMS, CONFIG, Config, Name, PolicyConfig, main
+from experiments.gsm8k.tasks import (
     DataConfig,
     EvaluationConfig,
     RewardConfig,
     find_answer,
     is_marked,
 )
-from experiments.language_model import MeshConfig
-from experiments.policy_training import LoraConfig
-from experiments.topics import prompt_of, topics
 from irl_jax.data.tokenizer import Tokenizer
 from irl_jax.models.pretrained import load_pretrained, smollm2_path
+from irl_jax.recipes.cli import run as run_cli
+from irl_jax.recipes.language_model import MeshConfig
+from irl_jax.recipes.policy_training import LoraConfig
+from irl_jax.recipes.topics import prompt_of, topics
 from irl_jax.rewards.numeric import number
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError

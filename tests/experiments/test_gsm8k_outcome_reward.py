@@ -7,7 +7,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
-from experiments.gsm8k_outcome_reward import (
+from experiments.gsm8k_outcome_reward.study import (
     BEST,
     CONFIG,
     VOTE,
@@ -20,8 +20,8 @@ from experiments.gsm8k_outcome_reward import (
     same_writers_auc,
     writer_accuracy,
 )
-from experiments.language_model import PLEASANT, UNPLEASANT
-from experiments.study import splits
+from irl_jax.recipes.language_model import PLEASANT, UNPLEASANT
+from irl_jax.recipes.launch import splits
 from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.types import InputError
 from tests.experiments.conftest import write_jsonl

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.guided_decoding import (
+from experiments.guided_decoding.report import against_best
+from experiments.guided_decoding.study import (
     ARGS,
     BELLMAN,
     BEST,
@@ -21,8 +22,7 @@ from experiments.guided_decoding import (
     summarise,
     write_report,
 )
-from experiments.guided_report import against_best
-from experiments.sandbox import SandboxConfig
+from experiments.sandbox.task import SandboxConfig
 from irl_jax.eval.best_of_n import kl_bound
 from irl_jax.eval.intervals import p_value
 from irl_jax.files import as_json

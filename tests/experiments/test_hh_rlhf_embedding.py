@@ -8,10 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.embeddings import embed_groups, embed_texts
-from experiments.hh_rlhf_embedding import CONFIG, accuracies, group, learners, main, read
-from experiments.language_model import load_language_model
+from experiments.hh_rlhf_embedding.study import CONFIG, accuracies, group, learners, main, read
 from irl_jax.models.logprob import completion_hidden
+from irl_jax.recipes.embeddings import embed_groups, embed_texts
+from irl_jax.recipes.language_model import load_language_model
 from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.train.progress import Progress
 from irl_jax.types import InputError, Prompt

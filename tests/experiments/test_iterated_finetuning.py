@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import iterated_finetuning as study
-from experiments.alignment_runs import Measuring, make_signals, world_keys
-from experiments.iterated_report import BASE
-from experiments.sandbox import SandboxConfig, make_task
+from experiments.iterated_finetuning import study
+from experiments.iterated_finetuning.report import BASE
+from experiments.sandbox.runs import Measuring, make_signals, world_keys
+from experiments.sandbox.task import SandboxConfig, make_task
 from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.types import Group, InputError, Prompt
 

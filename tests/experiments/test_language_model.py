@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.embeddings import embed_texts
-from experiments.language_model import LanguageModel, load_language_model
-from experiments.policy_training import LoraConfig, PolicySetup, export
 from irl_jax.data.tokenizer import Tokenizer
 from irl_jax.models.decoder import DecoderConfig, init_params
 from irl_jax.models.huggingface import save_huggingface
 from irl_jax.models.pretrained import minilm_path
+from irl_jax.recipes.embeddings import embed_texts
+from irl_jax.recipes.language_model import LanguageModel, load_language_model
+from irl_jax.recipes.policy_training import LoraConfig, PolicySetup, export
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.train.progress import Progress
 from irl_jax.train.shard import make_mesh

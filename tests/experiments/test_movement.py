@@ -4,13 +4,13 @@ import io
 
 import pytest
 
-from experiments.language_model import load_language_model
-from experiments.movement import policy_kl
-from experiments.policy_training import LoraConfig, PolicySetup
-from experiments.topics import prompt_of, topics
 from irl_jax.data.jsonl import PromptRecord
 from irl_jax.eval.kl import unmoved
 from irl_jax.models.sharding import RULES
+from irl_jax.recipes.language_model import load_language_model
+from irl_jax.recipes.movement import policy_kl
+from irl_jax.recipes.policy_training import LoraConfig, PolicySetup
+from irl_jax.recipes.topics import prompt_of, topics
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.train.progress import Progress
 from irl_jax.train.shard import make_mesh, place

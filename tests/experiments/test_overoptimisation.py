@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from experiments.overoptimisation import CONFIG, PolicyConfig, arms_of, main
-from experiments.overoptimisation_report import STOPPED, blocks, summarise
-from experiments.overoptimisation_runs import verdicts, widened
-from experiments.sandbox import SandboxConfig
+from experiments.overoptimisation.report import STOPPED, blocks, summarise
+from experiments.overoptimisation.runs import verdicts, widened
+from experiments.overoptimisation.study import CONFIG, PolicyConfig, arms_of, main
+from experiments.sandbox.task import SandboxConfig
 from irl_jax.models.heads import init_mlp
 from irl_jax.rewards.embedding import EmbeddingReward, EnsembleConfig
 from irl_jax.types import InputError

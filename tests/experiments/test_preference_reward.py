@@ -11,11 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.language_model import MeshConfig
-from experiments.preference_reward import RewardModel, make_objective, verdict
-from experiments.preference_to_policy import Config, main, prepare
-from experiments.preference_training import GrpoConfig, RewardConfig
-from experiments.scorers import ReadConfig, learned_scorer
+from experiments.preference_to_policy.study import Config, main, prepare
 from irl_jax.data.batches import collate_preferences
 from irl_jax.data.jsonl import GroupRecord
 from irl_jax.losses.direct import dpo
@@ -23,6 +19,10 @@ from irl_jax.losses.preference import bradley_terry
 from irl_jax.losses.regularisation import chosen_likelihood
 from irl_jax.models.logprob import completion_logp
 from irl_jax.models.lora import attach
+from irl_jax.recipes.language_model import MeshConfig
+from irl_jax.recipes.preference_reward import RewardModel, make_objective, verdict
+from irl_jax.recipes.preference_training import GrpoConfig, RewardConfig
+from irl_jax.recipes.scorers import ReadConfig, learned_scorer
 from irl_jax.train.checkpoint import load_params
 from irl_jax.train.objectives import preference_rewards
 from irl_jax.train.progress import Progress

@@ -14,10 +14,18 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from experiments import preference_to_policy, preference_training
-from experiments.cli import run as run_cli
-from experiments.language_model import LanguageModel, MeshConfig
-from experiments.preference_data import (
+from experiments.preference_to_policy import study as preference_to_policy
+from experiments.preference_to_policy.study import CONFIG, Config, main, prepare
+from irl_jax.data.batches import collate_preferences
+from irl_jax.data.encode import EncodedPreference
+from irl_jax.data.tokenizer import Tokenizer
+from irl_jax.models.decoder import forward, logits
+from irl_jax.models.lora import attach
+from irl_jax.models.pretrained import load_pretrained
+from irl_jax.recipes import preference_training
+from irl_jax.recipes.cli import run as run_cli
+from irl_jax.recipes.language_model import LanguageModel, MeshConfig
+from irl_jax.recipes.preference_data import (
     DataConfig,
     as_text,
     bucket_shapes,
@@ -26,16 +34,15 @@ from experiments.preference_data import (
     limits,
     read_records,
 )
-from experiments.preference_measures import accuracy_on, answer, chunks, implicit_rewards, lengths
-from experiments.preference_reward import RewardModel, fit_reward
-from experiments.preference_to_policy import CONFIG, Config, main, prepare
-from experiments.preference_training import RewardConfig, Setup, align_offline
-from irl_jax.data.batches import collate_preferences
-from irl_jax.data.encode import EncodedPreference
-from irl_jax.data.tokenizer import Tokenizer
-from irl_jax.models.decoder import forward, logits
-from irl_jax.models.lora import attach
-from irl_jax.models.pretrained import load_pretrained
+from irl_jax.recipes.preference_measures import (
+    accuracy_on,
+    answer,
+    chunks,
+    implicit_rewards,
+    lengths,
+)
+from irl_jax.recipes.preference_reward import RewardModel, fit_reward
+from irl_jax.recipes.preference_training import RewardConfig, Setup, align_offline
 from irl_jax.train.checkpoint import load_params
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory

@@ -11,8 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import process_judges as judges
-from experiments.chain_sums import (
+from experiments.arithmetic.chain_sums import (
     EOS,
     Solutions,
     decode,
@@ -26,9 +25,10 @@ from experiments.chain_sums import (
     solve,
     step_ends,
 )
-from experiments.process_judges import JudgeConfig
-from experiments.process_report import detection, up_to_first_error
-from experiments.process_rewards import CONFIG, main, solution_scores
+from experiments.process_rewards import judges
+from experiments.process_rewards.judges import JudgeConfig
+from experiments.process_rewards.report import detection, up_to_first_error
+from experiments.process_rewards.study import CONFIG, main, solution_scores
 from irl_jax.models.decoder import init_params
 from irl_jax.models.logprob import completion_logp
 from irl_jax.rollout.sampling import Sampling

@@ -8,8 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.language_model import MeshConfig
-from experiments.quickstart import (
+from experiments.quickstart.study import (
     CONFIG,
     AnnotatorConfig,
     Config,
@@ -18,8 +17,9 @@ from experiments.quickstart import (
     annotate,
     main,
 )
-from experiments.topics import TOPICS, topics
 from irl_jax.eval.intervals import Interval
+from irl_jax.recipes.language_model import MeshConfig
+from irl_jax.recipes.topics import TOPICS, topics
 from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.train.run import read_rows
 from irl_jax.types import InputError
@@ -106,7 +106,7 @@ def test_resumed_run_is_the_same(finished, tmp_path, monkeypatch):
     """Killed in the fourth update, it goes on to the same numbers."""
     config = replace(finished[0], run_dir=str(tmp_path / "run"))
     judged = 0
-    import experiments.lab as lab
+    import irl_jax.recipes.lab as lab
 
     original = lab.Lab.judge
 

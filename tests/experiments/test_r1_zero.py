@@ -12,9 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import r1_tasks
-from experiments.r1_report import Result, summarise
-from experiments.r1_tasks import (
+from experiments.arithmetic import tasks as r1_tasks
+from experiments.arithmetic.tasks import (
     EOS,
     LENGTH,
     SETTINGS,
@@ -25,8 +24,9 @@ from experiments.r1_tasks import (
     encode,
     form,
 )
-from experiments.r1_variants import VARIANTS
-from experiments.r1_zero import CONFIG, Learner, World, main, sample, shape
+from experiments.r1_zero.report import Result, summarise
+from experiments.r1_zero.study import CONFIG, Learner, World, main, sample, shape
+from experiments.r1_zero.variants import VARIANTS
 from irl_jax.eval.pass_at_k import pass_at_k
 from irl_jax.models.decoder import init_params
 from irl_jax.models.logprob import completion_logp

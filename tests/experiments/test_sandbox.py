@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import sandbox
-from experiments.sandbox_world import EOS, init_taste, raw_gold
+from experiments.sandbox import task as sandbox
+from experiments.sandbox.world import EOS, init_taste, raw_gold
 from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import Prompt

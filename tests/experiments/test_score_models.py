@@ -15,23 +15,23 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from experiments.cli import run as run_cli
-from experiments.language_model import load_language_model
-from experiments.policy_training import LoraConfig
-from experiments.preference_data import DataConfig, read_records
-from experiments.score import CONFIG, main, read
-from experiments.scorers import (
+from experiments.score.study import CONFIG, main, read
+from irl_jax.data.jsonl import GroupRecord
+from irl_jax.files import as_json
+from irl_jax.models.decoder import forward
+from irl_jax.models.heads import init_scalar_head
+from irl_jax.models.lora import attach
+from irl_jax.recipes.cli import run as run_cli
+from irl_jax.recipes.language_model import load_language_model
+from irl_jax.recipes.policy_training import LoraConfig
+from irl_jax.recipes.preference_data import DataConfig, read_records
+from irl_jax.recipes.scorers import (
     ReadConfig,
     characters,
     identity,
     learned_scorer,
     likelihood_scorer,
 )
-from irl_jax.data.jsonl import GroupRecord
-from irl_jax.files import as_json
-from irl_jax.models.decoder import forward
-from irl_jax.models.heads import init_scalar_head
-from irl_jax.models.lora import attach
 from irl_jax.train.checkpoint import Checkpointer
 from irl_jax.train.inputs import identities
 from irl_jax.train.progress import Progress

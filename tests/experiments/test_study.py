@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.study import Clock, kept, launch
+from irl_jax.recipes.launch import Clock, kept, launch
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError
 from tests.train.faults import FAULTS

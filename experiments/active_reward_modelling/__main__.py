@@ -1,0 +1,8 @@
+"""`python -m experiments.active_reward_modelling`."""
+
+from experiments import active_reward_modelling
+from experiments.active_reward_modelling.study import CONFIG, main
+from irl_jax.recipes.cli import run
+
+if __name__ == "__main__":
+    run(main, CONFIG, description=active_reward_modelling.__doc__)

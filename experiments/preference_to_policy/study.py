@@ -1,0 +1,227 @@
+"""The study of `experiments.preference_to_policy`: settings, stages, summary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.preference_to_policy.report import conclusion, write_report
+from irl_jax.files import as_json, writing
+from irl_jax.masking import check_range
+from irl_jax.models.sharding import RULES
+from irl_jax.recipes.language_model import MeshConfig, load_language_model
+from irl_jax.recipes.launch import Clock, given_model, launch_prepared, settings_of
+from irl_jax.recipes.policy_training import LoraConfig, check_batches, export
+from irl_jax.recipes.preference_data import DataConfig, check_file, encode, read_records
+from irl_jax.recipes.preference_measures import (
+    EvaluationConfig,
+    accuracy_on,
+    answer,
+    compare,
+    compare_members,
+    held_out_rewards,
+    implicit_rewards,
+    lengths,
+    write_samples,
+)
+from irl_jax.recipes.preference_reward import RewardModel, fit_reward, verdict
+from irl_jax.recipes.preference_training import (
+    DpoConfig,
+    GrpoConfig,
+    RewardConfig,
+    Setup,
+    align_offline,
+    align_online,
+)
+from irl_jax.rollout.sampling import Sampling
+from irl_jax.train.progress import Progress
+from irl_jax.train.run import RunDirectory
+from irl_jax.train.shard import make_mesh, place
+from irl_jax.types import InputError
+
+ELSEWHERE = ("run_dir", "mesh")  # fields that may change between the launches of a run
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """How completions are sampled, in training (GRPO) and for measuring."""
+
+    temperature: float = 1.0  # divides the logits
+    max_new_tokens: int | None = None  # tokens; None: the longest completion of the data
+
+    def __post_init__(self) -> None:
+        check_range("sample.temperature", self.temperature, 0.0, exclusive=True)
+        if self.max_new_tokens is not None:
+            check_range("sample.max_new_tokens", self.max_new_tokens, 1)
+
+
+@dataclass(frozen=True)
+class Config:
+    """From preferences to a policy."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: str = "smollm2"  # smollm2, tiny, a GGUF file or a Hugging Face directory
+    tokenizer: Path | None = None  # directory of another tokenizer; None: the model's own
+    method: Literal["dpo", "grpo"] = "dpo"  # how the policy is trained
+    run_dir: Path = Path("runs/preference_to_policy")  # what is written; a run goes on there
+    seed: int = 0  # of everything random
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation
+    remat: bool = False  # recompute activations in the backward pass: less memory, slower
+    accumulate: int = 1  # micro-batches of an update: less memory, slower
+    save_every: int = 50  # updates between checkpoints
+    export_dtype: Literal["float32", "bfloat16"] = "float32"  # of the exported weights
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    dpo: DpoConfig = field(default_factory=DpoConfig)
+    grpo: GrpoConfig = field(default_factory=GrpoConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+
+
+CONFIG = Config()
+
+
+def main(config: Config) -> None:
+    """Runs the experiment, goes on with it, or reports what is there.
+
+    Nothing is written before the data and the model have been read and checked.
+    """
+    inputs = {
+        "data.path": config.data.file,
+        "model": given_model(config.model),
+        "tokenizer": config.tokenizer,
+    }
+    launch_prepared(
+        config.run_dir,
+        settings_of(config, inputs, ELSEWHERE),
+        partial(prepare, config),
+        partial(experiment, config),
+        conclusion,
+    )
+
+
+def prepare(config: Config, progress: Progress) -> Setup:
+    """Reads data and model, checks that they fit, and places the model on the devices.
+
+    Raises:
+        InputError: whatever there is to fix in the data, the model or the flags.
+    """
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    updated = {"reward.batch_size": config.reward.batch_size}
+    margins = {"reward.margin": config.reward.margin}
+    if config.method == "dpo":
+        updated["dpo.batch_size"] = config.dpo.batch_size
+        margins["dpo.margin"] = config.dpo.margin
+    else:
+        updated["grpo.prompts"] = config.grpo.prompts
+    check_batches(
+        updated,
+        {"evaluation.batch_size": config.evaluation.batch_size},
+        accumulate=config.accumulate,
+        ways=mesh.shape["data"] * mesh.shape["fsdp"],
+    )
+    equal = check_file(config.data, margins)
+    with writing(config.run_dir):
+        model = load_language_model(
+            config.model, config.run_dir, seed=config.seed, dtype=config.dtype, progress=progress,
+            tokenizer=config.tokenizer,
+        )  # fmt: skip
+    cache = config.run_dir / "data"
+    records = read_records(config.data, model.tokenizer, cache, seed=config.seed)
+    pairs = encode(config.data, model, *records, equal=equal)
+    if config.method == "grpo" and len(pairs.train_prompts) < config.grpo.prompts:
+        raise InputError(
+            f"grpo.prompts: {config.grpo.prompts} prompts an update, but there are only "
+            f"{len(pairs.train_prompts)} to train on; lower it"
+        )
+    width, longest = pairs.shapes[-1]
+    new_tokens = config.sample.max_new_tokens or longest
+    if width + new_tokens > model.config.max_positions:
+        raise InputError(
+            f"sample.max_new_tokens: prompts of {width} tokens + {new_tokens} exceed the model's "
+            f"context of {model.config.max_positions}; lower it"
+        )
+    config.lora.check(model.params)
+    decoder = replace(model.config, remat=config.remat)
+    return Setup(
+        replace(model, config=decoder, params=place(mesh, model.params, RULES)),
+        mesh,
+        width,
+        lora=config.lora,
+        sampling=Sampling(temperature=config.sample.temperature),
+        max_new_tokens=new_tokens,
+        seed=config.seed,
+        accumulate=config.accumulate,
+        save_every=config.save_every,
+        pairs=pairs,
+    )
+
+
+def experiment(
+    config: Config, setup: Setup, run: RunDirectory, progress: Progress
+) -> dict[str, Any]:
+    """The stages, from the reward model to the report; returns the summary."""
+    clock = Clock(run.path / "seconds.json")
+    pairs, evaluation = setup.pairs, config.evaluation
+    held_out = pairs.held_out_prompts[: evaluation.prompts]
+    with clock("reward model"):
+        params = fit_reward(setup, config.reward, run, progress).params
+        learned = RewardModel(setup, config.reward, params)
+    with clock("measure the reward model"):
+        advance = progress.stage("held-out pairs", len(pairs.held_out))
+        by_member = lambda batch: jnp.moveaxis(learned.members(batch), 0, 1)
+        rewards = held_out_rewards(setup, by_member, evaluation, advance)
+        judged = np.asarray(verdict(jnp.asarray(rewards.swapaxes(0, 1)), config.reward))
+    with clock("policy"):
+        if config.method == "dpo":
+            state = align_offline(setup, config.dpo, run, progress)
+        else:
+            reward, observe = learned.watched()
+            state = align_online(setup, config.grpo, reward, run, progress, observe=observe)
+        policy = setup.merged(state.params)
+    with clock("measure the policy"):
+        answers = [
+            answer(
+                setup, params, held_out, learned, evaluation, progress.stage(name, len(held_out))
+            )
+            for name, params in (("answers before", setup.model.params), ("answers after", policy))
+        ]
+        implicit = None
+        if config.method == "dpo":
+            advance = progress.stage("held-out pairs, DPO", len(pairs.held_out))
+            score = partial(implicit_rewards, setup, policy, config.dpo.beta)
+            found = held_out_rewards(setup, score, evaluation, advance)
+            implicit = accuracy_on(pairs.held_out, found)
+        write_samples(run, int(state.step), held_out, *answers)
+    with clock("export"):
+        exported = export(config.run_dir, setup.model, policy, dtype=config.export_dtype)
+    summary = as_json(
+        {
+            "method": config.method,
+            "pairs": len(pairs.train),
+            "held_out_pairs": len(pairs.held_out),
+            "left_out": {why: count for why, count in pairs.left_out.items() if count},
+            "held_out_prompts": len(held_out),
+            "reward_accuracy": accuracy_on(pairs.held_out, judged),
+            "longer_accuracy": accuracy_on(pairs.held_out, lengths(pairs.held_out)),
+            "chance": 0.5,
+            "implicit_accuracy": implicit,
+            **compare(*answers),
+            "members": compare_members(pairs.held_out, rewards, *answers),
+            "seconds": clock.seconds,
+            "export": exported,
+            "exported": [f"export/{path.name}" for path in sorted(exported.glob("*"))],
+            "report": run.report,
+        }
+    )
+    if jax.process_index() == 0:
+        write_report(run, summary)
+    run.finish(summary)
+    return summary

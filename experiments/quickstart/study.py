@@ -1,0 +1,276 @@
+"""The study of `experiments.quickstart`: settings, stages, summary."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from experiments.quickstart.report import conclusion, measure_reward, summarise, write_report
+from irl_jax.data.encode import EncodedPrompt
+from irl_jax.data.feeds import make_feed
+from irl_jax.data.jsonl import PromptRecord
+from irl_jax.dynamics.advantages import group_advantages
+from irl_jax.eval.annotator import logistic_annotator
+from irl_jax.losses.policy import grpo
+from irl_jax.models.lora import init_lora, merge
+from irl_jax.models.sharding import RULES
+from irl_jax.recipes.lab import Lab, Responses
+from irl_jax.recipes.language_model import MeshConfig, load_language_model
+from irl_jax.recipes.launch import Clock, given_model, launch
+from irl_jax.recipes.topics import prompt_of, topics
+from irl_jax.rewards.embedding import EmbeddingReward, EnsembleConfig, fit_ensemble
+from irl_jax.rollout.sampling import Sampling
+from irl_jax.train.checkpoint import Checkpointer
+from irl_jax.train.monitor import Monitor
+from irl_jax.train.objectives import PolicyBatch, lora, policy_objective
+from irl_jax.train.online import train_online
+from irl_jax.train.progress import Progress
+from irl_jax.train.run import RunDirectory
+from irl_jax.train.shard import jit_step, place, shardings
+from irl_jax.train.state import init_state
+from irl_jax.train.step import make_train_step
+from irl_jax.types import Group, Preference, PyTree
+
+
+@dataclass(frozen=True)
+class PromptsConfig:
+    """The prompts of the experiment."""
+
+    train: int = 48  # prompts whose responses are compared, and on which the policy acts
+    held_out: int = 24  # prompts on which everything is measured
+    max_tokens: int = 64  # tokens of a prompt, chat template included
+
+
+@dataclass(frozen=True)
+class AnnotatorConfig:
+    """A Bradley-Terry annotator: P(i preferred to j) = sigmoid(beta (gold_i - gold_j))."""
+
+    beta: float = field(  # inverse noise, per unit of gold reward; infinity never errs
+        default=6.0, metadata={"infinite": True}
+    )
+    pairs_per_prompt: int = 28  # comparisons of each prompt's responses, at most
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """GRPO with a LoRA."""
+
+    steps: int = 12  # updates
+    prompts: int = 8  # prompts of an update
+    completions: int = 8  # responses to each prompt
+    lr: float = 5e-4  # learning rate of Adam, constant after two warm-up updates
+    kl_beta: float = 0.04  # weight of the KL penalty to the reference, reward a nat
+    clip: float = 0.2  # clip range of the importance ratio
+    lora_rank: int = 8  # rank of the LoRA
+    lora_alpha: float = 16.0  # scale of the LoRA times its rank
+    lora_targets: str = "attn|mlp"  # regular expression of the kernels that get a LoRA
+    save_every: int = 4  # updates between checkpoints
+
+
+@dataclass(frozen=True)
+class Config:
+    """The quickstart."""
+
+    model: str = "smollm2"  # smollm2, tiny, a GGUF file or a Hugging Face directory
+    tokenizer: Path | None = None  # directory of another tokenizer; None: the model's own
+    run_dir: str = "runs/quickstart"  # where everything is written; a run goes on there
+    seed: int = 0  # of everything random
+    dtype: str = "float32"  # compute dtype: float32 or bfloat16
+    completions: int = 8  # responses to each prompt, for comparisons and for measuring
+    max_new_tokens: int = 24  # tokens of a response, at most
+    feature_layers: int = 15  # layers of the model that the reward model's features come from
+    prompts: PromptsConfig = field(default_factory=PromptsConfig)
+    sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.8))
+    annotator: AnnotatorConfig = field(default_factory=AnnotatorConfig)
+    reward: EnsembleConfig = field(default_factory=EnsembleConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+
+
+CONFIG = Config()
+
+
+def annotate(gold: np.ndarray, config: AnnotatorConfig, seed: int) -> tuple[np.ndarray, float]:
+    """Comparisons of responses by a Bradley-Terry annotator.
+
+    Responses of equal gold reward are not compared.
+
+    Args:
+        gold: f64[P, K].
+        config: noise and number of comparisons.
+        seed: of the choice of pairs and of the annotator's errors.
+
+    Returns:
+        i64[N, 3]: prompt, chosen response, rejected response; and the share of
+        comparisons whose label contradicts the gold reward.
+    """
+    rng = np.random.default_rng([seed, 1])
+    prefers = logistic_annotator(config.beta)
+    rows, flipped = [], 0
+    for prompt, scores in enumerate(gold):
+        pairs = [
+            (i, j) for i, j in itertools.combinations(range(len(scores)), 2)
+            if scores[i] != scores[j]
+        ]  # fmt: skip
+        for index in rng.permutation(len(pairs))[: config.pairs_per_prompt]:
+            i, j = pairs[index]
+            ahead = scores[i] - scores[j]
+            first = rng.random() < prefers(ahead)
+            flipped += bool(first) != bool(ahead > 0)
+            rows.append((prompt, i, j) if first else (prompt, j, i))
+    return np.array(rows), flipped / len(rows)
+
+
+def learn_reward(
+    responses: Responses, pairs: np.ndarray, config: EnsembleConfig, seed: int
+) -> EmbeddingReward:
+    """An ensemble of reward models from comparisons of responses."""
+    prompt, chosen, rejected = pairs.T
+    features = responses.features
+    both = np.stack([features[prompt, chosen], features[prompt, rejected]], axis=1)
+    key = jax.random.fold_in(jax.random.key(seed), 1)
+    batch = Preference.without_tokens(jnp.ones(len(pairs)))
+    model, _ = fit_ensemble(jnp.asarray(both), batch, key, config=config)
+    return model
+
+
+def improve_policy(
+    lab: Lab,
+    config: PolicyConfig,
+    seed: int,
+    prompts: list[EncodedPrompt],
+    reward: EmbeddingReward,
+    run: RunDirectory,
+    progress: Progress,
+) -> PyTree:
+    """GRPO against the learned reward; returns the parameters of the improved decoder."""
+    init_key, key = jax.random.split(jax.random.fold_in(jax.random.key(seed), 2))
+    scale = config.lora_alpha / config.lora_rank
+    merged = jax.jit(
+        lambda adapter, reference: merge(reference, adapter, scale),
+        out_shardings=shardings(lab.mesh, lab.reference, RULES),
+    )
+    tx = optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.adam(optax.warmup_constant_schedule(0.0, config.lr, 2)),
+    )
+    adapter = init_lora(init_key, lab.reference, config.lora_rank, config.lora_targets)
+    state = place(lab.mesh, init_state(adapter, tx, key), RULES)
+    loss = partial(grpo, beta=config.kl_beta, clip=config.clip)
+    objective = policy_objective(lab.model.config, lora(scale), loss, sampling=lab.sampling)
+    frozen = (lab.reference,)
+    step = jit_step(make_train_step(objective, tx), lab.mesh, state, RULES, frozen=frozen)
+    feed = make_feed(
+        prompts,
+        lambda items, shape: lab.collate(items),
+        batch_size=config.prompts,
+        shapes=[(lab.prompt_width,)],
+        seed=seed,
+        remainder="drop",
+    )
+
+    watch = Monitor(run.metrics())
+    members: list[Array] = []  # of the group in hand, for the monitor
+
+    def learned(group: Group) -> Array:
+        with jax.set_mesh(lab.mesh):
+            members[:] = [reward(lab.embed(group))]
+        return members[0].mean(0)
+
+    def prepare(group: Group) -> PolicyBatch:
+        with jax.set_mesh(lab.mesh):
+            ref_logp = lab.ref_logp(lab.reference, group)
+        return PolicyBatch(group, group_advantages(group.reward), ref_logp)
+
+    def observe(update: int, group: Group) -> dict[str, float]:
+        gold = lab.judge(lab.texts(group))
+        drifts = watch(update, group, members=members[0], gold=jnp.asarray(gold, jnp.float32))
+        return {"gold": float(gold.mean()), **drifts}
+
+    with Checkpointer(run.checkpoints, run.config, keep=2) as checkpoints:
+        state = train_online(
+            step,
+            state,
+            feed,
+            rollout=lambda params, batch, key: lab.rollout(
+                merged(params, lab.reference), batch, key, config.completions
+            ),
+            reward=learned,
+            prepare=prepare,
+            observe=observe,
+            steps=config.steps,
+            frozen=frozen,
+            run=run,
+            checkpoints=checkpoints,
+            save_every=config.save_every,
+            progress=progress,
+        )
+    feed.close()
+    return merged(state.params, lab.reference)
+
+
+def main(config: Config) -> None:
+    """Runs the quickstart, goes on with it, or reports what is there."""
+    inputs = {"model": given_model(config.model), "tokenizer": config.tokenizer}
+    launch(config, partial(experiment, config), conclusion, inputs=inputs)
+
+
+def experiment(config: Config, run: RunDirectory, progress: Progress) -> None:
+    """The stages, from the model to the report."""
+    clock = Clock(run.path / "seconds.json")
+    key = jax.random.key(config.seed)
+    count = config.prompts.train
+    with clock("load the model"):
+        model = load_language_model(
+            config.model, run.path, seed=config.seed, dtype=config.dtype, progress=progress,
+            tokenizer=config.tokenizer,
+        )  # fmt: skip
+        encoder = model.encoder(
+            max_prompt=config.prompts.max_tokens, max_completion=config.max_new_tokens
+        )
+        names = topics(count + config.prompts.held_out, config.seed)
+        prompts = encoder.prompts(
+            PromptRecord(prompt_of(name), {}, f"topic {i}") for i, name in enumerate(names)
+        )
+        lab = Lab(
+            model,
+            mesh=config.mesh,
+            sampling=config.sampling,
+            prompt_width=-(-max(len(p.prompt) for p in prompts) // 8) * 8,
+            max_new_tokens=config.max_new_tokens,
+            feature_layers=config.feature_layers,
+        )
+        sizes = {"batch_size": config.policy.prompts, "completions": config.completions}
+    with clock("sample responses"):
+        file = run.path / "responses.npz"
+        if not file.exists():
+            advance = progress.stage("responses", len(prompts))
+            lab.respond(lab.reference, prompts, key, advance=advance, **sizes).save(file)
+        responses = Responses.load(file)
+        train, before = responses.part(slice(count)), responses.part(slice(count, None))
+    with clock("learn the reward"):
+        pairs, flipped = annotate(train.gold, config.annotator, config.seed)
+        reward = learn_reward(train, pairs, config.reward, config.seed)
+        quality = measure_reward(reward, before)
+    with clock("improve the policy"):
+        policy = improve_policy(
+            lab, config.policy, config.seed, prompts[:count], reward, run, progress
+        )
+    with clock("measure the policy"):
+        advance = progress.stage("held-out prompts", config.prompts.held_out)
+        fresh = jax.random.fold_in(key, 1)
+        after = lab.respond(policy, prompts[count:], fresh, advance=advance, **sizes)
+    summary = summarise(
+        before, after, reward, quality,
+        pairs=len(pairs), flipped=flipped, seed=config.seed, seconds=clock.seconds,
+    )  # fmt: skip
+    write_report(run, summary, quality, [prompt_of(name) for name in names[count:]], before, after)
+    run.finish(summary)

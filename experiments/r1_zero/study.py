@@ -1,0 +1,329 @@
+"""The study of `experiments.r1_zero`: settings, stages, summary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax import Array
+
+from experiments.arithmetic.chain_sums import train_policy
+from experiments.arithmetic.tasks import (
+    EOS,
+    LENGTH,
+    SETTINGS,
+    VOCABULARY,
+    WIDTH,
+    WRITTEN,
+    accuracy,
+    completions,
+    encode,
+    form,
+    make_questions,
+    prompts,
+)
+from experiments.r1_zero.report import Result, conclusion, summarise, write_report
+from experiments.r1_zero.variants import ABLATION, VARIANTS
+from irl_jax.files import as_json
+from irl_jax.models.decoder import DecoderConfig
+from irl_jax.recipes.launch import Clock, kept, launch
+from irl_jax.rewards.composite import CompositeReward
+from irl_jax.rewards.shaping import overlong_penalty
+from irl_jax.rollout.generate import generate
+from irl_jax.rollout.sampling import Sampling
+from irl_jax.train.objectives import PolicyBatch, PolicyLoss, full, policy_objective
+from irl_jax.train.online import train_online
+from irl_jax.train.progress import Progress
+from irl_jax.train.run import RunDirectory
+from irl_jax.train.state import TrainState, init_state
+from irl_jax.train.step import Step, make_train_step, minibatch_epochs
+from irl_jax.types import Group, InputError, PyTree
+
+SAMPLING = Sampling(temperature=1.0)
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """The policy before reinforcement learning."""
+
+    lessons: int = 800  # worked solutions that it is shown
+    width: int = 64  # of the residual stream
+    layers: int = 2
+    steps: int = 300  # updates
+    batch_size: int = 64  # lessons an update
+    lr: float = 5e-3  # peak learning rate
+
+
+@dataclass(frozen=True)
+class OnlineConfig:
+    """Reinforcement learning; the same for every variant."""
+
+    rollouts: int = 96  # batches of completions that a variant may draw
+    prompts: int = 64  # in a batch
+    completions: int = 16  # of each prompt
+    minibatches: int = 4  # updates on a batch
+    lr: float = 5e-4  # peak learning rate of Adam; 10 % warm-up, cosine decay to 0
+    accuracy: float = 1.0  # weight of a right answer
+    format: float = 0.1  # weight of the form of the solution
+
+
+@dataclass(frozen=True)
+class Config:
+    """Reinforcement learning from verifiable rewards."""
+
+    run_dir: Path = Path("runs/r1_zero")  # what is written; a run goes on there
+    seeds: int = 3  # policies, each with questions of its own
+    chain_sum: tuple[str, ...] = ABLATION  # variants that run on chain_sum
+    countdown: tuple[str, ...] = ("grpo", "dapo")  # variants that run on countdown
+    drawn: int = 4000  # questions drawn for a seed; equal ones are taken once
+    held_out: int = 128  # questions that policies are tested on
+    attempts: int = 32  # at each of these
+    ks: tuple[int, ...] = (1, 2, 4, 8, 16)  # attempts that pass@k counts
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    online: OnlineConfig = field(default_factory=OnlineConfig)
+
+    def __post_init__(self) -> None:
+        for task in WRITTEN:
+            for name in getattr(self, task):
+                if name not in VARIANTS:
+                    raise InputError(f"{task}: no variant {name!r}; have {', '.join(VARIANTS)}")
+        if not any(getattr(self, task) for task in WRITTEN):
+            raise InputError("chain_sum, countdown: name a variant for one of them")
+        if self.held_out < 2:
+            raise InputError(f"held_out: an interval needs 2 questions, got {self.held_out}")
+        if not self.ks or not 1 <= min(self.ks) <= max(self.ks) <= self.attempts:
+            raise InputError(f"ks: expected numbers from 1 to attempts = {self.attempts}")
+
+
+CONFIG = Config()
+
+
+class World:
+    """A task and a seed: questions, and the policy that was shown a few worked solutions."""
+
+    def __init__(self, config: Config, task: str, seed: int):
+        """Draws the questions.
+
+        Raises:
+            InputError: there are too few different ones.
+        """
+        self.config, self.task, self.seed = config, task, seed
+        self.questions = make_questions(task, config.drawn, seed=seed, **SETTINGS[task])
+        text, solutions = self.questions.text, self.questions.solutions
+        rest = range(config.held_out, len(text))
+        shown = [i for i in rest if solutions[i] is not None][: config.policy.lessons]
+        self.held_out = text[: config.held_out]
+        self.lessons = [(text[i], solutions[i] or "") for i in shown]
+        self.train = [text[i] for i in sorted({*rest} - {*shown})]
+        if len(shown) < config.policy.lessons or len(self.train) < config.online.prompts:
+            raise InputError(
+                f"drawn: {config.drawn} draws of {task} gave {len(text)} different questions, too "
+                f"few for {config.held_out} held out and {config.policy.lessons} lessons; raise it"
+            )
+
+    def key(self, purpose: int) -> Array:
+        """A key of this seed."""
+        return jax.random.fold_in(jax.random.key(self.seed), purpose)
+
+    def policy(self, progress: Progress) -> dict[str, np.ndarray]:
+        """Parameters of a policy that was shown the worked solutions, by path."""
+        sft = self.config.policy
+        params = train_policy(
+            shape(sft),
+            [(encode(question), [*encode(solution), EOS]) for question, solution in self.lessons],
+            steps=sft.steps,
+            batch_size=sft.batch_size,
+            lr=sft.lr,
+            seed=self.seed,
+            progress=progress,
+        )
+        return flatten_dict(params, sep="/")
+
+    def batches(self) -> Iterator[Any]:
+        """Batches of training questions, in an order of their own each time round."""
+        rng = np.random.default_rng([self.seed, 1])
+        size = self.config.online.prompts
+        while True:
+            order = rng.permutation(len(self.train))
+            for start in range(0, len(order) - size + 1, size):
+                yield prompts([self.train[i] for i in order[start : start + size]], WIDTH)
+
+    def attempt(self, params: PyTree) -> dict[str, np.ndarray]:
+        """Attempts at the held-out questions: which are `right`, bool[Q, n], and their text."""
+        group = sample(
+            shape(self.config.policy), params, prompts(self.held_out, WIDTH), self.key(2),
+            completions=self.config.attempts, max_new_tokens=LENGTH[self.task],
+        )  # fmt: skip
+        asked, said = completions(group)
+        right = self.questions.right(asked, said).reshape(group.mask.shape[:2]) > 0
+        return {"right": right, "said": np.array(said).reshape(right.shape)[:, :1]}
+
+
+def shape(policy: PolicyConfig) -> DecoderConfig:
+    """The shape of the policy."""
+    return DecoderConfig(
+        vocab_size=VOCABULARY,
+        d_model=policy.width,
+        n_layers=policy.layers,
+        n_heads=4,
+        n_kv_heads=4,
+        head_dim=policy.width // 4,
+        d_ff=2 * policy.width,
+        max_positions=2 * (WIDTH + max(LENGTH.values())),
+    )
+
+
+sample = partial(generate, sampling=SAMPLING, eos_ids=(EOS,))
+
+
+class Learner:
+    """Trains policies by any variant; a loss is compiled once."""
+
+    def __init__(self, config: Config):
+        """Compiles nothing yet."""
+        self.config = config
+        self._steps: dict[tuple[PolicyLoss, int], Step] = {}
+
+    def optimizer(self, batches: int) -> optax.GradientTransformation:
+        """Of a run over so many batches."""
+        online = self.config.online
+        updates = batches * online.minibatches
+        warmup = max(1, updates // 10)
+        schedule = optax.warmup_cosine_decay_schedule(
+            online.lr / (warmup + 1), online.lr, warmup, max(2, updates)
+        )
+        return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule, b2=0.95))
+
+    def step(self, loss: PolicyLoss, batches: int) -> Step:
+        """The updates on a batch."""
+        if (loss, batches) not in self._steps:
+            objective = policy_objective(shape(self.config.policy), full, loss, sampling=SAMPLING)
+            step = minibatch_epochs(
+                make_train_step(objective, self.optimizer(batches)),
+                epochs=1,
+                minibatches=self.config.online.minibatches,
+            )
+            self._steps[loss, batches] = jax.jit(step, donate_argnums=0)
+        return self._steps[loss, batches]
+
+    def __call__(
+        self, world: World, params: PyTree, name: str, progress: Progress
+    ) -> tuple[PyTree, dict[str, np.ndarray]]:
+        """The policy after `rollouts` batches, and what each of these was like.
+
+        Args:
+            world: task and seed.
+            params: where to start.
+            name: of the variant.
+            progress: shows the updates.
+
+        Returns:
+            Parameters; means of each batch in the order drawn, f64[rollouts], and `clipped`,
+            the share of tokens at the clip, of each batch learned from.
+        """
+        variant, online, length = VARIANTS[name], self.config.online, LENGTH[world.task]
+        parts: dict[str, tuple[Callable[[Group], Array], float]] = {
+            "accuracy": (accuracy(world.questions), online.accuracy),
+            "format": (form, online.format),
+        }
+        if variant.overlong:
+            penalty = lambda g: overlong_penalty(g.mask, limit=length, buffer=variant.overlong)
+            parts["overlong"] = (penalty, 1.0)
+        several = CompositeReward(parts)
+        batches = online.rollouts // (1 + variant.resample)
+        drawn: list[dict[str, float]] = []
+        clipped: list[Array] = []
+
+        def reward(group: Group) -> tuple[Array, dict[str, Array]]:
+            value, each = several(group)
+            drawn.append(
+                {
+                    "accuracy": float(each["accuracy"].mean()),
+                    "entropy": float(-group.logp.sum() / group.mask.sum()),
+                    "tokens": float(group.mask.sum(-1).mean()),
+                    "cut": float(1 - group.terminated.mean()),
+                }
+            )
+            return value, each
+
+        def update(state: TrainState, *batch: Any) -> tuple[TrainState, dict[str, Array]]:
+            state, metrics = self.step(variant.loss, batches)(state, *batch)
+            clipped.append(metrics["clip_fraction"])
+            return state, metrics
+
+        state = train_online(
+            update,
+            init_state(params, self.optimizer(batches), world.key(3)),
+            world.batches(),
+            rollout=lambda params, batch, key: sample(
+                shape(self.config.policy),
+                params,
+                batch,
+                key,
+                completions=online.completions,
+                max_new_tokens=length,
+            ),
+            reward=reward,
+            steps=batches,
+            resample=variant.resample,
+            decides="accuracy",
+            prepare=lambda group: PolicyBatch(group, variant.advantage(group.reward)),
+            frozen=(None,),
+            progress=progress,
+            stage=f"{world.task} {world.seed} {variant.label}",
+        )
+        found = {k: np.array([row[k] for row in drawn]) for k in drawn[0]}
+        return state.params, {**found, "clipped": np.array(clipped)}
+
+
+def main(config: Config) -> None:
+    """Runs the experiment, goes on with it, or reports what is there."""
+    tasks = [task for task in WRITTEN if getattr(config, task)]
+    worlds = [World(config, task, seed) for task in tasks for seed in range(config.seeds)]
+    launch(config, partial(experiment, config, worlds), conclusion)
+
+
+def experiment(config: Config, worlds: list[World], run: RunDirectory, progress: Progress) -> None:
+    """Trains and tests every variant on every task and seed, reports."""
+    clock = Clock(run.path / "seconds.json")
+    learner = Learner(config)
+    results: dict[str, list[Result]] = {}
+    for world in worlds:
+        where = f"{world.task}_{world.seed}"
+        with clock("show worked solutions"):
+            flat = kept(run, f"policy_{where}", partial(world.policy, progress))
+        params = jax.tree.map(jnp.asarray, unflatten_dict(flat, sep="/"))
+        with clock("test"):
+            before = kept(run, f"before_{where}", partial(world.attempt, params))
+        after = {}
+        for name in getattr(config, world.task):
+
+            def learn(
+                w: World = world, p: PyTree = params, name: str = name
+            ) -> Mapping[str, np.ndarray]:
+                with clock("reinforce"):
+                    trained, drawn = learner(w, p, name, progress)
+                with clock("test"):
+                    return {**drawn, **w.attempt(trained)}
+
+            after[name] = kept(run, f"{name}_{where}", learn)
+        results.setdefault(world.task, []).append(Result(world.held_out, before, after))
+    labels = {name: variant.label for name, variant in VARIANTS.items()}
+    per_batch = config.online.prompts * config.online.completions
+    summary: dict[str, Any] = {
+        "tasks": {
+            task: summarise(each, labels=labels, ks=config.ks, per_batch=per_batch)
+            for task, each in results.items()
+        },
+        "seconds": clock.seconds,
+    }
+    write_report(run, as_json(summary))
+    run.finish(as_json(summary))

@@ -1,0 +1,8 @@
+"""`python -m experiments.score`."""
+
+from experiments import score
+from experiments.score.study import CONFIG, main
+from irl_jax.recipes.cli import run
+
+if __name__ == "__main__":
+    run(main, CONFIG, description=score.__doc__)

@@ -1,0 +1,1 @@
+"""The ways the pieces are put together, once each."""

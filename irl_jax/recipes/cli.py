@@ -1,0 +1,171 @@
+"""The command line of every experiment: `run(main, CONFIG, description=__doc__)`.
+
+A configuration is a frozen dataclass of frozen dataclasses. Any field is a flag
+(`--optim.lr 1e-5`), the comment on a field's line is its help, its value in
+`CONFIG` is its default. What the user can fix is told in one line on stderr with
+exit status 2; what is a fault of the program keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import errno
+import inspect
+import io
+import math
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import Any, NoReturn, TypeVar
+
+import tyro
+
+from irl_jax.types import InputError
+
+Config = TypeVar("Config")
+
+# No permission, no space, a file where a directory should be, or the reverse.
+MENDABLE = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG,
+    errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
+}  # fmt: skip
+
+# Of flags that mean the same in every experiment, the least and the greatest value.
+LIMITS = {"seed": (0, 2**32 - 1), "save_every": (1, 2**31 - 1)}
+
+
+def run(
+    main: Callable[[Config], Any],
+    config: Config,
+    *,
+    description: str | None = None,
+    args: Sequence[str] | None = None,
+) -> None:
+    """Runs main on config, overridden by the command line.
+
+    Args:
+        main: the experiment.
+        config: the defaults, an instance of a frozen dataclass.
+        description: shown by `--help`; usually the module's docstring.
+        args: the command line; `sys.argv[1:]` if None.
+
+    Raises:
+        SystemExit: 2 on a mistake of the user, 130 on Ctrl-C, 143 on SIGTERM, 141
+            where the reader of stdout has gone.
+    """
+    try:
+        with _exit_on_sigterm():
+            main(parse(config, sys.argv[1:] if args is None else args, description=description))
+            sys.stdout.flush()
+    except InputError as error:
+        _fail(f"error: {error}", 2)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the flush at exit fails too
+        raise SystemExit(141) from None
+    except OSError as error:
+        if error.errno not in MENDABLE:
+            raise
+        place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        _fail(f"error: {place}{(error.strerror or str(error)).lower()}", 2)
+
+
+def parse(config: Config, args: Sequence[str], *, description: str | None = None) -> Config:
+    """Config with the fields replaced that args name; of a flag given twice, the last.
+
+    Raises:
+        InputError: an unknown flag, or a value that its field cannot take.
+        SystemExit: 0 after `--help`.
+    """
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    prog = f"python -m {spec.name.removesuffix('.__main__')}" if spec else None
+    about = None if description is None else _paragraphs(description)
+    parser = lambda given: tyro.cli(
+        type(config), default=config, args=given, description=about, prog=prog
+    )
+    errors, usage = io.StringIO(), io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            parsed = parser(args)
+            _check_numbers(parsed)
+            return parsed
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+    with contextlib.redirect_stdout(usage), contextlib.suppress(SystemExit):
+        parser(["--help"])
+    raise InputError(_unknown_flag(args, usage.getvalue()) or _complaint(errors.getvalue(), args))
+
+
+def _check_numbers(config: Any, prefix: str = "") -> None:
+    """Raises `InputError` for a number that its flag cannot mean, see `LIMITS`.
+
+    NaN is none; infinity is one only where the field's metadata say `{"infinite": True}`.
+    """
+    for item in dataclasses.fields(config):
+        value, flag = getattr(config, item.name), f"--{prefix}{item.name}".replace("_", "-")
+        if dataclasses.is_dataclass(value):
+            _check_numbers(value, f"{prefix}{item.name}.")
+        for x in value if isinstance(value, tuple) else (value,):
+            good = not isinstance(x, float) or math.isfinite(x)
+            if not good and not (item.metadata.get("infinite") and math.isinf(x)):
+                raise InputError(f"{flag}: {x}; expected a finite number")
+        low, high = LIMITS.get(item.name, (value, value))
+        if isinstance(value, int) and not low <= value <= high:
+            raise InputError(f"{flag}: {value}; expected {low} to {high}")
+
+
+def _paragraphs(docstring: str) -> str:
+    """The docstring with each `Header: text` as a paragraph, since tyro fills paragraphs."""
+    joined = re.sub(r"\n {4,}", " ", inspect.cleandoc(docstring))
+    return re.sub(r"(?<!\n)\n(?=[A-Z]\w+: )", "\n\n", joined)
+
+
+def _unknown_flag(args: Sequence[str], usage: str) -> str | None:
+    """What to say of the first flag of args that the usage does not list."""
+    flags = sorted(set(re.findall(r"(?<!\S)--[a-z][\w.-]*", usage)))
+    for arg in args:
+        flag = arg.split("=")[0].replace("_", "-")
+        if flag.startswith("--") and flag not in flags:
+            same = [f for f in flags if f.endswith("." + flag[2:].split(".")[-1])]
+            close = difflib.get_close_matches(flag, same or flags, n=1, cutoff=0 if same else 0.6)
+            hint = f"did you mean {close[0]}?" if close else "--help lists the flags"
+            return f"unknown flag {arg.split('=')[0]}; {hint}"
+    return None
+
+
+def _complaint(box: str, args: Sequence[str]) -> str:
+    """What tyro's box says between its title and its first rule, on one line."""
+    plain = re.sub(r"\x1b\[[0-9;]*m|[╭╮╰╯│]", " ", box)
+    parts = [" ".join(part.split()) for part in re.split("[─-]{4,}", plain)]
+    text = parts[1] if len(parts) > 1 else parts[0]
+    stray = re.match(r"Unrecognized options: ([^,]+)", text)
+    if stray and stray[1] in args:
+        flags = [arg for arg in args[: args.index(stray[1])] if arg.startswith("--")]
+        return f"unexpected argument {stray[1]}" + (f" after {flags[-1]}" if flags else "")
+    return re.sub(r"^Error parsing (?=--)|^Error parsing [^-]\S*: ", "", text)
+
+
+@contextlib.contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """SIGTERM unwinds the stack, so that what is open is closed, and exits with 143."""
+
+    def stop(signum: int, frame: FrameType | None) -> NoReturn:
+        _fail("terminated", 128 + signum)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    print(" ".join(message.split("\n")), file=sys.stderr, flush=True)
+    raise SystemExit(status)

@@ -1,0 +1,419 @@
+"""What a run needs to train a policy: model and mesh, a LoRA or every weight, updates, export."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from jax.sharding import Mesh
+
+from irl_jax.data.batches import collate_prompts
+from irl_jax.data.encode import EncodedPrompt
+from irl_jax.data.feeds import make_feed
+from irl_jax.files import writing
+from irl_jax.masking import check_range
+from irl_jax.models.decoder import DecoderConfig
+from irl_jax.models.huggingface import save_huggingface
+from irl_jax.models.logprob import completion_logp
+from irl_jax.models.lora import init_lora, merge
+from irl_jax.models.sharding import RULES, stacked
+from irl_jax.recipes.language_model import LanguageModel
+from irl_jax.rollout.generate import generate
+from irl_jax.rollout.sampling import Sampling
+from irl_jax.train.checkpoint import Checkpointer
+from irl_jax.train.members import for_members, per_member
+from irl_jax.train.objectives import (
+    Adapt,
+    PolicyBatch,
+    PolicyLoss,
+    full,
+    lora,
+    policy_objective,
+)
+from irl_jax.train.online import train_online
+from irl_jax.train.progress import Progress
+from irl_jax.train.run import RunDirectory
+from irl_jax.train.shard import fetch, global_batch, jit_step, place
+from irl_jax.train.state import TrainState, init_state
+from irl_jax.train.step import Step, make_train_step, minibatch_epochs
+from irl_jax.types import Group, InputError, Objective, Prompt, PyTree
+
+POLICY = "policy"  # stage, and its directory of checkpoints
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """The LoRA that is trained on the model, for the reward as for the policy."""
+
+    rank: int = 16  # of A and B
+    alpha: float = 32.0  # scale of A·B times the rank
+    targets: str = "attn|mlp"  # regular expression of the kernels; these are all of a layer's
+
+    def __post_init__(self) -> None:
+        check_range("lora.alpha", self.alpha, 0.0, exclusive=True)
+        try:
+            re.compile(self.targets)
+        except re.error as error:
+            raise InputError(f"lora.targets: {self.targets!r}: {error}; fix it") from error
+
+    @property
+    def scale(self) -> float:
+        """Factor of A·B."""
+        return self.alpha / self.rank
+
+    def init(self, key: Array, params: PyTree) -> PyTree:
+        """A LoRA on a decoder's parameters that changes nothing yet."""
+        return init_lora(key, params, self.rank, self.targets)
+
+    def check(self, params: PyTree) -> None:
+        """Raises `InputError` unless the LoRA fits a decoder's parameters."""
+        jax.eval_shape(self.init, jax.random.key(0), params)
+
+
+@dataclass(frozen=True)
+class PolicySetup:
+    """What every stage works with.
+
+    Attributes:
+        model: its parameters lie on the mesh; they are the reference policy and are
+            never changed, unless `align` was told to need no reference.
+        mesh: the devices.
+        width: tokens of a prompt, to which batches are padded.
+        lora: the LoRA of each stage.
+        sampling: how completions are drawn.
+        max_new_tokens: tokens of a sampled completion, at most.
+        seed: of everything random.
+        accumulate: micro-batches of an update.
+        save_every: updates between checkpoints.
+        train: the LoRA, or every weight of the policy.
+    """
+
+    model: LanguageModel
+    mesh: Mesh
+    width: int
+    lora: LoraConfig
+    sampling: Sampling
+    max_new_tokens: int
+    seed: int
+    accumulate: int
+    save_every: int
+    train: Literal["lora", "full"] = "lora"
+
+    @property
+    def adapt(self) -> Adapt:
+        """How what is trained becomes a decoder."""
+        return full if self.train == "full" else lora(self.lora.scale)
+
+    def key(self, stage: int) -> Array:
+        """The typed PRNG key of a stage."""
+        return jax.random.fold_in(jax.random.key(self.seed), stage)
+
+    def prompts(self, items: Sequence[EncodedPrompt | None]) -> Prompt:
+        """A batch of prompts, all batches of one width."""
+        return collate_prompts(items, (self.width,), pad_id=self.model.tokenizer.pad_id)
+
+    def merged(self, params: PyTree) -> PyTree:
+        """The parameters of a decoder: what is trained, or the LoRA inside the kernels."""
+        if self.train == "full":
+            return params
+        return _merge(self.model.params, params, self.lora.scale)
+
+    def sample(
+        self,
+        params: PyTree,
+        prompts: Prompt,
+        key: Array,
+        completions: int,
+        *,
+        numbers: np.ndarray | None = None,
+    ) -> Group:
+        """Completions of prompts by a decoder.
+
+        Args:
+            params: of the decoder.
+            prompts: this process's rows of a batch.
+            key: typed PRNG key.
+            completions: of each prompt.
+            numbers: i32 of this process's rows, see `generate`; None: the batch draws as one.
+        """
+        with jax.set_mesh(self.mesh):
+            return generate(
+                self.model.config,
+                params,
+                global_batch(self.mesh, prompts),
+                key,
+                numbers=None if numbers is None else global_batch(self.mesh, numbers),
+                completions=completions,
+                max_new_tokens=self.max_new_tokens,
+                sampling=self.sampling,
+                eos_ids=self.model.eos_ids,
+            )
+
+    def logp(self, params: PyTree, batch: Any, temperature: float) -> Array:
+        """Log-probs of a batch's completions under a decoder, f32[B, K, T] (nats)."""
+        with jax.set_mesh(self.mesh):
+            batch = global_batch(self.mesh, (batch.context, batch.action))
+            return _logp(self.model.config, params, *batch, temperature)
+
+
+@jax.jit
+def _merge(params: PyTree, adapter: PyTree, scale: float) -> PyTree:
+    return merge(params, adapter, scale)
+
+
+@partial(jax.jit, static_argnames="config")
+def _logp(
+    config: DecoderConfig, params: PyTree, context: Prompt, action: Array, temperature: float
+) -> Array:
+    return completion_logp(config, params, context, action, temperature=temperature)
+
+
+@dataclass(frozen=True)
+class Updates:
+    """How a policy learns from its completions.
+
+    Attributes:
+        loss: one of `irl_jax.losses.policy` with its hyper-parameters.
+        advantages: rewards f32[B, K] -> advantages f32[B, K].
+        reference: whether the loss reads log-probs under the reference.
+        steps: rollouts.
+        prompts: of a rollout.
+        completions: of each prompt.
+        lr: peak learning rate of Adam; 10 % warm-up, cosine decay to 0.
+        epochs: times that a rollout is learned from.
+        minibatches: updates of an epoch.
+        resample: rollouts more, to replace prompts whose completions are all worth the same.
+        decides: part of the reward that says which are; the whole by default.
+    """
+
+    loss: PolicyLoss
+    advantages: Callable[[Array], Array]
+    reference: bool
+    steps: int
+    prompts: int
+    completions: int
+    lr: float
+    epochs: int = 1
+    minibatches: int = 1
+    resample: int = 0
+    decides: str | None = None
+
+
+def align(
+    setup: PolicySetup,
+    updates: Updates,
+    prompts: Sequence[EncodedPrompt],
+    reward: Callable[..., Any],
+    run: RunDirectory,
+    progress: Progress,
+    *,
+    observe: Callable[[int, Group], Mapping[str, float]] | None = None,
+    evaluate: Callable[[int, PyTree], None] | None = None,
+) -> TrainState:
+    """A policy, a LoRA or all weights, by a policy gradient on its own completions.
+
+    Args:
+        setup: model, mesh. Of a fully trained policy whose loss reads no reference the
+            parameters are given up: its updates need their memory.
+        updates: loss, sizes.
+        prompts: what is answered.
+        reward: as `irl_jax.train.online.train_online` takes it.
+        run: takes metrics and checkpoints.
+        progress: shows the loop.
+        observe: as `train_online` takes it.
+        evaluate: (rollouts done, trained parameters), called before each rollout is
+            learned from.
+    """
+    init_key, key = jax.random.split(setup.key(2))
+    objective = policy_objective(
+        setup.model.config, setup.adapt, updates.loss, sampling=setup.sampling
+    )
+    if setup.train == "lora":
+        params = setup.lora.init(init_key, setup.model.params)
+    elif updates.reference:
+        params = jax.tree.map(jnp.copy, setup.model.params)
+    else:
+        params = setup.model.params
+    spare = setup.train == "full"  # the objective itself reads no frozen parameters
+    frozen = () if spare else (setup.model.params,)
+    step, state = begin(
+        setup,
+        _without_reference(objective) if spare else objective,
+        params,
+        key,
+        lr=updates.lr,
+        steps=updates.steps,
+        epochs=updates.epochs,
+        minibatches=updates.minibatches,
+        frozen=frozen,
+    )
+    feed = make_feed(
+        prompts,
+        lambda items, shape: setup.prompts(items),
+        batch_size=updates.prompts,
+        shapes=[(setup.width,)],
+        seed=setup.seed,
+        remainder="drop",
+    )
+
+    def prepare(group: Group) -> PolicyBatch:
+        ref_logp = None
+        if updates.reference:
+            ref_logp = setup.logp(setup.model.params, group, setup.sampling.temperature)
+        return PolicyBatch(group, updates.advantages(group.reward), ref_logp)
+
+    def update(state: TrainState, batch: PyTree, *frozen: PyTree) -> tuple[TrainState, dict]:
+        done = int(state.step)
+        if done > 0 and spare and not updates.reference:
+            jax.tree.map(lambda x: x.delete(), setup.model.params)  # a resumed run holds them still
+        if evaluate is not None:
+            evaluate(done, state.params)
+        return step(state, batch, *frozen)
+
+    with closing(feed), Checkpointer(run.checkpoints / POLICY, run.config) as checkpoints:
+        return train_online(
+            update,
+            state,
+            feed,
+            rollout=lambda params, prompts, key: setup.sample(
+                setup.merged(params), prompts, key, updates.completions
+            ),
+            reward=reward,
+            prepare=prepare,
+            observe=observe,
+            steps=updates.steps,
+            resample=updates.resample,
+            decides=updates.decides,
+            frozen=frozen,
+            run=run,
+            checkpoints=checkpoints,
+            save_every=setup.save_every,
+            progress=progress,
+            stage=POLICY,
+        )
+
+
+def _without_reference(objective: Objective) -> Objective:
+    """An objective of a fully trained policy, called without frozen parameters."""
+    return lambda params, batch, key: objective(params, batch, key, None)
+
+
+def begin(
+    setup: PolicySetup,
+    objective: Objective,
+    params: PyTree,
+    key: Array,
+    *,
+    lr: float,
+    steps: int,
+    members: int = 1,
+    epochs: int = 1,
+    minibatches: int = 1,
+    frozen: tuple[PyTree, ...],
+) -> tuple[Step, TrainState]:
+    """The compiled step and the first state of a stage, on the mesh.
+
+    Args:
+        setup: mesh, micro-batches.
+        objective: of one member.
+        params: what is trained; of several members on a leading axis.
+        key: of the state.
+        lr: peak learning rate of Adam.
+        steps: of the stage.
+        members: trained side by side.
+        epochs: as `minibatch_epochs` takes it.
+        minibatches: as `minibatch_epochs` takes it.
+        frozen: the step's further arguments.
+    """
+    count = steps * epochs * minibatches
+    warmup = max(1, count // 10)
+    schedule = optax.warmup_cosine_decay_schedule(
+        lr / (warmup + 1), lr, warmup, max(count, warmup + 1)
+    )
+    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
+    rules = RULES
+    if members > 1:
+        objective, tx = for_members(objective), per_member(tx)
+        rules = stacked(RULES, *params) + RULES
+    state = place(setup.mesh, init_state(params, tx, key), rules)
+    step = make_train_step(objective, tx, accumulate=setup.accumulate)
+    if epochs * minibatches > 1:
+        step = minibatch_epochs(step, epochs=epochs, minibatches=minibatches)
+    return jit_step(step, setup.mesh, state, rules, frozen=frozen), state
+
+
+def check_batches(
+    updated: Mapping[str, int], measured: Mapping[str, int], *, accumulate: int, ways: int
+) -> None:
+    """Checks that batches divide over devices, those of updates also into micro-batches.
+
+    Args:
+        updated: flag -> rows of an update.
+        measured: flag -> rows of a batch that teaches nothing.
+        accumulate: micro-batches of an update.
+        ways: devices that have rows of their own.
+
+    Raises:
+        InputError: naming the flag.
+    """
+    check_range("accumulate", accumulate, 1)
+    for name, size in updated.items():
+        if size % accumulate:
+            raise InputError(
+                f"accumulate: {accumulate} does not divide {name} {size}; change one of them"
+            )
+    for name, size in {**updated, **measured}.items():
+        if size % ways:
+            raise InputError(
+                f"{name}: {size} does not divide over {ways} devices (mesh.data x mesh.fsdp); "
+                f"choose a multiple of {ways}, or fewer devices"
+            )
+
+
+def export(run_dir: Path, model: LanguageModel, policy: PyTree, *, dtype: str) -> Path:
+    """Writes export/: a policy as safetensors, with its tokenizer; whole or not at all.
+
+    Args:
+        run_dir: where.
+        model: its shape and tokenizer.
+        policy: parameters of the decoder.
+        dtype: of the weights in the file.
+
+    Returns:
+        The directory, which other libraries load.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    params = fetch(policy)
+    final, partial_place = run_dir / "export", run_dir / ".export.partial"
+    if jax.process_index() > 0:
+        return final
+    with writing(final):
+        shutil.rmtree(partial_place, ignore_errors=True)
+        try:
+            save_huggingface(
+                partial_place,
+                model.config,
+                params,
+                dtype=dtype,
+                eos_token_id=model.eos_ids,
+                pad_token_id=model.tokenizer.pad_id,
+            )
+            model.tokenizer.save(partial_place)
+            shutil.rmtree(final, ignore_errors=True)
+            partial_place.rename(final)
+        finally:
+            shutil.rmtree(partial_place, ignore_errors=True)
+    return final

@@ -1,0 +1,165 @@
+"""A reward model from pairs: a LoRA and a scalar head, or K of them that give one verdict.
+
+Members share the frozen model, its batches and one step; their starts differ. What they
+disagree on is what the pairs leave open, and a cautious verdict is no reward to go there.
+A text loss of the same pairs may keep the hidden states of use to the model's own head.
+
+Reference: Coste et al. 2023, "Reward Model Ensembles Help Mitigate Overoptimization",
+arXiv 2310.02743; Zhai et al. 2023, arXiv 2401.00243 (LoRAs as members); Yang et al. 2024,
+"Regularizing Hidden States Enables Learning Generalizable Reward Model for LLMs", arXiv
+2406.10216.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from irl_jax.losses.direct import dpo
+from irl_jax.losses.regularisation import chosen_likelihood
+from irl_jax.models.decoder import DecoderConfig
+from irl_jax.models.heads import init_scalar_head
+from irl_jax.recipes.preference_training import REWARD, RewardConfig, Setup, fit_pairs
+from irl_jax.rewards.verdict import disagreement, lower_confidence_bound, worst_case
+from irl_jax.train.members import init_members
+from irl_jax.train.objectives import (
+    Adapt,
+    lora,
+    preference_rewards,
+    regularised_reward_objective,
+    reward_objective,
+)
+from irl_jax.train.progress import Progress
+from irl_jax.train.run import RunDirectory
+from irl_jax.train.shard import global_batch
+from irl_jax.train.state import TrainState
+from irl_jax.types import Group, Loss, Objective, Preference, Prompt, PyTree
+
+
+def verdict(rewards: Array, config: RewardConfig) -> Array:
+    """One reward of the members', f32[M, ...] -> f32[...]; see `irl_jax.rewards.verdict`."""
+    if config.verdict == "worst_case":
+        return worst_case(rewards)
+    if config.verdict == "lower_bound":
+        return lower_confidence_bound(rewards, deviations=config.deviations)
+    return rewards.mean(0)
+
+
+def member_rewards(
+    config: DecoderConfig, params: PyTree, reference: PyTree, context: Prompt, action: Array,
+    mask: Array, *, adapt: Adapt, members: int,
+) -> Array:  # fmt: skip
+    """Rewards of completions by every member, f32[M, B, K].
+
+    Args:
+        config: the shape of the decoder.
+        params: as `fit_reward` trains them.
+        reference: frozen parameters.
+        context: `Prompt` of B rows.
+        action: i32[B, K, T].
+        mask: bool[B, K, T].
+        adapt: how `params["decoder"]` becomes a decoder.
+        members: M.
+    """
+    one = lambda own: preference_rewards(config, own, reference, context, action, mask, adapt=adapt)
+    return one(params)[None] if members == 1 else jax.vmap(one)(params)
+
+
+@partial(jax.jit, static_argnames=("config", "members"))
+def _rewards(
+    config: DecoderConfig, members: int, params: PyTree, reference: PyTree, scale: float,
+    context: Prompt, action: Array, mask: Array,
+) -> Array:  # fmt: skip
+    return member_rewards(
+        config, params, reference, context, action, mask, adapt=lora(scale), members=members
+    )
+
+
+@dataclass(frozen=True)
+class RewardModel:
+    """A trained reward model: called on a batch, it gives its verdict, f32[B, K].
+
+    Attributes:
+        setup: model and mesh.
+        config: how many members there are, and how they come to a verdict.
+        params: as `fit_reward` trains them.
+    """
+
+    setup: Setup
+    config: RewardConfig
+    params: PyTree
+
+    def members(self, batch: Any) -> Array:
+        """Rewards of a batch's completions by every member, f32[M, B, K]."""
+        setup, model = self.setup, self.setup.model
+        with jax.set_mesh(setup.mesh):
+            batch = global_batch(setup.mesh, (batch.context, batch.action, batch.mask))
+            return _rewards(
+                model.config, self.config.members, self.params, model.params, setup.lora.scale,
+                *batch,
+            )  # fmt: skip
+
+    def __call__(self, batch: Any) -> Array:
+        """The verdict on a batch's completions, f32[B, K]."""
+        return verdict(self.members(batch), self.config)
+
+    def watched(self) -> tuple[Callable[[Group], Array], Callable[[int, Group], dict[str, float]]]:
+        """The verdict, and what the loop logs of the last one: the members' `disagreement`."""
+        last: dict[str, float] = {}
+
+        def reward(group: Group) -> Array:
+            rewards = self.members(group)
+            if self.config.members > 1:
+                last["disagreement"] = float(disagreement(rewards).mean())
+            return verdict(rewards, self.config)
+
+        return reward, lambda update, group: last
+
+
+def make_objective(setup: Setup, config: RewardConfig) -> Objective:
+    """The objective of one member."""
+    options = {"label_smoothing": config.label_smoothing, "centering": config.centering}
+    if config.regulariser == 0:
+        return reward_objective(setup.model.config, setup.adapt, **options)
+
+    def text(logp: Array, batch: Preference) -> Loss:
+        if config.text == "sft":
+            return chosen_likelihood(logp, batch, beta=config.text_beta)
+        unscaled = replace(batch, margin=jnp.zeros_like(batch.margin))
+        return dpo(logp, jnp.zeros_like(logp), unscaled, beta=config.text_beta)
+
+    return regularised_reward_objective(
+        setup.model.config, setup.adapt, alpha=config.regulariser, text=text, **options
+    )
+
+
+def fit_reward(
+    setup: Setup, config: RewardConfig, run: RunDirectory, progress: Progress
+) -> TrainState:
+    """Trains a reward model by Bradley-Terry likelihood.
+
+    Returns:
+        The state with the parameters {"decoder": LoRA, "head": scalar head}; every leaf
+        has a leading axis of members where there are several.
+    """
+
+    def init(lora_key: Array, head_key: Array) -> PyTree:
+        head = init_scalar_head(head_key, setup.model.config.d_model)
+        return {"decoder": setup.lora.init(lora_key, setup.model.params), "head": head}
+
+    lora_key, head_key, key = jax.random.split(setup.key(1), 3)
+    if config.members == 1:
+        params = init(lora_key, head_key)
+    else:
+        own = lambda key: init(*jax.random.split(key))
+        params = init_members(own, lora_key, config.members)
+    objective = make_objective(setup, config)
+    return fit_pairs(
+        setup, config, objective, params, key, run, progress, REWARD, members=config.members
+    )

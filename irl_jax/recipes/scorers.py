@@ -1,0 +1,335 @@
+"""Rewards as functions of text: a run's reward model, a likelihood, a length.
+
+A scorer takes prompts with responses to each, and gives each response a number. One of
+your own is such a function, named in `SCORERS`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from irl_jax.data.chat import Text
+from irl_jax.data.encode import Encoder
+from irl_jax.data.identity import Identity
+from irl_jax.data.jsonl import GroupRecord
+from irl_jax.masking import check_range, masked_mean
+from irl_jax.models.logprob import completion_logp
+from irl_jax.recipes.embeddings import map_groups
+from irl_jax.recipes.language_model import (
+    LanguageModel,
+    load_language_model,
+    load_tokenizer,
+    model_path,
+)
+from irl_jax.recipes.launch import given_model
+from irl_jax.recipes.policy_training import LoraConfig
+from irl_jax.recipes.preference_data import DataConfig, limits, template_of
+from irl_jax.recipes.preference_reward import member_rewards, verdict
+from irl_jax.recipes.preference_training import REWARD, RewardConfig
+from irl_jax.train.checkpoint import load_params
+from irl_jax.train.inputs import identities
+from irl_jax.train.objectives import lora
+from irl_jax.train.progress import Progress
+from irl_jax.train.run import SHA256
+from irl_jax.types import InputError, Prompt, PyTree
+
+# N prompts, each with responses -> f64[K] of each, the rewards of its K responses
+Scorer = Callable[[Sequence[GroupRecord]], list[np.ndarray]]
+TOGETHER = (4, 2)  # responses that share the encoding of their prompt, the most first
+
+
+@dataclass(frozen=True)
+class ReadConfig:
+    """How a language model reads prompts and responses."""
+
+    tokenizer: Path | None = None  # directory of another one; None: a run's own, or the model's
+    max_prompt: int | None = None  # tokens; None: a run's own, else half the context, at most 512
+    max_completion: int | None = None  # tokens of a response, EOS included; None: likewise
+    overlong: Literal["error", "truncate"] = "error"  # what becomes of a longer one
+    chat: Literal["model", "dialogue"] | None = None  # template; None: a run's, or the model's
+    batch_size: int = 16  # prompts at a time
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation
+
+    def __post_init__(self) -> None:
+        for name in ("max_prompt", "max_completion", "batch_size"):
+            if getattr(self, name) is not None:
+                check_range(f"read.{name}", getattr(self, name), 1)
+
+
+def characters(response: Text) -> int:
+    """Length of a response: the characters of its text, or of its messages."""
+    if isinstance(response, str):
+        return len(response)
+    return sum(len(message["content"]) for message in response)
+
+
+def length_scorer(model: str | None, config: ReadConfig, place: Path, progress: Progress) -> Scorer:
+    """The reward of a reader who likes long responses: the number of characters."""
+    del model, config, place, progress
+    return lambda groups: [
+        np.array([characters(c) for c in group.completions], np.float64) for group in groups
+    ]
+
+
+def likelihood_scorer(
+    model: str | None, config: ReadConfig, place: Path, progress: Progress
+) -> Scorer:
+    """Mean log-prob of a response's tokens, EOS among them, under a language model (nats)."""
+    language_model = load_language_model(
+        required(model, "likelihood"), place, seed=0, dtype=config.dtype, progress=progress,
+        tokenizer=config.tokenizer,
+    )  # fmt: skip
+    params = jax.tree.map(jnp.asarray, language_model.params)
+
+    @jax.jit
+    def rewards(params: PyTree, context: Prompt, action: Array, mask: Array) -> Array:
+        return masked_mean(
+            completion_logp(language_model.config, params, context, action), mask, axis=-1
+        )
+
+    return token_scorer(language_model, DataConfig(), config, partial(rewards, params), progress)
+
+
+def learned_scorer(
+    model: str | None, config: ReadConfig, place: Path, progress: Progress
+) -> Scorer:
+    """The reward model of a finished run of `experiments.preference_to_policy`, in logits.
+
+    Of several members it is the verdict that the run's policy was trained by.
+    """
+    del place
+    path = Path(required(model, "learned"))
+    settings = run_settings(path)
+    own = settings.get("tokenizer")
+    language_model = load_language_model(
+        settings["model"], path, seed=settings["seed"], dtype=config.dtype, progress=progress,
+        tokenizer=config.tokenizer or (own and Path(own)),
+    )  # fmt: skip
+    base = jax.tree.map(jnp.asarray, language_model.params)
+    learned = load_params(path / "checkpoints" / REWARD)
+    adapt = lora(LoraConfig(**settings["lora"]).scale)
+    reward = RewardConfig(**settings["reward"])
+
+    @jax.jit
+    def rewards(
+        learned: PyTree, base: PyTree, context: Prompt, action: Array, mask: Array
+    ) -> Array:
+        shape, count = language_model.config, reward.members
+        each = member_rewards(
+            shape, learned, base, context, action, mask, adapt=adapt, members=count
+        )
+        return verdict(each, reward)
+
+    read = {name: settings["data"][name] for name in ("max_prompt", "max_completion", "chat")}
+    own = settings["data"]
+    added = {name: own[name] for name in ("add_bos", "control") if name in own}
+    data = DataConfig(**read, **added)
+    return token_scorer(language_model, data, config, partial(rewards, learned, base), progress)
+
+
+SCORERS: Mapping[str, Callable[[str | None, ReadConfig, Path, Progress], Scorer]] = {
+    "learned": learned_scorer,
+    "likelihood": likelihood_scorer,
+    "length": length_scorer,
+}
+"""Name -> maker of a scorer: (model, how it reads, where a tiny model is kept, progress)."""
+
+
+def required(model: str | None, reward: str) -> str:
+    """The model, which there must be.
+
+    Raises:
+        InputError: there is none.
+    """
+    if model is None:
+        what = {
+            "learned": "the directory of a run of experiments.preference_to_policy",
+            "likelihood": "smollm2, a GGUF file or a Hugging Face directory",
+        }[reward]
+        raise InputError(f"model: --reward {reward} needs one; give {what}")
+    return model
+
+
+def run_settings(path: Path) -> dict[str, Any]:
+    """The configuration of a finished run of `experiments.preference_to_policy`.
+
+    Raises:
+        InputError: there is no such run, or it is not finished.
+    """
+    if not path.is_dir():
+        raise InputError(f"model: {path}: no such run directory; check the path")
+    try:
+        settings = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        settings = None
+    if not isinstance(settings, dict) or not {"model", "lora", "reward", "data"} <= set(settings):
+        raise InputError(
+            f"model: {path}: is no run of experiments.preference_to_policy; give one, or "
+            "--reward likelihood to score by a language model"
+        )
+    if not (path / "summary.json").exists():
+        raise InputError(
+            f"model: {path}: this run is not finished; launch it again with its own flags"
+        )
+    return settings
+
+
+def identity(model: str | None, reward: str) -> dict[str, str]:
+    """What a reward is made of, told by content: {"model": SHA-256}; of a length, nothing.
+
+    Raises:
+        InputError: there is no such model or run, or the model that a run was trained on is
+            another one now.
+    """
+    if reward == "length":
+        return {}
+    if reward != "learned":
+        return identities({"model": given_model(required(model, reward))})
+    path = Path(required(model, reward))
+    settings = run_settings(path)
+    whole = hashlib.sha256(json.dumps([settings["lora"], settings["reward"]]).encode())
+    whole.update(_base(path, settings).encode())
+    for name, leaf in jax.tree.leaves_with_path(load_params(path / "checkpoints" / REWARD)):
+        whole.update(f"{jax.tree_util.keystr(name)} {leaf.dtype} {leaf.shape}".encode())
+        whole.update(np.ascontiguousarray(leaf))
+    return {"model": whole.hexdigest()}
+
+
+def _base(run: Path, settings: Mapping[str, Any]) -> str:
+    """The digests of the model and the tokenizer that a run had, which lie there still."""
+    places = {
+        "model": given_model(settings["model"]) or run / settings["model"],
+        "tokenizer": settings.get("tokenizer"),
+    }
+    if SHA256 not in settings:
+        raise InputError(
+            f"model: {run}: this run does not say by content which model it was trained on, an "
+            "older version began it; launch its command again in another run directory"
+        )
+    found = identities(places)
+    for flag, now in found.items():
+        before = settings[SHA256].get(flag, now)  # the tiny model belongs to its run
+        if before != now:
+            raise InputError(
+                f"{flag}: {places[flag]} is another one than {run} was trained on ({SHA256}.{flag} "
+                f"was {before[:12]}..., is {now[:12]}...); restore it, or train a reward on it"
+            )
+    return json.dumps(found, sort_keys=True)
+
+
+def run_identity(path: Path, settings: Mapping[str, Any]) -> Identity:
+    """Which prompts were one to the model of a run.
+
+    Args:
+        path: directory of the run.
+        settings: those of the run.
+
+    Raises:
+        InputError: its model has gone.
+    """
+    own = settings.get("tokenizer")
+    tokenizer = load_tokenizer(Path(own) if own else model_path(settings["model"], path))
+    return Identity.of(tokenizer, template_of(settings["data"]["chat"], tokenizer))
+
+
+def token_scorer(
+    model: LanguageModel,
+    data: DataConfig,
+    config: ReadConfig,
+    rewards: Callable[[Prompt, ArrayLike, ArrayLike], Array],
+    progress: Progress,
+) -> Scorer:
+    """A scorer that reads tokens.
+
+    Args:
+        model: whose tokens and template they are.
+        data: how its prompts and responses were encoded when it was trained.
+        config: what the user wants otherwise.
+        rewards: `Prompt` of B rows, i32[B, K, T], bool[B, K, T] -> f32[B, K].
+        progress: shows the scoring.
+
+    Raises:
+        InputError: limits beyond the model's context.
+    """
+    wanted = ("max_prompt", "max_completion", "chat")
+    given = {name: getattr(config, name) for name in wanted if getattr(config, name) is not None}
+    data = replace(data, **given)
+    try:
+        max_prompt, max_completion = limits(data, model.config.max_positions)
+    except InputError as error:
+        raise InputError(str(error).replace("data.", "read.")) from error
+    template = template_of(data.chat, model.tokenizer)
+    encoder = Encoder(
+        model.tokenizer,
+        max_prompt,
+        max_completion,
+        template=template,
+        add_bos=data.add_bos,
+        overlong=config.overlong,
+        control=data.control,
+    )
+
+    def score(groups: Sequence[GroupRecord]) -> list[np.ndarray]:
+        messages = [group.source for group in groups if not isinstance(group.prompt, str)]
+        if template is None and messages:
+            raise InputError(
+                f"{messages[0]}: holds messages, but the model has no chat template; "
+                "give one that has, or --read.chat dialogue"
+            )
+        out = [np.zeros(len(group.completions)) for group in groups]
+        parts = list(shares([len(group.completions) for group in groups]))
+        for size in TOGETHER:
+            own = [(i, rows) for i, rows in parts if len(rows) == size]
+            encoded = encoder.groups(
+                replace(groups[i], completions=[groups[i].completions[k] for k in rows])
+                for i, rows in own
+            )
+            if not own:
+                continue
+            values = map_groups(
+                rewards,
+                encoded,
+                pad_id=model.tokenizer.pad_id,
+                batch_size=config.batch_size,
+                advance=progress.stage(f"{size} responses at a time", len(own)),
+            )
+            for (i, rows), found in zip(own, values, strict=True):
+                out[i][rows] = found
+        return out
+
+    return score
+
+
+def shares(counts: Sequence[int]) -> list[tuple[int, list[int]]]:
+    """Each group's responses in parts of the sizes of `TOGETHER`; the last is filled up.
+
+    Args:
+        counts: number of responses of each group.
+
+    Returns:
+        (number of the group, numbers of its responses), the last of them repeated.
+
+    Example:
+        >>> shares([2, 5])
+        [(0, [0, 1]), (1, [0, 1, 2, 3]), (1, [4, 4])]
+    """
+    parts = []
+    for i, count in enumerate(counts):
+        start = 0
+        while start < count:
+            size = next((n for n in TOGETHER if n <= count - start), TOGETHER[-1])
+            parts.append((i, [min(start + k, count - 1) for k in range(size)]))
+            start += size
+    return parts

@@ -140,7 +140,7 @@ def training_curves(run: RunDirectory) -> Any:
     terms = [name for name in rows[0] if name.startswith("reward_")]
     panels = [
         (["reward", *terms], "reward and its terms", "Mean reward of sampled completions."),
-        (["solved", "useful", "moves"], "share of questions",
+        (["solved", "has_signal", "moves"], "share of questions",
          "Questions of which a completion is right, of which another is wrong, and of which "
          "rewards differ."),
         (["length"], "tokens of a completion", "Length of sampled completions."),

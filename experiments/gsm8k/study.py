@@ -316,7 +316,7 @@ def observe(
     """Writes completions to samples.jsonl, and says which prompts had something to teach.
 
     Returns:
-        `solved`: share of prompts of which a completion is right; `useful`: of which another
+        `solved`: share of prompts of which a completion is right; `has_signal`: of which another
         is wrong, too, as DAPO wants them; `moves`: of which two have different rewards, since
         others move nothing.
     """
@@ -332,7 +332,7 @@ def observe(
             run.sample(update, row, "policy")
     solved = parts["correct"].max(1).mean()
     share = lambda term: float(has_signal(term).mean())
-    return {"solved": float(solved), "useful": share(parts["correct"]), "moves": share(value)}
+    return {"solved": float(solved), "has_signal": share(parts["correct"]), "moves": share(value)}
 
 
 def summarise(config: Config, questions: Questions, run: RunDirectory) -> dict[str, Any]:

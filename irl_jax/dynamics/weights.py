@@ -217,7 +217,7 @@ def has_signal(reward: Array) -> Array:
     return reward.max(-1) > reward.min(-1)
 
 
-def over_useful(advantage: Array) -> Array:
+def rescale_by_signal(advantage: Array) -> Array:
     """Advantages as if the groups that teach nothing were not there, A B / (B − M).
 
     M groups of the batch have only advantages of 0; they would make the update smaller.

@@ -403,7 +403,7 @@ def weighted_sft(
 
     With A = 1 on what `dynamics.weights` keeps, it is a round of RAFT, ReST, STaR or expert
     iteration; with `exponential_weight` of an advantage, AWR and AWAC; with
-    `over_useful(group_advantages(r, scale=False))`, group policy gradient (GPG).
+    `rescale_by_signal(group_advantages(r, scale=False))`, group policy gradient (GPG).
 
     Args:
         logp: f32[B, K, T] or f32[B, T], as in `policy_gradient`.

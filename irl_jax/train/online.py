@@ -245,7 +245,7 @@ def dynamic_sampling(
 
     Returns:
         The group, and metrics: means over its completions, and, of what was sampled first,
-        the parts of the reward; with `resample`, `rollouts` and `useful`, the share of
+        the parts of the reward; with `resample`, `rollouts` and `has_signal`, the share of
         prompts that teach something in the end.
     """
     judged, parts = attempt(0)
@@ -255,5 +255,5 @@ def dynamic_sampling(
     metrics: dict[str, Any] = {**group_metrics(judged.group), **parts}
     if resample:
         share = has_signal(judged.deciding).mean(dtype=jnp.float32)
-        metrics |= {"rollouts": rollouts, "useful": share}
+        metrics |= {"rollouts": rollouts, "has_signal": share}
     return judged.group, metrics

@@ -11,7 +11,7 @@ from irl_jax.dynamics.weights import (
     exponential_weight,
     has_signal,
     kept,
-    over_useful,
+    rescale_by_signal,
     staleness_mask,
     truncated_weight,
 )
@@ -76,8 +76,8 @@ def test_a_density_ratio_is_bounded():
 
 def test_groups_that_teach_nothing_are_made_up_for():
     advantage = jnp.array([[0.0, 0.0], [1.0, -1.0], [0.0, 0.0], [2.0, -2.0]])
-    np.testing.assert_allclose(over_useful(advantage), 2 * advantage, rtol=1e-6)
-    assert not np.any(over_useful(0 * advantage))
+    np.testing.assert_allclose(rescale_by_signal(advantage), 2 * advantage, rtol=1e-6)
+    assert not np.any(rescale_by_signal(0 * advantage))
     assert has_signal(jnp.array([[0.1, 0.1], [0.0, 1.0]])).tolist() == [False, True]
 
 

@@ -144,7 +144,7 @@ def test_rewards_are_those_of_the_completions(finished):
         solved = [max(c for c, _ in found) for found in by_question.values()]
         differ = lambda at, of=by_question: [len({x[at] for x in xs}) > 1 for xs in of.values()]
         assert metric["solved"] == pytest.approx(np.mean(solved))
-        assert metric["useful"] == pytest.approx(np.mean(differ(0)))
+        assert metric["has_signal"] == pytest.approx(np.mean(differ(0)))
         assert metric["moves"] == pytest.approx(np.mean(differ(1)))
     assert metrics[0]["kl"] >= 0
     assert max(row["grad_norm"] for row in metrics) > 0

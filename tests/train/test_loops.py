@@ -271,10 +271,10 @@ def test_collecting_stops_when_all_teach_something_or_at_the_limit():
 
     group, metrics = dynamic_sampling(attempt, 5)
     assert np.asarray(group.reward).tolist() == [[3, 4], [6, 7], [0, 1]]
-    assert (metrics["rollouts"], metrics["useful"], metrics["reward_part"]) == (3, 1, 0.0)
+    assert (metrics["rollouts"], metrics["has_signal"], metrics["reward_part"]) == (3, 1, 0.0)
     group, metrics = dynamic_sampling(attempt, 1)
     assert np.asarray(group.reward).tolist() == [[3, 4], [0, 0], [0, 1]]
-    assert (metrics["rollouts"], float(metrics["useful"])) == (2, pytest.approx(2 / 3))
+    assert (metrics["rollouts"], float(metrics["has_signal"])) == (2, pytest.approx(2 / 3))
     assert "rollouts" not in dynamic_sampling(attempt, 0)[1]
 
 
@@ -300,14 +300,14 @@ def test_what_teaches_is_decided_by_the_part_that_is_named():
     assert 0 < replaced < 6
     assert kept.logp[..., 0].tolist() == expected
     np.testing.assert_allclose(kept.reward, np.float32(expected) + 0.1 * form, rtol=1e-6)
-    assert metrics["useful"] == pytest.approx(np.mean([0 < sum(row) < 2 for row in expected]))
+    assert metrics["has_signal"] == pytest.approx(np.mean([0 < sum(row) < 2 for row in expected]))
     assert metrics["rollouts"] == 2
 
     first, metrics = dynamic_sampling(
         lambda i: attempt(i, None), 1
     )  # the whole reward: all are kept
     assert first.logp[..., 0].tolist() == rounds[0].tolist()
-    assert (metrics["rollouts"], metrics["useful"]) == (1, 1)
+    assert (metrics["rollouts"], metrics["has_signal"]) == (1, 1)
 
     for named, has in ((reward, "right, form"), (parts["right"], "none")):
         with pytest.raises(InputError, match=f"decides: no part .* 'correct'; it has {has}"):

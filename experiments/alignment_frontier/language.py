@@ -24,7 +24,6 @@ import numpy as np
 from jax import Array
 
 from experiments.alignment_frontier.worlds import LanguageConfig, World, make_world
-from experiments.sandbox.methods import SAMPLING, Method, rollout_of
 from experiments.sandbox.runs import Bench, Trace, optimizer
 from irl_jax.data.jsonl import PromptRecord
 from irl_jax.models.lora import merge
@@ -34,6 +33,7 @@ from irl_jax.recipes.language_model import LanguageModel, load_language_model
 from irl_jax.recipes.launch import kept
 from irl_jax.recipes.policy_training import check_batches
 from irl_jax.recipes.topics import prompt_of, topics
+from irl_jax.train.methods import SAMPLING, Method, rollout_of
 from irl_jax.train.objectives import lora
 from irl_jax.train.online import prepare_key
 from irl_jax.train.progress import Advance, Progress

@@ -16,16 +16,6 @@ from jax import Array
 from experiments.alignment_frontier.language import on_language_model
 from experiments.alignment_frontier.report import conclusion, write_report
 from experiments.alignment_frontier.worlds import LanguageConfig
-from experiments.sandbox.methods import (
-    Method,
-    actor_critic,
-    compared,
-    nash_md,
-    offline,
-    online,
-    remax,
-    rloo,
-)
 from experiments.sandbox.runs import (
     Bench,
     Measuring,
@@ -48,6 +38,16 @@ from irl_jax.losses.reference_free import simpo
 from irl_jax.losses.unpaired import each_side, kto
 from irl_jax.recipes.launch import Clock, given_model, kept, launch
 from irl_jax.rewards.embedding import EnsembleConfig
+from irl_jax.train.methods import (
+    Method,
+    actor_critic,
+    compared,
+    nash_md,
+    offline,
+    online,
+    remax,
+    rloo,
+)
 from irl_jax.train.objectives import (
     direct_objective,
     mismatched_objective,

@@ -13,7 +13,6 @@ import numpy as np
 from jax import Array
 
 from experiments.iterated_finetuning.report import TEACHERS, conclusion, summarise, write_report
-from experiments.sandbox.methods import SAMPLING
 from experiments.sandbox.runs import (
     Measuring,
     Signal,
@@ -33,6 +32,7 @@ from irl_jax.files import as_json
 from irl_jax.losses.policy import grpo, weighted_sft
 from irl_jax.recipes.launch import Clock, kept, launch
 from irl_jax.rewards.embedding import EnsembleConfig
+from irl_jax.train.methods import SAMPLING
 from irl_jax.train.objectives import PolicyBatch, PolicyLoss, full, policy_objective
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory

@@ -19,12 +19,12 @@ import numpy as np
 import optax
 from jax import Array
 
-from experiments.sandbox.methods import Beside, Method, rollout_of
 from experiments.sandbox.task import Task, compare, draw_prompts, learn_proxy, pooled, sample
 from irl_jax.eval.intervals import Interval, t_interval
 from irl_jax.masking import masked_sum
 from irl_jax.models.logprob import completion_hidden_logp
 from irl_jax.rewards.embedding import EmbeddingReward, EnsembleConfig
+from irl_jax.train.methods import Beside, Method, rollout_of
 from irl_jax.train.objectives import full
 from irl_jax.train.online import prepare_key
 from irl_jax.train.state import TrainState, init_state

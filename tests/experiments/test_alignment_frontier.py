@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from experiments.alignment_frontier import study
-from experiments.sandbox.methods import offline, rloo, rollout_of
 from experiments.sandbox.runs import (
     Measuring,
     Signal,
@@ -28,6 +27,7 @@ from irl_jax.losses.direct import dpo
 from irl_jax.models.decoder import DecoderConfig, init_params
 from irl_jax.models.logprob import completion_logp
 from irl_jax.rewards.embedding import EnsembleConfig
+from irl_jax.train.methods import offline, rloo, rollout_of
 from irl_jax.train.objectives import direct_objective
 from irl_jax.types import Group, InputError, Preference, Prompt
 

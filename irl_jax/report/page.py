@@ -19,6 +19,7 @@ from irl_jax.eval.intervals import Interval
 from irl_jax.eval.kl import unmoved
 from irl_jax.files import write_atomic
 from irl_jax.report.style import CSS
+from irl_jax.report.values import Columns, as_interval, cells, duration, minus, show
 from irl_jax.types import InputError
 
 Tone = Literal["good", "bad", "plain"]
@@ -102,27 +103,33 @@ def card(
     value: Any,
     detail: str = "",
     *,
-    interval: Interval | None = None,
-    baseline: float = 0.0,
+    form: str = "",
+    interval: Any = None,
+    baseline: float | None = 0.0,
     tone: Tone = "plain",
 ) -> Markup:
     """A headline number.
 
     Args:
         label: what it is.
-        value: the number; of an `Interval` the ends stand smaller beside the estimate.
+        value: the number; of an interval the ends stand smaller beside the estimate.
         detail: unit, sample size, or what it is to be held against.
-        interval: drawn below, against the baseline.
-        baseline: value that would mean nothing happened.
+        form: format of the numbers of an interval, such as ".1%"; if empty, four digits.
+        interval: drawn below; None: the value, if it is one.
+        baseline: value that would mean nothing happened, drawn with the interval; None: no
+            interval is drawn.
         tone: "good" and "bad" also colour it.
     """
+    value = as_interval(value)
+    drawn = value if interval is None and isinstance(value, Interval) else as_interval(interval)
     if isinstance(value, Interval):
-        ends = Markup("<small>{} to {}</small>").format(show(value.low), show(value.high))
-        value = Markup("{} {}").format(show(value.estimate), ends)
+        words = [minus(f"{v:{form}}") if form else show(v) for v in value]
+        value = Markup("{} <small>{} to {}</small>").format(*words)
+    below = Markup("") if drawn is None or baseline is None else _whisker(drawn, baseline)
     return Markup(
         '<div class="card {}"><div class="label">{}</div><div class="value">{}</div>'
         '{}<div class="detail">{}</div></div>'
-    ).format(tone, label, show(value), _whisker(interval, baseline) if interval else "", detail)
+    ).format(tone, label, show(value), below, detail)
 
 
 def cards(*items: Markup) -> Markup:
@@ -148,27 +155,28 @@ def figures(*items: Markup) -> Markup:
     return Markup('<div class="figures">{}</div>').format(Markup("").join(items))
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Markup:
+def table(columns: Columns, rows: Sequence[Any]) -> Markup:
     """A table; numbers and intervals stand to the right.
 
     Args:
-        columns: headings.
-        rows: cells of any type, see `show`.
+        columns: headings, or heading -> how a row gives the cell (`values.cells`).
+        rows: cells of any type, see `show`; three floats in a list are an interval.
     """
+    body = cells(columns, rows)
     numeric = [
-        bool(cells) and all(c is None or isinstance(c, (int, float, Interval)) for c in cells)
-        for cells in (zip(*rows, strict=True) if rows else [()] * len(columns))
+        bool(column) and all(c is None or isinstance(c, (int, float, Interval)) for c in column)
+        for column in (zip(*body, strict=True) if body else [()] * len(columns))
     ]
     kind = lambda i: Markup(' class="number"') if numeric[i] else Markup("")
-    line = lambda tag, cells: Markup("<tr>{}</tr>").format(
+    line = lambda tag, row: Markup("<tr>{}</tr>").format(
         Markup("").join(
             Markup("<{0}{1}>{2}</{0}>").format(Markup(tag), kind(i), show(cell))
-            for i, cell in enumerate(cells)
+            for i, cell in enumerate(row)
         )
     )
     return Markup(
         '<div class="scroll"><table><thead>{}</thead><tbody>\n{}\n</tbody></table></div>'
-    ).format(line("th", columns), Markup("\n").join(line("td", row) for row in rows))
+    ).format(line("th", columns), Markup("\n").join(line("td", row) for row in body))
 
 
 @dataclass(frozen=True)
@@ -253,42 +261,6 @@ def write(path: str | Path, html: str) -> None:
     write_atomic(Path(path), html.encode("utf-8", "replace"))
 
 
-def show(value: Any) -> str:
-    """A value as it stands in a table.
-
-    Example:
-        >>> [show(v) for v in (0.123456, 12000, True, None, "a", [1, 2])]
-        ['0.1235', '12,000', 'yes', '–', 'a', '1, 2']
-    """
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return _minus(f"{value:,}" if abs(value) >= 10_000 else str(value))
-    if isinstance(value, Interval):
-        return _minus(str(value))
-    if isinstance(value, float):
-        return _minus(f"{value:.4g}")
-    if isinstance(value, (list, tuple)):
-        return ", ".join(show(v) for v in value)
-    return value if isinstance(value, Markup) else str(value)
-
-
-def duration(seconds: float) -> str:
-    """A duration in words.
-
-    Example:
-        >>> duration(0.21), duration(83), duration(7384)
-        ('0.21 s', '1 min 23 s', '2 h 3 min')
-    """
-    if seconds < 59.95:
-        return f"{seconds:.2f} s" if seconds < 0.995 else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, left = divmod(minutes, 60)
-    return f"{hours} h {left} min" if hours else f"{minutes} min {rest} s"
-
-
 def standstill(kl: Interval | None) -> Markup:
     """A note where the policy has not moved, as `unmoved` says; else nothing.
 
@@ -361,8 +333,4 @@ def _tone(change: float) -> Tone:
 
 
 def _signed(value: float) -> str:
-    return _minus(f"{value:+.2f}") if abs(value) >= 0.005 else "0.00"
-
-
-def _minus(number: str) -> str:
-    return number.replace("-", "−")
+    return minus(f"{value:+.2f}") if abs(value) >= 0.005 else "0.00"

@@ -119,6 +119,27 @@ def from_intervals(
     return Series(label, np.asarray(x, np.float64), estimate, low, high, colour, reference)
 
 
+def curves(
+    named: Mapping[str, Sequence[Sequence[float]]],
+    x: Sequence[float],
+    *,
+    reference: Sequence[str] = (),
+) -> list[Series]:
+    """A curve of estimates with its band for each name.
+
+    Args:
+        named: label -> intervals, or the three numbers of each as JSON has them; one a point,
+            and fewer than x where a curve ends earlier.
+        x: [N].
+        reference: labels of what the others are compared with.
+    """
+    return [
+        from_intervals(label, x[: len(values)], [Interval(*v) for v in values],
+                       reference=label in reference)
+        for label, values in named.items()
+    ]  # fmt: skip
+
+
 def thin(series: Series, most: int = 400) -> Series:
     """The series with at most `most` points, each the mean of a block of neighbours.
 

@@ -143,6 +143,15 @@ def test_card_of_an_interval_shows_the_estimate_first():
     assert '<div class="value">38.96 <small>−1 to 40</small></div>' in html
 
 
+def test_card_draws_its_interval_unless_no_baseline_means_anything():
+    html = p.card("a", [0.25, 0.125, 0.5], form=".1%", baseline=0.5)
+    assert '<div class="value">25.0% <small>12.5% to 50.0%</small></div>' in html
+    assert html == p.card("a", Interval(0.25, 0.125, 0.5), form=".1%", baseline=0.5)
+    assert "against 0.5" in html
+    assert "whisker" not in p.card("a", Interval(0.25, 0.125, 0.5), baseline=None)
+    assert "whisker" not in p.card("a", 0.25)
+
+
 def test_samples_mark_what_got_better():
     chips = lambda a, b: re.findall(
         r'class="chip (\w+)"', p.samples([p.Sample("p", "b", "a", a, b)])
@@ -160,6 +169,14 @@ def test_table_puts_numbers_right_and_keeps_markup():
     assert "<tbody>" in p.table(["a"], [])
     with pytest.raises(ValueError, match="zip"):
         p.table(["a", "b"], [[1, 2], [3]])
+
+
+def test_table_takes_its_cells_by_key_or_by_function():
+    columns = {"name": "id", "accuracy": "acc", "half": lambda row: row["n"] / 2}
+    html = p.table(columns, [{"id": "a", "acc": [0.5, 0.25, 1.0], "n": 3}])
+    assert html == p.table(list(columns), [["a", Interval(0.5, 0.25, 1.0), 1.5]])
+    with pytest.raises(KeyError, match="id"):
+        p.table(columns, [{"acc": 1.0, "n": 3}])
 
 
 def test_key_values_flatten_to_flags():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from irl_jax.eval.intervals import Interval
-from irl_jax.report.series import Series, from_intervals, from_rows, smooth, thin
+from irl_jax.report.series import Series, curves, from_intervals, from_rows, smooth, thin
 from irl_jax.types import InputError
 
 ROWS = [
@@ -78,3 +78,13 @@ def test_smooth_is_the_mean_of_what_is_near(window):
 def test_one_shape(y, low, high):
     with pytest.raises(InputError, match="series 'a': x, y, low and high need one shape"):
         Series("a", np.zeros(3), y, low, high)
+
+
+def test_curves_take_intervals_as_json_has_them_and_may_end_early():
+    found = curves({"long": [[1.0, 0.5, 1.5], [2.0, 1.0, 3.0]], "short": [(4.0, 3.0, 5.0)]},
+                   [10, 20], reference=["short"])  # fmt: skip
+    assert [c.label for c in found] == ["long", "short"]
+    assert [c.reference for c in found] == [False, True]
+    np.testing.assert_array_equal(found[0].x, [10, 20])
+    np.testing.assert_array_equal(found[0].high, [1.5, 3.0])
+    np.testing.assert_array_equal(found[1].x, [10])

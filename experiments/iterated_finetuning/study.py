@@ -26,8 +26,7 @@ from experiments.sandbox.runs import (
 )
 from experiments.sandbox.task import SandboxConfig, Task, kept_tasks
 from irl_jax.dynamics.advantages import group_advantages
-from irl_jax.dynamics.weights import above, best
-from irl_jax.dynamics.weights import kept as only
+from irl_jax.dynamics.weights import above, best, select_completions
 from irl_jax.files import as_json
 from irl_jax.losses.policy import grpo, weighted_sft
 from irl_jax.recipes.launch import Clock, kept, launch
@@ -62,7 +61,7 @@ class Recipe:
 def keep(chosen: Callable[[Array, Array], Array]) -> Epoch:
     """Imitates the samples that `chosen(reward f32[B, K], right f32[]) -> bool[B, K]` keeps."""
     return lambda group, right: PolicyBatch(
-        only(group, chosen(group.reward, right)), jnp.ones_like(group.reward)
+        select_completions(group, chosen(group.reward, right)), jnp.ones_like(group.reward)
     )
 
 

@@ -342,7 +342,7 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
                 figures(
                     figure(
                         drawing(summary, "GRPO", [base, *rest[:half]], fits=False),
-                        "Plain GRPO, and verdicts of the ensemble.",
+                        "Plain GRPO, and aggregates of the ensemble.",
                     ),
                     figure(
                         drawing(summary, "GRPO", [base, *rest[half:]], fits=False),

@@ -1,6 +1,6 @@
 """Policies optimised against proxies in the sandbox: a run is one scan, many runs one program.
 
-Runs differ in arrays alone (the proxy's parameters, which verdict, the penalty), so that all
+Runs differ in arrays alone (the proxy's parameters, which aggregate, the penalty), so that all
 of them share one compiled program: `jax.lax.map` over them.
 """
 
@@ -22,20 +22,20 @@ from irl_jax.losses.direct import dpo
 from irl_jax.losses.policy import grpo
 from irl_jax.masking import masked_sum
 from irl_jax.models.logprob import completion_hidden_logp
+from irl_jax.rewards.aggregate import disagreement, lower_confidence_bound, worst_case
 from irl_jax.rewards.embedding import EmbeddingReward
-from irl_jax.rewards.verdict import disagreement, lower_confidence_bound, worst_case
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.train.objectives import PolicyBatch, direct_objective, full, policy_objective
 from irl_jax.train.state import TrainState, init_state
 from irl_jax.train.step import make_train_step
 from irl_jax.types import Group, Preference, PyTree
 
-VERDICTS = ("one", "mean", "bound", "worst", "bounded")  # see `verdicts`
+AGGREGATES = ("one", "mean", "bound", "worst", "bounded")  # see `aggregates`
 CLIP = 0.2  # range of the importance ratio; on policy it never binds
 
 
-def verdicts(reward: Array, deviations: float) -> dict[str, Array]:
-    """One reward from the members' f32[M, ...] in each of the ways `VERDICTS`, f32[...].
+def aggregates(reward: Array, deviations: float) -> dict[str, Array]:
+    """One reward from the members' f32[M, ...] in each of the ways `AGGREGATES`, f32[...].
 
     "bounded" is the sigmoid of the first member's reward, which is centred at the reference
     policy's mean reward.
@@ -52,7 +52,7 @@ def verdicts(reward: Array, deviations: float) -> dict[str, Array]:
         worst_case(reward),
         jax.nn.sigmoid(reward[0]),
     )
-    return dict(zip(VERDICTS, found, strict=True))
+    return dict(zip(AGGREGATES, found, strict=True))
 
 
 @flax.struct.dataclass
@@ -62,13 +62,13 @@ class Arm:
     Attributes:
         model: the proxy; rewards are centred at the reference policy's.
         check: another proxy, learned from other comparisons; never optimised.
-        verdict: i32[], place in `VERDICTS`.
+        aggregate: i32[], place in `AGGREGATES`.
         penalty: f32[], proxy reward a nat of log π/π_ref, taken from each completion's.
     """
 
     model: EmbeddingReward
     check: EmbeddingReward
-    verdict: Array
+    aggregate: Array
     penalty: Array
 
 
@@ -134,7 +134,7 @@ def trace(task: Task, arm: Arm, group: Group, deviations: float) -> tuple[Array,
     x = pooled(hidden, group.mask)
     members = arm.model(x)
     ratio = masked_sum(group.logp - ref_logp, group.mask, axis=-1)
-    judged = jnp.stack(list(verdicts(members, deviations).values()))[arm.verdict]
+    judged = jnp.stack(list(aggregates(members, deviations).values()))[arm.aggregate]
     found = Trace(
         gold=group.reward,
         proxy=judged,

@@ -13,14 +13,14 @@ from jax import Array
 
 from experiments.overoptimisation.report import conclusion, summarise, write_report
 from experiments.overoptimisation.runs import (
-    VERDICTS,
+    AGGREGATES,
     Arm,
     Trace,
+    aggregates,
     prefer,
     reinforce,
     start,
     take,
-    verdicts,
     widened,
 )
 from experiments.sandbox.task import (
@@ -212,7 +212,7 @@ def middle_size(config: Config) -> int:
 
 
 def arms_of(config: Config) -> dict[str, tuple[str, str, float]]:
-    """Name of an arm -> name of its proxy, verdict, penalty.
+    """Name of an arm -> name of its proxy, aggregate, penalty.
 
     First the proxies of every size, by their first member; then the mitigations.
     """
@@ -249,10 +249,10 @@ def grpo_traces(
         Arm(
             models[model],
             second,
-            jnp.full(seeds, VERDICTS.index(verdict)),
+            jnp.full(seeds, AGGREGATES.index(how)),
             jnp.full(seeds, penalty, jnp.float32),
         )
-        for model, verdict, penalty in named.values()
+        for model, how, penalty in named.values()
     ]
     repeat = lambda tree: jax.tree.map(lambda x: jnp.concatenate([x] * count), tree)
     flat = lambda arms: jax.tree.map(lambda *x: jnp.concatenate(x), *arms)
@@ -336,8 +336,8 @@ def best_of_n_rewards(
             context = draw_prompts(task, ask, config.best_of_prompts)
             group = sample(task, task.reference, context, act, completions=config.best_of)
             rewards = {
-                name: verdicts(proxy(task, models[model], group), config.policy.deviations)[verdict]
-                for name, (model, verdict, penalty) in arms_of(config).items()
+                name: aggregates(proxy(task, models[model], group), config.policy.deviations)[how]
+                for name, (model, how, penalty) in arms_of(config).items()
                 if penalty == 0 and model != "half the labels"
             }
             return {"gold": group.reward, **rewards}

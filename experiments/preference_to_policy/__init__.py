@@ -7,7 +7,7 @@ language model itself is improved, by DPO on the same pairs or by GRPO against t
 learned reward, both held near the model that it started from by a KL penalty. What
 comes out is a directory that other libraries load.
 
-With --reward.members K the reward is the verdict of K LoRAs with heads, and the report says
+With --reward.members K the reward aggregates those of K LoRAs with heads, and the report says
 where they disagree; --reward.regulariser keeps the reward's hidden states of use to the
 model's own head (`irl_jax.recipes.preference_reward`).
 

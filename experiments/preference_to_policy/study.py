@@ -30,7 +30,7 @@ from irl_jax.recipes.preference_measures import (
     lengths,
     write_samples,
 )
-from irl_jax.recipes.preference_reward import RewardModel, fit_reward, verdict
+from irl_jax.recipes.preference_reward import RewardModel, aggregate, fit_reward
 from irl_jax.recipes.preference_training import (
     DpoConfig,
     GrpoConfig,
@@ -178,7 +178,7 @@ def experiment(
         advance = progress.stage("held-out pairs", len(pairs.held_out))
         by_member = lambda batch: jnp.moveaxis(learned.members(batch), 0, 1)
         rewards = held_out_rewards(setup, by_member, evaluation, advance)
-        judged = np.asarray(verdict(jnp.asarray(rewards.swapaxes(0, 1)), config.reward))
+        judged = np.asarray(aggregate(jnp.asarray(rewards.swapaxes(0, 1)), config.reward))
     with clock("policy"):
         if config.method == "dpo":
             state = align_offline(setup, config.dpo, run, progress)

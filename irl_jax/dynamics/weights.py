@@ -1,7 +1,7 @@
 """What a sample counts: stale samples, samples of an advantage, samples that are kept.
 
 Weights multiply the advantage of `losses.policy`; what is not kept is masked, so that means
-are over the rest (`kept`).
+are over the rest (`select_completions`).
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ def rescale_by_signal(advantage: Array) -> Array:
     return advantage * (advantage.shape[0] / jnp.maximum(teaching, 1))
 
 
-def kept(group: Group, keep: Array) -> Group:
+def select_completions(group: Group, keep: Array) -> Group:
     """The group as a weighted data set: what is not kept, w = 0, loses its mask.
 
     A mean over the tokens of the rest follows: `losses.policy.weighted_sft` of it is

@@ -38,7 +38,7 @@ class LengthBias:
             where fewer than two prompts have such pairs.
         accuracy_shorter: pair accuracy where it is the shorter one; None likewise.
         accuracy_without: pair accuracy of the reward once what length explains is taken
-            off (`without_length`).
+            off (`length_residual`).
     """
 
     correlation: Interval
@@ -90,7 +90,7 @@ def length_correlation(
     return bootstrap(sums, rho, clusters, level=level, resamples=resamples, seed=seed)
 
 
-def without_length(reward: ArrayLike, length: ArrayLike, clusters: ArrayLike | None = None) -> F64:
+def length_residual(reward: ArrayLike, length: ArrayLike, clusters: ArrayLike | None = None) -> F64:
     """The reward less what length explains of it.
 
     r − b (l − l̄), where the slope b = Σ (r − r̄)(l − l̄) / Σ (l − l̄)² of a row is fitted on
@@ -172,7 +172,7 @@ def length_bias(
         accuracy_longer=accuracy(longer > 0),
         accuracy_shorter=accuracy(longer < 0),
         accuracy_without=pair_accuracy(
-            without_length(reward, length, labels), clusters=labels, **how
+            length_residual(reward, length, labels), clusters=labels, **how
         ),
     )
 

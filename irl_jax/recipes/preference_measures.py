@@ -18,9 +18,9 @@ from irl_jax.eval.ranking import pair_accuracy
 from irl_jax.losses.direct import log_ratio
 from irl_jax.masking import check_range
 from irl_jax.recipes.preference_data import as_text
-from irl_jax.recipes.preference_reward import RewardModel, verdict
+from irl_jax.recipes.preference_reward import RewardModel, aggregate
 from irl_jax.recipes.preference_training import Setup
-from irl_jax.rewards.verdict import disagreement
+from irl_jax.rewards.aggregate import disagreement
 from irl_jax.train.progress import Advance
 from irl_jax.train.run import RunDirectory
 from irl_jax.train.shard import fetch
@@ -173,7 +173,7 @@ def answer(
         group = setup.sample(policy, setup.prompts(rows), key, config.completions, numbers=numbers)
         ref_logp = setup.logp(setup.model.params, group, setup.sampling.temperature)
         each = learned.members(group)
-        judged = (verdict(each, learned.config), disagreement(each))
+        judged = (aggregate(each, learned.config), disagreement(each))
         arrays = (*judged, group.mask, group.terminated, group.logp, ref_logp)
         action, *rest = (x[:count] for x in fetch((group.action, *arrays)))
         decode = setup.model.tokenizer.decode

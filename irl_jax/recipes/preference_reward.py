@@ -1,7 +1,7 @@
-"""A reward model from pairs: a LoRA and a scalar head, or K of them that give one verdict.
+"""A reward model from pairs: a LoRA and a scalar head, or an ensemble of K.
 
 Members share the frozen model, its batches and one step; their starts differ. What they
-disagree on is what the pairs leave open, and a cautious verdict is no reward to go there.
+disagree on is what the pairs leave open, and a cautious aggregate does not reward going there.
 A text loss of the same pairs may keep the hidden states of use to the model's own head.
 
 Reference: Coste et al. 2023, "Reward Model Ensembles Help Mitigate Overoptimization",
@@ -26,7 +26,7 @@ from irl_jax.losses.regularisation import chosen_likelihood
 from irl_jax.models.decoder import DecoderConfig
 from irl_jax.models.heads import init_scalar_head
 from irl_jax.recipes.preference_training import REWARD, RewardConfig, Setup, fit_pairs
-from irl_jax.rewards.verdict import disagreement, lower_confidence_bound, worst_case
+from irl_jax.rewards.aggregate import disagreement, lower_confidence_bound, worst_case
 from irl_jax.train.members import init_members
 from irl_jax.train.objectives import (
     Adapt,
@@ -42,11 +42,11 @@ from irl_jax.train.state import TrainState
 from irl_jax.types import Group, Loss, Objective, Preference, Prompt, PyTree
 
 
-def verdict(rewards: Array, config: RewardConfig) -> Array:
-    """One reward of the members', f32[M, ...] -> f32[...]; see `irl_jax.rewards.verdict`."""
-    if config.verdict == "worst_case":
+def aggregate(rewards: Array, config: RewardConfig) -> Array:
+    """One reward of the members', f32[M, ...] -> f32[...]; see `irl_jax.rewards.aggregate`."""
+    if config.aggregate == "worst_case":
         return worst_case(rewards)
-    if config.verdict == "lower_bound":
+    if config.aggregate == "lower_bound":
         return lower_confidence_bound(rewards, deviations=config.deviations)
     return rewards.mean(0)
 
@@ -83,11 +83,11 @@ def _rewards(
 
 @dataclass(frozen=True)
 class RewardModel:
-    """A trained reward model: called on a batch, it gives its verdict, f32[B, K].
+    """A trained reward model: called on a batch, it gives one reward, f32[B, K].
 
     Attributes:
         setup: model and mesh.
-        config: how many members there are, and how they come to a verdict.
+        config: how many members there are, and how their rewards are aggregated.
         params: as `fit_reward` trains them.
     """
 
@@ -106,18 +106,18 @@ class RewardModel:
             )  # fmt: skip
 
     def __call__(self, batch: Any) -> Array:
-        """The verdict on a batch's completions, f32[B, K]."""
-        return verdict(self.members(batch), self.config)
+        """One reward of the members', of a batch's completions, f32[B, K]."""
+        return aggregate(self.members(batch), self.config)
 
     def watched(self) -> tuple[Callable[[Group], Array], Callable[[int, Group], dict[str, float]]]:
-        """The verdict, and what the loop logs of the last one: the members' `disagreement`."""
+        """The reward, and what the loop logs of the last batch: the members' `disagreement`."""
         last: dict[str, float] = {}
 
         def reward(group: Group) -> Array:
             rewards = self.members(group)
             if self.config.members > 1:
                 last["disagreement"] = float(disagreement(rewards).mean())
-            return verdict(rewards, self.config)
+            return aggregate(rewards, self.config)
 
         return reward, lambda update, group: last
 

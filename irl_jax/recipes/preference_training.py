@@ -43,7 +43,7 @@ class RewardConfig:
     centering: float = 0.01  # weight of (r_chosen + r_rejected)², which keeps rewards near 0
     margin: float = 0.0  # factor of the data's margins (score differences); 0 leaves them out
     members: int = 1  # LoRAs with heads, each from a start of its own, all on the same batches
-    verdict: Literal["mean", "lower_bound", "worst_case"] = "mean"  # one reward of the members'
+    aggregate: Literal["mean", "lower_bound", "worst_case"] = "mean"  # one reward of the members'
     deviations: float = 1.0  # of the members, by which lower_bound is below their mean
     regulariser: float = 0.0  # share of a text loss of the same pairs; 0 leaves it out
     text: Literal["sft", "dpo"] = "sft"  # that loss: chosen likelihood, or DPO without a reference
@@ -60,10 +60,10 @@ class RewardConfig:
         check_range("reward.deviations", self.deviations, 0.0)
         check_range("reward.regulariser", self.regulariser, 0.0, 1.0)
         check_range("reward.text_beta", self.text_beta, 0.0, exclusive=True)
-        if self.verdict != "mean" and self.members == 1:
+        if self.aggregate != "mean" and self.members == 1:
             raise InputError(
-                f"reward.verdict: {self.verdict} is of several members; give --reward.members 2 "
-                "or more"
+                f"reward.aggregate: {self.aggregate} is of several members; give "
+                "--reward.members 2 or more"
             )
 
 

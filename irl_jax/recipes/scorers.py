@@ -36,7 +36,7 @@ from irl_jax.recipes.language_model import (
 from irl_jax.recipes.launch import given_model
 from irl_jax.recipes.policy_training import LoraConfig
 from irl_jax.recipes.preference_data import DataConfig, limits, template_of
-from irl_jax.recipes.preference_reward import member_rewards, verdict
+from irl_jax.recipes.preference_reward import aggregate, member_rewards
 from irl_jax.recipes.preference_training import REWARD, RewardConfig
 from irl_jax.train.checkpoint import load_params
 from irl_jax.train.inputs import identities
@@ -107,7 +107,7 @@ def learned_scorer(
 ) -> Scorer:
     """The reward model of a finished run of `experiments.preference_to_policy`, in logits.
 
-    Of several members it is the verdict that the run's policy was trained by.
+    Of several members it is the aggregate that rewarded the run's policy.
     """
     del place
     path = Path(required(model, "learned"))
@@ -130,7 +130,7 @@ def learned_scorer(
         each = member_rewards(
             shape, learned, base, context, action, mask, adapt=adapt, members=count
         )
-        return verdict(each, reward)
+        return aggregate(each, reward)
 
     read = {name: settings["data"][name] for name in ("max_prompt", "max_completion", "chat")}
     own = settings["data"]

@@ -1,7 +1,7 @@
 """Which comparisons to have labelled next: acquisition functions over a pool of pairs.
 
 A pool holds N pairs of responses, some of them labelled. A rule either scores every
-pair for itself, and `highest` takes the best (`entropy`, `disagreement`, `leverage`, the
+pair for itself, and `highest` takes the best (`entropy`, `bald`, `leverage`, the
 absolute logit, uniform noise), or it looks at the batch as a whole, since two pairs that
 are informative alone may say the same (`d_optimal`, `k_centre`, `batch_bald`).
 
@@ -64,7 +64,7 @@ def entropy(logit: Array) -> Array:
     return jax.nn.softplus(-z) + z * jax.nn.sigmoid(-z)
 
 
-def disagreement(logit: Array) -> Array:
+def bald(logit: Array) -> Array:
     """What a label says about which member is right: H(E[p]) − E[H(p)] (nats).
 
     The mutual information of label and member, at most log M. Unlike `entropy` it is 0
@@ -220,7 +220,7 @@ def batch_bald(logit: Array, labelled: Array, key: Array, *, size: int, samples:
 
     Returns:
         i32[size], rows of the pool, in the order they were chosen; the first has the
-        highest `disagreement`.
+        highest `bald`.
 
     Raises:
         InputError: shapes differ, or the pool has fewer than `size` pairs.

@@ -63,7 +63,7 @@ def preference_as_reward(reward: Array, reference: Array) -> Array:
     return jax.nn.sigmoid(reward[:, :, None] - reference[:, None, :]).mean(-1)
 
 
-def without_length(reward: Array, length: Array) -> Array:
+def debias_length(reward: Array, length: Array) -> Array:
     """The reward less what length explains, r − b (|o| − mean |o|), b by least squares.
 
     Args:
@@ -82,7 +82,7 @@ def without_length(reward: Array, length: Array) -> Array:
     Differs: one line for the whole batch, where the paper fits locally.
 
     Example:
-        >>> without_length(jnp.array([1.0, 2.0, 4.0]), jnp.array([10, 20, 30])).round(2).tolist()
+        >>> debias_length(jnp.array([1.0, 2.0, 4.0]), jnp.array([10, 20, 30])).round(2).tolist()
         [2.5, 2.0, 2.5]
     """
     reward = as_float("reward", reward, jnp.shape(reward))

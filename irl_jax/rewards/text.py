@@ -2,7 +2,7 @@ r"""What can be told of an answer from its text alone: where the answer stands, 
 
 An extractor takes the answer out of a response; extractors compose by `first_of`. A
 reward of form looks at nothing but the response, N texts -> f64[N]; rewards add up
-with `weighted_sum`. Nothing here runs what a model wrote.
+with `weighted_text_reward`. Nothing here runs what a model wrote.
 """
 
 from __future__ import annotations
@@ -157,16 +157,16 @@ def structured(*names: str) -> TextReward:
     return lambda texts: np.array([well_formed(text) for text in texts], np.float64)
 
 
-def weighted_sum(weights: Mapping[TextReward, float]) -> TextReward:
+def weighted_text_reward(weights: Mapping[TextReward, float]) -> TextReward:
     """Σᵢ wᵢ rᵢ, of rewards that look at responses alone.
 
     Args:
         weights: reward -> its weight.
 
     Example:
-        >>> weighted_sum({matches(".*a.*"): 1.0, matches(".*b"): 0.5})(["ab", "b"]).tolist()
+        >>> weighted_text_reward({matches(".*a.*"): 1.0, matches(".*b"): 0.5})(["ab", "b"]).tolist()
         [1.5, 0.5]
     """
     if not weights:
-        raise InputError("weighted_sum: no rewards; give at least one")
+        raise InputError("weighted_text_reward: no rewards; give at least one")
     return lambda texts: np.sum([w * reward(texts) for reward, w in weights.items()], axis=0)

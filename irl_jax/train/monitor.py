@@ -23,7 +23,7 @@ from jax import Array
 
 from irl_jax.dynamics.weights import distinct
 from irl_jax.masking import check_shape, masked_sum
-from irl_jax.rewards.verdict import disagreement
+from irl_jax.rewards.aggregate import disagreement
 from irl_jax.types import Group, InputError, safe_divide
 
 FIRST = 2  # updates that the first values are taken from

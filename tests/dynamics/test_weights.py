@@ -10,8 +10,8 @@ from irl_jax.dynamics.weights import (
     distinct,
     exponential_weight,
     has_signal,
-    kept,
     rescale_by_signal,
+    select_completions,
     staleness_mask,
     truncated_weight,
 )
@@ -90,8 +90,8 @@ def test_selection_makes_the_mean_over_what_is_kept():
     group = Group(None, action, mask, jnp.zeros_like(logp), reward, reward > 0)
     keep = above(reward, threshold=1.0) & distinct(action, mask)
     assert keep.tolist() == [[True, False, True, False]]
-    loss = weighted_sft(logp, kept(group, keep), advantage=jnp.ones([1, 4]))
+    loss = weighted_sft(logp, select_completions(group, keep), advantage=jnp.ones([1, 4]))
     assert loss.mean == pytest.approx((1 + 2 + 7) / 3)
     assert best(reward).tolist() == [[True, False, False, False]]
     with pytest.raises(InputError, match=r"^keep: expected shape"):
-        kept(group, keep[:, :1])
+        select_completions(group, keep[:, :1])

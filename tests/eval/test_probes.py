@@ -5,8 +5,8 @@ from irl_jax.eval.probes import (
     edit_sensitivity,
     length_bias,
     length_correlation,
+    length_residual,
     position_bias,
-    without_length,
     without_position,
 )
 from irl_jax.types import InputError
@@ -80,7 +80,7 @@ def test_taking_length_off_recovers_what_it_hid(rng):
 def test_no_pair_is_judged_by_a_slope_of_its_own_prompt():
     reward = np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 6.0]])
     length = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
-    left = without_length(reward, length, [0, 0, 1])
+    left = length_residual(reward, length, [0, 0, 1])
     # prompt 0 by the slope of prompt 1, 3; prompt 1 by that of prompt 0, (1 + 2) / 2
     expected = np.array([[-2.0, 0.0], [-1.0, 0.0], [0.0, 3.0]])
     np.testing.assert_allclose(left - left.mean(1, keepdims=True),

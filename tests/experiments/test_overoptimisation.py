@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 
 from experiments.overoptimisation.report import STOPPED, blocks, summarise
-from experiments.overoptimisation.runs import verdicts, widened
+from experiments.overoptimisation.runs import aggregates, widened
 from experiments.overoptimisation.study import CONFIG, PolicyConfig, arms_of, main
 from experiments.sandbox.task import SandboxConfig
 from irl_jax.models.heads import init_mlp
@@ -105,8 +105,8 @@ def test_idle_units_change_no_reward():
     np.testing.assert_allclose(wide(x), model(x), rtol=1e-6)
 
 
-def test_verdicts():
-    found = verdicts(jnp.array([[1.0, 0.0], [3.0, -2.0]]), deviations=1.0)
+def test_aggregates():
+    found = aggregates(jnp.array([[1.0, 0.0], [3.0, -2.0]]), deviations=1.0)
     assert {k: v.tolist() for k, v in found.items() if k != "bounded"} == {
         "one": [1.0, 0.0],
         "mean": [2.0, -1.0],

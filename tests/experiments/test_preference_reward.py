@@ -20,7 +20,7 @@ from irl_jax.losses.regularisation import chosen_likelihood
 from irl_jax.models.logprob import completion_logp
 from irl_jax.models.lora import attach
 from irl_jax.recipes.language_model import MeshConfig
-from irl_jax.recipes.preference_reward import RewardModel, make_objective, verdict
+from irl_jax.recipes.preference_reward import RewardModel, aggregate, make_objective
 from irl_jax.recipes.preference_training import GrpoConfig, RewardConfig
 from irl_jax.recipes.scorers import ReadConfig, learned_scorer
 from irl_jax.train.checkpoint import load_params
@@ -31,7 +31,7 @@ from irl_jax.types import InputError
 from tests.experiments.conftest import ROWS, configure, write_jsonl
 
 ENSEMBLE = RewardConfig(
-    lr=1e-2, epochs=2, batch_size=8, members=2, verdict="lower_bound", deviations=0.5
+    lr=1e-2, epochs=2, batch_size=8, members=2, aggregate="lower_bound", deviations=0.5
 )
 
 
@@ -70,9 +70,9 @@ def trained_like(setup, key):
     return {"decoder": adapter, "head": head}
 
 
-def test_verdicts_of_two_members():
+def test_aggregates_of_two_members():
     rewards = jnp.array([[1.0, 4.0], [3.0, 4.0]])
-    judge = lambda name: verdict(rewards, RewardConfig(members=2, verdict=name, deviations=0.5))
+    judge = lambda name: aggregate(rewards, RewardConfig(members=2, aggregate=name, deviations=0.5))
     assert judge("mean").tolist() == [2.0, 4.0]
     assert judge("lower_bound").tolist() == [1.5, 4.0]
     assert judge("worst_case").tolist() == [1.0, 4.0]
@@ -121,7 +121,7 @@ def test_members_are_told_apart_and_judged(setup, batch):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"verdict": "worst_case"}, r"reward\.verdict: worst_case is of several members; give"),
+        ({"aggregate": "worst_case"}, r"reward\.aggregate: worst_case is of several members; give"),
         ({"members": 0}, r"reward\.members: expected a number in \[1, inf\], got 0"),
         ({"regulariser": 1.5}, r"reward\.regulariser: expected a number in \[0\.0, 1\.0\]"),
         ({"text_beta": 0.0}, r"reward\.text_beta: expected"),
@@ -180,7 +180,7 @@ def test_disagreement_is_logged_and_shown(finished):
 
 
 @pytest.mark.slow
-def test_score_reads_the_verdict(finished, setup, params, batch, tmp_path):
+def test_score_reads_the_aggregate(finished, setup, params, batch, tmp_path):
     lines = [int(pair.source.rsplit(":", 1)[1]) for pair in setup.pairs.held_out[:4]]
     rows = [ROWS[line - 1] for line in lines]
     groups = [GroupRecord(r["prompt"], [r["chosen"], r["rejected"]], {}, "x:1") for r in rows]

@@ -11,9 +11,9 @@ import pytest
 
 from irl_jax.models.heads import apply_mlp
 from irl_jax.rewards.active import (
+    bald,
     batch_bald,
     d_optimal,
-    disagreement,
     entropy,
     highest,
     information,
@@ -51,13 +51,13 @@ def test_entropy_is_that_of_the_label():
     assert np.isfinite(entropy(jnp.float32([1e4, -1e4]))).all()
 
 
-def test_disagreement_is_the_information_of_one_label():
+def test_bald_is_the_information_of_one_label():
     _, logit, _ = pool(0)
     want = [oracles.joint_information(logit, [i]) for i in range(N)]
-    np.testing.assert_allclose(disagreement(logit), want, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(bald(logit), want, rtol=1e-4, atol=1e-6)
     sure = jnp.array([[40.0], [-40.0]])
-    np.testing.assert_allclose(disagreement(sure), np.log(2), rtol=1e-6)  # log M
-    np.testing.assert_allclose(disagreement(jnp.zeros((3, 1))), 0.0, atol=1e-6)
+    np.testing.assert_allclose(bald(sure), np.log(2), rtol=1e-6)  # log M
+    np.testing.assert_allclose(bald(jnp.zeros((3, 1))), 0.0, atol=1e-6)
 
 
 def test_information_is_the_second_derivative_of_the_likelihood():
@@ -149,7 +149,7 @@ def test_batch_bald_is_greedy_in_the_information_about_the_member(seed):
     _, logit, labelled = pool(seed)
     key = jax.random.key(seed)
     chosen = batch_bald(logit, labelled, key, size=4, samples=4000).tolist()
-    assert chosen[0] == np.argmax(np.where(labelled, -1, disagreement(logit)))
+    assert chosen[0] == np.argmax(np.where(labelled, -1, bald(logit)))
     assert not labelled[chosen].any() and len(set(chosen)) == 4
     for k in range(1, 4):
         value = lambda i, k=k: oracles.joint_information(logit, [*chosen[:k], i])
@@ -164,7 +164,7 @@ def test_batch_bald_does_not_ask_the_same_twice():
     none = np.zeros(4, bool)
     key = jax.random.key(0)
     assert sorted(batch_bald(logit, none, key, size=2, samples=500).tolist()) in ([0, 2], [1, 2])
-    assert set(highest(disagreement(logit), none, size=2).tolist()) == {0, 1}
+    assert set(highest(bald(logit), none, size=2).tolist()) == {0, 1}
 
 
 def test_many_pools_in_one_program_equal_each_alone():

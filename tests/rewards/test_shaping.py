@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from irl_jax.rewards.composite import CompositeReward, gdpo_advantages, weighted_sum
-from irl_jax.rewards.shaping import overlong_penalty, preference_as_reward, without_length
+from irl_jax.rewards.shaping import debias_length, overlong_penalty, preference_as_reward
 from irl_jax.types import Group, InputError
 from tests.oracles.advantages import group_advantages
 
@@ -42,12 +42,12 @@ def test_what_length_explains_is_taken_away():
     rng = np.random.default_rng(0)
     length, quality = rng.integers(5, 90, [4, 8]), rng.standard_normal([4, 8])
     reward = np.float32(0.05 * length + quality)
-    fair = np.asarray(without_length(reward, length))
+    fair = np.asarray(debias_length(reward, length))
     assert abs(np.corrcoef(fair.ravel(), length.ravel())[0, 1]) < 1e-4
     slope = np.polyfit(length.ravel(), reward.ravel(), 1)[0]
     expected = reward - slope * (length - length.mean())
     np.testing.assert_allclose(fair, expected, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(without_length(reward, np.full([4, 8], 7)), reward, rtol=1e-6)
+    np.testing.assert_allclose(debias_length(reward, np.full([4, 8], 7)), reward, rtol=1e-6)
 
 
 def test_decoupled_rewards_keep_apart_what_a_sum_confuses():

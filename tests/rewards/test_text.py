@@ -13,7 +13,7 @@ from irl_jax.rewards.text import (
     stated,
     structured,
     tagged,
-    weighted_sum,
+    weighted_text_reward,
 )
 from irl_jax.types import InputError
 
@@ -85,7 +85,7 @@ def test_the_form_is_what_a_pattern_says(pieces):
 
 
 def test_rewards_of_texts_add_up():
-    both = weighted_sum({R1: 0.5, matches(r"(?s).*\d.*"): 1.0})
+    both = weighted_text_reward({R1: 0.5, matches(r"(?s).*\d.*"): 1.0})
     texts = ["<think>a</think><answer>b</answer>", "<think>a</think><answer>1</answer>", "2", ""]
     rewards = both(texts)
     assert rewards.dtype == np.float64
@@ -98,7 +98,7 @@ def test_what_is_missing_is_said():
         first_of()
     with pytest.raises(InputError, match="structured: no tags; give at least one name"):
         structured()
-    with pytest.raises(InputError, match="weighted_sum: no rewards; give at least one"):
-        weighted_sum({})
+    with pytest.raises(InputError, match="weighted_text_reward: no rewards; give at least one"):
+        weighted_text_reward({})
     with pytest.raises(InputError, match=r"pattern '\(': missing \)"):
         matches("(")

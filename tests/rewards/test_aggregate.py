@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_jax.rewards.verdict import (
+from irl_jax.rewards.aggregate import (
     disagreement,
     lower_confidence_bound,
     uncertainty_weighted,
@@ -27,7 +27,7 @@ def by_hand(members, kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "verdict"),
+    ("kind", "aggregate"),
     [
         ("worst", worst_case),
         ("weighted", lambda r: uncertainty_weighted(r, penalty=0.3)),
@@ -35,15 +35,15 @@ def by_hand(members, kind):
         ("bound", lambda r: lower_confidence_bound(r, deviations=1.5)),
     ],
 )
-def test_a_verdict_equals_its_definition(kind, verdict):
-    got = verdict(jnp.asarray(REWARD, jnp.float32))
+def test_an_aggregate_equals_its_definition(kind, aggregate):
+    got = aggregate(jnp.asarray(REWARD, jnp.float32))
     assert got.shape == (3, 5)
     for index in np.ndindex(3, 5):
         want = by_hand(list(REWARD[(slice(None), *index)]), kind)
         np.testing.assert_allclose(got[index], want, rtol=1e-4, atol=1e-5)
 
 
-def test_members_that_agree_have_every_verdict_in_common():
+def test_members_that_agree_have_every_aggregate_in_common():
     reward = jnp.full([3, 2], 1.25)
     for value in (
         worst_case(reward),
@@ -55,10 +55,10 @@ def test_members_that_agree_have_every_verdict_in_common():
     np.testing.assert_array_equal(gradient, 0.0)
 
 
-def test_units_change_the_order_of_one_verdict_and_not_of_the_other():
+def test_units_change_the_order_of_one_aggregate_and_not_of_the_other():
     """Two responses: the first is better on average, the members are at odds over it."""
     reward = jnp.array([[3.0, 1.0], [0.0, 1.0]])
-    ahead = lambda verdict, unit: float(jnp.subtract(*verdict(unit * reward)))
+    ahead = lambda aggregate, unit: float(jnp.subtract(*aggregate(unit * reward)))
     bound = lambda r: lower_confidence_bound(r, deviations=0.2)
     variance = lambda r: uncertainty_weighted(r, penalty=0.2)
     assert ahead(bound, 1.0) > 0 and ahead(bound, 10.0) > 0

@@ -1,6 +1,6 @@
 """One reward from the rewards of an ensemble's members, f32[M, ...] -> f32[...].
 
-The plain verdict is `reward.mean(0)` (Coste et al., eq. 3): one member that is far too high
+The plain aggregate is `reward.mean(0)` (Coste et al., eq. 3): one member that is far too high
 raises it. The others hold back where members disagree, which is where comparisons were
 few. Members must be in the same units.
 
@@ -17,7 +17,7 @@ from irl_jax.masking import check_range
 
 
 def worst_case(reward: Array) -> Array:
-    """The least reward of any member, min_m r_m: no one is to object.
+    """The least reward of any member, min_m r_m: all members must like it.
 
     Args:
         reward: f32[M, ...].

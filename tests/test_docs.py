@@ -26,8 +26,10 @@ PARTS = {
     "irl_jax.losses.direct.direct_alignment",
     "irl_jax.losses.direct.add_likelihood",
     "irl_jax.losses.unpaired.unpaired_alignment",
+    "irl_jax.losses.listwise.listwise_alignment",
 }  # forms of objectives, no paper's own
-NO_SUMS = {"aot", "aot_unpaired"}  # depend on how a batch is cut: tests/losses/test_transport.py
+# depend on how a batch is cut: tests/losses/test_transport.py, test_unpaired.py
+NO_SUMS = {"aot", "aot_unpaired", "bco_pair"}
 HEADER = ("Claim", "Command", "Runtime", "Expected")
 
 

@@ -14,12 +14,14 @@ from irl_jax.losses.direct_named import (
     discopop,
     exo,
     f_dpo,
+    irpo,
     js_dpo,
     ld_dpo,
     ln_dpo,
     robust_dpo,
     ropo,
     slic,
+    sppo_hard,
 )
 from irl_jax.losses.direct_variants import (
     apo_down,
@@ -61,7 +63,7 @@ from irl_jax.losses.link import (
     square,
     unbiased,
 )
-from irl_jax.losses.listwise import lambda_pairs, listwise_alignment, tpo
+from irl_jax.losses.listwise import lambda_pairs, lipo, listwise_alignment, pl_dpo, tpo
 from irl_jax.losses.mixture import annotator_log_likelihood, mixture_likelihood, posterior
 from irl_jax.losses.outcome import token_verifier
 from irl_jax.losses.policy import (
@@ -88,6 +90,9 @@ from irl_jax.losses.preference import (
     pairwise,
     pairwise_loss,
     rao_kupper,
+    robust_bradley_terry,
+    symmetric_pairwise,
+    thurstone,
 )
 from irl_jax.losses.prefix import linex, prefix_bellman, prefix_regression, squared
 from irl_jax.losses.process import implicit_process, implicit_step_rewards, process_cross_entropy
@@ -139,8 +144,10 @@ from irl_jax.losses.surrogate import (
 from irl_jax.losses.transport import aot, aot_unpaired, transport_cost
 from irl_jax.losses.unpaired import (
     bco,
+    bco_pair,
     each_side,
     kto,
+    kto_pair,
     mismatched_kl,
     reward_shift,
     unpaired_alignment,
@@ -176,6 +183,7 @@ __all__ = [
     "apo_down",
     "apo_zero",
     "bco",
+    "bco_pair",
     "binary_cross_entropy",
     "bradley_terry",
     "cdpo",
@@ -215,17 +223,20 @@ __all__ = [
     "implicit_step_rewards",
     "increasing",
     "ipo",
+    "irpo",
     "jensen_shannon_tilt",
     "js_dpo",
     "k1",
     "k2",
     "k3",
     "kto",
+    "kto_pair",
     "lambda_pairs",
     "ld_dpo",
     "ld_dpo_score",
     "likelihood",
     "linex",
+    "lipo",
     "listwise_alignment",
     "ln_dpo",
     "log_ratio",
@@ -243,6 +254,7 @@ __all__ = [
     "orpo",
     "pairwise",
     "pairwise_loss",
+    "pl_dpo",
     "plackett_luce",
     "policy_gradient",
     "posterior",
@@ -258,6 +270,7 @@ __all__ = [
     "reinforce",
     "reinforce_plus_plus",
     "reward_shift",
+    "robust_bradley_terry",
     "robust_dpo",
     "ropo",
     "ropo_link",
@@ -270,10 +283,13 @@ __all__ = [
     "smooth",
     "smoothed_zero_one",
     "sppo",
+    "sppo_hard",
     "square",
     "squared",
+    "symmetric_pairwise",
     "tangent_expm1",
     "tdpo",
+    "thurstone",
     "token_mean",
     "token_ratio",
     "token_verifier",

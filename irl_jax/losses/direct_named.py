@@ -8,9 +8,11 @@ f32[B, 2, T], and `Returns` and `Raises` are those of `dpo`.
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 from jax import Array
 
 from irl_jax.losses.direct import dpo
+from irl_jax.losses.direct_variants import rpo, sppo
 from irl_jax.losses.link import (
     discopop_link,
     exo_link,
@@ -195,3 +197,36 @@ def ln_dpo(logp: Array, ref_logp: Array, batch: Preference, *, beta: float) -> L
     Post-Training", arXiv 2411.15124 (length-normalised DPO).
     """
     return dpo(logp, ref_logp, batch, beta=beta, score=mean_log_ratio)
+
+
+def irpo(logp: Array, ref_logp: Array, batch: Preference, *, beta: float, alpha: float) -> Loss:
+    """Iterative reasoning preference optimisation, L = −log σ(z) − α/|yʷ| log π(yʷ|x).
+
+    Args:
+        logp: f32[B, 2, T], as in `dpo`.
+        ref_logp: f32[B, 2, T], as in `dpo`.
+        batch: the pairs.
+        beta: β > 0, reward a nat.
+        alpha: α >= 0; 1 in the paper.
+
+    Reference: Pang et al. 2024, "Iterative Reasoning Preference Optimization", arXiv
+    2404.19733, eq. 1.
+    """
+    return rpo(logp, ref_logp, batch, beta=beta, alpha=alpha, likelihood=mean_log_ratio)
+
+
+def sppo_hard(logp: Array, ref_logp: Array, batch: Preference, *, eta: float) -> Loss:
+    """SPPO of labels, L = (c − η/2)² + (r + η/2)²: the chosen response always wins.
+
+    c and r are log π/π_ref of the two sides.
+
+    Args:
+        logp: f32[B, 2, T], as in `dpo`.
+        ref_logp: f32[B, 2, T], as in `dpo`.
+        batch: the pairs; the margin is not read.
+        eta: η > 0, 1/β of TRL.
+
+    Reference: Wu et al. 2024, arXiv 2405.00675, eq. 4.7, with the win rates 1 and 0.
+    """
+    win = jnp.tile(jnp.array([1.0, 0.0]), (jnp.shape(logp)[0], 1))
+    return sppo(logp, ref_logp, batch, win=win, eta=eta)

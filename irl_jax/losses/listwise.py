@@ -15,7 +15,7 @@ from irl_jax.losses.ranking import all_pairs, plackett_luce
 from irl_jax.losses.reduction import weighted
 from irl_jax.losses.scores import Score, log_ratio, mean_log_ratio
 from irl_jax.masking import as_float, check_mask, check_range, check_shape
-from irl_jax.types import InputError, Loss, Ranking
+from irl_jax.types import Group, InputError, Loss, Ranking
 
 
 def listwise_alignment(
@@ -113,6 +113,64 @@ def lambda_pairs(reward: Array, batch: Ranking, *, grade: Array, link: Link = lo
     pairs = better.sum((1, 2)).astype(reward.dtype)
     metrics = {"pair_accuracy": (weighted(right, weight)[0], weighted(pairs, weight)[0])}
     return Loss(*weighted(cost, weight), metrics)
+
+
+def pl_dpo(logp: Array, ref_logp: Array, batch: Ranking, *, beta: float) -> Loss:
+    """DPO of rankings: the Plackett-Luce likelihood of implicit rewards.
+
+    L = −Σₖ log exp r(yₖ) / Σⱼ≥ₖ exp r(yⱼ), r = β log π(y|x)/π_ref(y|x).
+
+    Args:
+        logp: f32[B, K, T], as in `listwise_alignment`.
+        ref_logp: f32[B, K, T], as in `listwise_alignment`.
+        batch: the rankings, the best response first.
+        beta: β > 0 (reward a nat).
+
+    Returns:
+        Loss a ranking (nats), with the metrics of `plackett_luce`.
+
+    Raises:
+        InputError: an array has the wrong shape or dtype, a number is out of range.
+
+    Reference: Rafailov et al. 2023, arXiv 2305.18290, appendix A.3.
+    """
+    return listwise_alignment(logp, ref_logp, batch, beta=beta)
+
+
+def lipo(logp: Array, ref_logp: Array, batch: Group, *, beta: float) -> Loss:
+    """LiPO-λ: pairs of graded responses, weighted by what their exchange costs in DCG.
+
+    L = `lambda_pairs` of r = β log π(y|x)/π_ref(y|x), the grades being the responses' scores.
+
+    Args:
+        logp: f32[B, K, T], as in `listwise_alignment`.
+        ref_logp: f32[B, K, T], as in `listwise_alignment`.
+        batch: the responses; `reward` is the score of each. Those without a token do not
+            count.
+        beta: β > 0 (reward a nat).
+
+    Returns:
+        Loss a prompt, with the metric of `lambda_pairs`.
+
+    Raises:
+        InputError: an array has the wrong shape or dtype, a number is out of range.
+
+    Reference: Liu et al. 2024, "LiPO: Listwise Preference Optimization through
+    Learning-to-Rank", arXiv 2402.01878, eq. 9.
+    """
+    check_range("beta", beta, 0.0, exclusive=True)
+    logp = as_float("logp", logp, (None, None, None))
+    ref_logp = as_float("ref_logp", ref_logp, logp.shape)
+    check_mask("batch.mask", batch.mask, logp.shape)
+    grade = as_float("batch.reward", batch.reward, logp.shape[:2])
+    written = batch.mask.any(-1)
+    order = jnp.argsort(~written, axis=1, stable=True)
+    first = lambda x: jnp.take_along_axis(x, order, axis=1)
+    count = written.sum(-1).astype(jnp.int32)
+    absent: Any = None
+    ranked = Ranking(absent, absent, absent, count, weight=(count > 0).astype(logp.dtype))
+    reward = beta * log_ratio(logp, ref_logp, batch.mask)
+    return lambda_pairs(first(reward), ranked, grade=first(jnp.where(written, grade, 0.0)))
 
 
 def tpo(

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from irl_jax.losses.link import Link, logistic, probit, smooth
+from irl_jax.losses.link import Link, logistic, probit, smooth, smoothed_zero_one, unbiased
 from irl_jax.losses.reduction import weighted
 from irl_jax.masking import as_float, check_mask, check_range
 from irl_jax.types import Loss, Preference
@@ -125,6 +125,69 @@ def bradley_terry(
         total=loss.total + centering * penalty[0],
         metrics={**loss.metrics, "centering": penalty},
     )
+
+
+def thurstone(reward: Array, batch: Preference) -> Loss:
+    """Maximum likelihood of Thurstone's model, L = −log Φ(r(yʷ) − r(yˡ) − m).
+
+    Args:
+        reward: f32[B, 2], in standard deviations of a difference of two impressions; index 0
+            is the chosen response. Rows of weight 0 may be NaN.
+        batch: the pairs; `margin` m is in units of the reward.
+
+    Returns:
+        Loss a pair (nats), with the metrics of `pairwise`.
+
+    Raises:
+        InputError: an array has the wrong shape or dtype.
+
+    Reference: Thurstone 1927, "A law of comparative judgment", case V.
+    """
+    return pairwise(reward, batch, link=probit)
+
+
+def robust_bradley_terry(reward: Array, batch: Preference, *, flip_rate: float) -> Loss:
+    """Bradley-Terry whose mean over flipped labels is the loss of the clean ones.
+
+    L = (−(1 − ε) log σ(z) + ε log σ(−z)) / (1 − 2ε), with z = r(yʷ) − r(yˡ) − m.
+
+    Args:
+        reward: f32[B, 2]; index 0 is the chosen response. Rows of weight 0 may be NaN.
+        batch: the pairs; `margin` m is in units of the reward.
+        flip_rate: ε in [0, 0.5), the share of labels that are wrong.
+
+    Returns:
+        Loss a pair (nats), with the metrics of `pairwise`.
+
+    Raises:
+        InputError: an array has the wrong shape or dtype, a number is out of range.
+
+    Reference: Natarajan et al. 2013, "Learning with noisy labels"; Chowdhury et al. 2024,
+    arXiv 2403.00409 (of preferences).
+    """
+    return pairwise(reward, batch, link=unbiased(logistic, flip_rate))
+
+
+def symmetric_pairwise(reward: Array, batch: Preference) -> Loss:
+    """The sigmoid loss of a pair, L = σ(−z), z = r(yʷ) − r(yˡ) − m: flips do not move its minimum.
+
+    ℓ(z) + ℓ(−z) is constant, so that labels flipped at any rate below one half leave the
+    minimiser where it is; its gradient vanishes for pairs far on the wrong side.
+
+    Args:
+        reward: f32[B, 2]; index 0 is the chosen response. Rows of weight 0 may be NaN.
+        batch: the pairs; `margin` m is in units of the reward.
+
+    Returns:
+        Loss a pair in [0, 1], with the metrics of `pairwise`.
+
+    Raises:
+        InputError: an array has the wrong shape or dtype.
+
+    Reference: Ghosh et al. 2015, "Making risk minimization tolerant to label noise", arXiv
+    1403.3610.
+    """
+    return pairwise(reward, batch, link=smoothed_zero_one)
 
 
 def order_classification(reward: Array, batch: Preference) -> Loss:

@@ -10,14 +10,12 @@ link: ℓ(r − b) for a good response and ℓ(b − r) for a bad one.
 on pairs sum. What a name stands for, to be given to `train.objectives`:
 
     KTO             mismatched_objective(…, partial(kto, beta=β, good=1.0, bad=1.0))
-    KTO of pairs    mismatched_objective(…, partial(each_side(kto), beta=β, good=1.0, bad=1.0))
+    KTO of pairs    mismatched_objective(…, partial(kto_pair, beta=β, good=1.0, bad=1.0))
     APO-zero        direct_objective(…, partial(direct_variants.apo_zero, beta=β)): pairs
     APO-zero of ratings
                     direct_objective(…, partial(kto, beta=β, kl=0.0, good=1.0, bad=1.0))
-    BCO             direct_objective(…, partial(bco, beta=β, delta=δ))
-    paired BCO      direct_objective(…, partial(each_side(bco), beta=β, delta=δ))
-    BCO whose shift is its batch's: in place of `bco` above, without delta,
-                    lambda *x, beta: bco(*x, beta=beta, delta=reward_shift(*x, beta=beta))
+    BCO             direct_objective(…, partial(bco, beta=β)), its shift the batch's
+    paired BCO      direct_objective(…, partial(bco_pair, beta=β))
 
 Where good and bad come from different prompts, BCO weights the bad ones: give
 `dynamics.weights.density_ratio` of their prompts to `batch.weight`.
@@ -196,7 +194,7 @@ def bco(
     batch: Rating,
     *,
     beta: float,
-    delta: Array | float,
+    delta: Array | float | None = None,
     good: float = 1.0,
     bad: float = 1.0,
 ) -> Loss:
@@ -211,8 +209,8 @@ def bco(
         beta: β > 0 (reward a nat).
         delta: δ, f32[], a constant: half the sum of the mean rewards of good and bad
             responses, a running mean over batches in the paper (of all rewards together in
-            TRL). `reward_shift` is that of a batch; of many, the metrics `reward_good` and
-            `reward_bad` are its parts.
+            TRL). None is that of the batch, `reward_shift`; of many, the metrics `reward_good`
+            and `reward_bad` are its parts.
         good: weight of what is good.
         bad: weight of what is bad.
 
@@ -229,6 +227,8 @@ def bco(
     good and bad come from different prompts, is `dynamics.weights.density_ratio` in
     `batch.weight`, by whose sum the mean then divides; TRL divides by the number of rows.
     """
+    if delta is None:
+        delta = reward_shift(logp, ref_logp, batch, beta=beta)
     return unpaired_alignment(
         logp, ref_logp, batch, beta=beta, baseline=delta, link=logistic, good=good, bad=bad
     )
@@ -259,6 +259,64 @@ def each_side(loss: Callable[..., Loss]) -> Callable[..., Loss]:
             score=jnp.tile(jnp.array([1.0, 0.0], logp.dtype), logp.shape[0]),
             weight=jnp.repeat(weight, 2),
         )
+        logp, ref_logp = (jnp.where(batch.mask, x, 0.0) for x in (logp, ref_logp))
         return loss(flat(logp), flat(ref_logp), ratings, **keywords)
 
     return paired
+
+
+def kto_pair(
+    logp: Array,
+    ref_logp: Array,
+    batch: Preference,
+    *,
+    beta: float,
+    kl: Array | float,
+    good: float,
+    bad: float,
+) -> Loss:
+    """KTO of pairs, chosen as good and rejected as bad, L = ½ (λ_g σ(b − c) + λ_b σ(r − b)).
+
+    c and r are the implicit rewards β log π/π_ref of the two sides, b = β KL.
+
+    Args:
+        logp: f32[B, 2, T], log-probs of the completions under the policy (nats).
+        ref_logp: f32[B, 2, T], the same under the reference policy; a constant.
+        batch: the pairs; the margin is not read.
+        beta: β > 0 (reward a nat).
+        kl: as in `kto`.
+        good: λ_g >= 0.
+        bad: λ_b >= 0.
+
+    Returns:
+        Loss a response, with the metrics of `kto`.
+
+    Raises:
+        InputError: an array has the wrong shape or dtype, a number is out of range.
+
+    Reference: Ethayarajh et al. 2024, arXiv 2402.01306 (of preferences).
+    """
+    return each_side(kto)(logp, ref_logp, batch, beta=beta, kl=kl, good=good, bad=bad)
+
+
+def bco_pair(logp: Array, ref_logp: Array, batch: Preference, *, beta: float) -> Loss:
+    """BCO of pairs, chosen as good and rejected as bad, L = −½ (log σ(c − δ) + log σ(δ − r)).
+
+    c and r are the implicit rewards β log π/π_ref of the two sides, δ the half-way point of
+    their means over the batch.
+
+    Args:
+        logp: f32[B, 2, T], log-probs of the completions under the policy (nats).
+        ref_logp: f32[B, 2, T], the same under the reference policy; a constant.
+        batch: the pairs; the margin is not read.
+        beta: β > 0 (reward a nat).
+
+    Returns:
+        Loss a response (nats), with the metrics of `bco`.
+
+    Raises:
+        InputError: an array has the wrong shape or dtype, a number is out of range.
+
+    Reference: Jung et al. 2024, arXiv 2404.04656.
+    """
+    return each_side(bco)(logp, ref_logp, batch, beta=beta)

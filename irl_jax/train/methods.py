@@ -128,7 +128,10 @@ def offline(
 
 
 def online(
-    loss: Callable[[Any], Any], advantage: Callable[[Array], Array], strengths: tuple[float, ...]
+    loss: Callable[[Any], Any],
+    advantage: Callable[[Array], Array],
+    strengths: tuple[float, ...],
+    sampling: Sampling = SAMPLING,
 ) -> Method:
     """A method that learns from its samples, its penalty on KL in the loss.
 
@@ -136,6 +139,7 @@ def online(
         loss: strength -> the loss, one of `losses.policy`.
         advantage: rewards f32[B, K] -> f32[B, K].
         strengths: see `Method`.
+        sampling: how completions are drawn.
     """
 
     def prepare(
@@ -144,7 +148,7 @@ def online(
         return PolicyBatch(group, advantage(group.reward), ref_logp)
 
     objective = lambda shape, adapt, strength: policy_objective(
-        shape, adapt, loss(strength), sampling=SAMPLING
+        shape, adapt, loss(strength), sampling=sampling
     )
     return Method(objective, prepare, strengths)
 
@@ -169,8 +173,8 @@ def compared(loss: Callable[[Any], Any], strengths: tuple[float, ...]) -> Method
     return Method(objective, prepare, strengths)
 
 
-def remax(strengths: tuple[float, ...]) -> Method:
-    """ReMax, its penalty on KL in the loss."""
+def remax(strengths: tuple[float, ...], sampling: Sampling = SAMPLING) -> Method:
+    """ReMax of completions drawn by `sampling`, its penalty on KL in the loss."""
 
     def prepare(
         group: Group, ref_logp: Array, value: None, strength: Array, key: Array
@@ -178,19 +182,22 @@ def remax(strengths: tuple[float, ...]) -> Method:
         return against_greedy(group, ref_logp)
 
     objective = lambda shape, adapt, strength: policy_objective(
-        shape, adapt, partial(reinforce, beta=strength, kl=k2), sampling=SAMPLING
+        shape, adapt, partial(reinforce, beta=strength, kl=k2), sampling=sampling
     )
     greedy = Beside(1, lambda shape, reference: {"temperature": 0.0})
     return Method(objective, prepare, strengths, beside=greedy)
 
 
-def nash_md(strengths: tuple[float, ...], *, share: float, opponents: int) -> Method:
+def nash_md(
+    strengths: tuple[float, ...], *, share: float, opponents: int, sampling: Sampling = SAMPLING
+) -> Method:
     """Nash-MD, its preferences those of a Bradley-Terry judge by the reward.
 
     Args:
         strengths: see `Method`; τ, probability a nat.
         share: of the reference in the opponent.
         opponents: completions of each prompt by the opponent.
+        sampling: how completions are drawn.
     """
 
     def prepare(
@@ -199,7 +206,7 @@ def nash_md(strengths: tuple[float, ...], *, share: float, opponents: int) -> Me
         return nash_md_batch(group, ref_logp, opponents=opponents, tau=strength)
 
     objective = lambda shape, adapt, strength: policy_objective(
-        shape, adapt, reinforce, sampling=SAMPLING
+        shape, adapt, reinforce, sampling=sampling
     )
     mixture = Beside(
         opponents, lambda shape, reference: {"guides": (MixtureGuide(shape, reference, share),)}
@@ -222,11 +229,14 @@ def rloo(strengths: tuple[float, ...]) -> Method:
     return Method(objective, prepare, strengths)
 
 
-def actor_critic(strengths: tuple[float, ...], **keywords: Any) -> Method:
+def actor_critic(
+    strengths: tuple[float, ...], *, sampling: Sampling = SAMPLING, **keywords: Any
+) -> Method:
     """PPO with a critic on the policy's hidden states, its penalty on KL in the reward.
 
     Args:
         strengths: see `Method`.
+        sampling: how completions are drawn.
         **keywords: of `ppo_objective`.
     """
 
@@ -234,6 +244,6 @@ def actor_critic(strengths: tuple[float, ...], **keywords: Any) -> Method:
         return valued(group, value, ref_logp, beta=strength)
 
     objective = lambda shape, adapt, strength: ppo_objective(
-        shape, adapt, sampling=SAMPLING, **keywords
+        shape, adapt, sampling=sampling, **keywords
     )
     return Method(objective, prepare, strengths, critic=True)

@@ -14,7 +14,7 @@ import numpy as np
 from irl_jax.losses.demonstration import nll
 from irl_jax.losses.direct import dpo
 from irl_jax.losses.divergence import DIVERGENCES, variational
-from irl_jax.losses.link import logistic, probit, ropo_link, smoothed_zero_one, unbiased
+from irl_jax.losses.link import ropo_link
 from irl_jax.losses.mixture import mixture_likelihood
 from irl_jax.losses.outcome import token_verifier
 from irl_jax.losses.preference import (
@@ -24,6 +24,9 @@ from irl_jax.losses.preference import (
     order_classification,
     pairwise,
     rao_kupper,
+    robust_bradley_terry,
+    symmetric_pairwise,
+    thurstone,
 )
 from irl_jax.losses.process import implicit_process, process_cross_entropy
 from irl_jax.losses.ranking import all_pairs, plackett_luce
@@ -92,23 +95,21 @@ CASES = [
     ),
     Case(
         "thurstone",
-        lambda reward, batch: pairwise(reward, batch, link=probit),
+        thurstone,
         oracles.thurstone,
         Preference,
         **REWARDS,
     ),
     Case(
-        "sigmoid",
-        lambda reward, batch: pairwise(reward, batch, link=smoothed_zero_one),
+        "symmetric_pairwise",
+        symmetric_pairwise,
         oracles.sigmoid,
         Preference,
         **REWARDS,
     ),
     Case(
-        "unbiased",
-        lambda reward, batch, flip_rate: pairwise(
-            reward, batch, link=unbiased(logistic, flip_rate)
-        ),
+        "robust_bradley_terry",
+        robust_bradley_terry,
         oracles.unbiased,
         Preference,
         **REWARDS,

@@ -1,17 +1,23 @@
 """Direct alignment: rows of the table of losses."""
 
+from types import SimpleNamespace
+
+import numpy as np
+
 from irl_jax.losses.direct import dpo, ipo
 from irl_jax.losses.direct_named import (
     cdpo,
     discopop,
     exo,
     f_dpo,
+    irpo,
     js_dpo,
     ld_dpo,
     ln_dpo,
     robust_dpo,
     ropo,
     slic,
+    sppo_hard,
 )
 from irl_jax.losses.direct_variants import (
     apo_down,
@@ -25,13 +31,11 @@ from irl_jax.losses.direct_variants import (
     wpo,
     xpo,
 )
-from irl_jax.losses.listwise import lambda_pairs, listwise_alignment, tpo
+from irl_jax.losses.listwise import lambda_pairs, lipo, pl_dpo, tpo
 from irl_jax.losses.reference_free import alphapo, cpo, orpo, simpo
-from irl_jax.losses.scores import (
-    mean_log_ratio,
-)
-from irl_jax.losses.unpaired import bco, kto
-from irl_jax.types import Preference, Ranking, Rating
+from irl_jax.losses.scores import mean_log_ratio
+from irl_jax.losses.unpaired import bco, kto, kto_pair
+from irl_jax.types import Group, Preference, Ranking, Rating
 from tests.losses.case import Case
 from tests.oracles import direct as oracles
 from tests.oracles.losses import plackett_luce
@@ -54,8 +58,33 @@ RATINGS = {
 }
 
 
-def pl_dpo(logp, ref_logp, batch, *, beta):
+def pl_dpo_oracle(logp, ref_logp, batch, *, beta):
     return plackett_luce(oracles.rewards(logp, ref_logp, batch, beta), batch)
+
+
+def lipo_oracle(logp, ref_logp, batch, *, beta):
+    """Row by row, of the responses that have a token."""
+    found = []
+    for row, mask in enumerate(batch.mask.any(-1)):
+        one = SimpleNamespace(mask=batch.mask[row : row + 1, mask])
+        each = (x[row : row + 1, mask] for x in (logp, ref_logp))
+        ranked = SimpleNamespace(count=[mask.sum()], weight=[1.0])
+        reward = oracles.rewards(*each, one, beta)
+        found.append(oracles.lambda_pairs(reward, ranked, grade=batch.reward[row : row + 1, mask]))
+    add = lambda x: tuple(map(sum, zip(*x, strict=True)))
+    total, weight, metrics = zip(*found, strict=True)
+    return sum(total), sum(weight), {k: add([m[k] for m in metrics]) for k in metrics[0]}
+
+
+def kto_pair_oracle(logp, ref_logp, batch, **params):
+    """Both sides of every pair as responses of their own."""
+    ratings = SimpleNamespace(
+        mask=np.concatenate([batch.mask[:, 0], batch.mask[:, 1]]),
+        score=np.repeat([1.0, 0.0], len(batch.weight)),
+        weight=np.concatenate([batch.weight, batch.weight]),
+    )
+    each = [np.concatenate([x[:, 0], x[:, 1]]) for x in (logp, ref_logp)]
+    return oracles.kto(*each, ratings, **params)
 
 
 DIRECT = [
@@ -94,6 +123,21 @@ DIRECT = [
         **PAIRS,
         params={"beta": 0.3, "alpha": 0.7, "likelihood": mean_log_ratio},
         oracle_params={"beta": 0.3, "alpha": 0.7, "per_token": True},
+    ),
+    Case(
+        "irpo",
+        irpo,
+        oracles.rpo,
+        **PAIRS,
+        params={"beta": 0.3, "alpha": 0.7},
+        oracle_params={"beta": 0.3, "alpha": 0.7, "per_token": True},
+    ),
+    Case(
+        "sppo_hard",
+        sppo_hard,
+        lambda *arrays, eta: oracles.sppo(*arrays, win=np.tile([1.0, 0.0], (99, 1)), eta=eta),
+        **PAIRS,
+        params={"eta": 2.0},
     ),
     Case("nca", nca, oracles.nca, **PAIRS, params={"beta": 0.3}),
     Case("apo_zero", apo_zero, oracles.apo_zero, **PAIRS, params={"beta": 0.3}),
@@ -139,7 +183,16 @@ DIRECT = [
         params={"beta": 2.0, "gamma": 0.5, "alpha": 0.25},
     ),
     Case("bco", bco, oracles.bco, **RATINGS, params={"beta": 0.3, "delta": 0.2}),
-    Case("listwise_alignment", listwise_alignment, pl_dpo, **RANKINGS, params={"beta": 0.3}),
+    Case("pl_dpo", pl_dpo, pl_dpo_oracle, **RANKINGS, params={"beta": 0.3}),
+    Case(
+        "lipo",
+        lipo,
+        lipo_oracle,
+        Group,
+        {"logp": "BKT", "ref_logp": "BKT"},
+        ("mask", "reward"),
+        params={"beta": 0.3},
+    ),
     Case(
         "lambda_pairs",
         lambda_pairs,
@@ -162,6 +215,13 @@ DIRECT = [
         kto,
         oracles.kto,
         **RATINGS,
+        params={"beta": 0.3, "kl": 0.7, "good": 1.2, "bad": 0.8},
+    ),
+    Case(
+        "kto_pair",
+        kto_pair,
+        kto_pair_oracle,
+        **PAIRS | {"reads": ("mask", "weight")},
         params={"beta": 0.3, "kl": 0.7, "good": 1.2, "bad": 0.8},
     ),
 ]

@@ -5,6 +5,7 @@ import pytest
 
 from irl_jax.losses.unpaired import (
     bco,
+    bco_pair,
     each_side,
     kto,
     mismatched_kl,
@@ -70,15 +71,12 @@ def test_the_shift_is_half_way_between_good_and_bad():
     assert shift(ratio) == pytest.approx(0.5 * (2.0 - 2.0))
     assert shift(ratio + 6.0) == pytest.approx(3.0)
     assert not np.any(jax.grad(shift)(ratio))
-    shifted = lambda *x, beta: bco(*x, beta=beta, delta=reward_shift(*x, beta=beta))
-    loss = lambda x: shifted(x, jnp.zeros([4, 1]), batch, beta=0.5).mean
+    loss = lambda x: bco(x, jnp.zeros([4, 1]), batch, beta=0.5).mean
     assert loss(ratio + 6.0) == pytest.approx(float(loss(ratio)), rel=1e-5)
     by_hand = (2 * np.log1p(np.exp(-1)) + np.log1p(np.exp(-4)) + np.log1p(np.exp(-2))) / 4
     assert loss(ratio) == pytest.approx(by_hand, rel=1e-5)
-    pairs = each_side(shifted)(LOGP, REF, BATCH, beta=0.3)
-    further = each_side(shifted)(
-        LOGP + 0.0, REF - MASK / MASK.sum(-1, keepdims=True), BATCH, beta=0.3
-    )
+    pairs = bco_pair(LOGP, REF, BATCH, beta=0.3)
+    further = bco_pair(LOGP + 0.0, REF - MASK / MASK.sum(-1, keepdims=True), BATCH, beta=0.3)
     assert further.mean == pytest.approx(float(pairs.mean), rel=1e-5)
 
 
@@ -95,3 +93,13 @@ def test_pairs_are_read_as_good_and_bad():
     join = lambda x: jnp.concatenate([x[:, 0], x[:, 1]])
     expected = kto(join(LOGP), join(REF), flat, beta=0.3, kl=0.1, good=1.5, bad=0.5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), loss, expected)
+
+
+def test_bco_of_pairs_is_half_of_the_paper_s_two_terms():
+    """By hand: rewards (1, -2) and (4, 0), whose half-way point is ¾."""
+    ratio = jnp.array([[1.0, -2.0], [4.0, 0.0]])[..., None] / 0.5
+    mask = jnp.ones([2, 2, 1], bool)
+    pairs = BATCH.replace(action=None, mask=mask, margin=jnp.zeros(2), weight=jnp.ones(2))
+    loss = bco_pair(ratio, jnp.zeros_like(ratio), pairs, beta=0.5)
+    costs = [np.log1p(np.exp(-z)) for z in (1 - 0.75, 0.75 + 2, 4 - 0.75, 0.75 - 0)]
+    assert loss.mean == pytest.approx(np.mean(costs), rel=1e-5)

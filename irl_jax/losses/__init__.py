@@ -141,6 +141,7 @@ from irl_jax.losses.surrogate import (
     likelihood,
     weighted_likelihood,
 )
+from irl_jax.losses.table import LOSSES, Published, canonical, look_up, of_function
 from irl_jax.losses.transport import aot, aot_unpaired, transport_cost
 from irl_jax.losses.unpaired import (
     bco,
@@ -158,6 +159,7 @@ __all__ = [
     "DIVERGENCES",
     "JENSEN_SHANNON",
     "KL",
+    "LOSSES",
     "PEARSON",
     "REVERSE_KL",
     "SQUARED_HELLINGER",
@@ -168,6 +170,7 @@ __all__ = [
     "KLEstimator",
     "Link",
     "Penalties",
+    "Published",
     "Ratio",
     "Score",
     "Surrogate",
@@ -186,6 +189,7 @@ __all__ = [
     "bco_pair",
     "binary_cross_entropy",
     "bradley_terry",
+    "canonical",
     "cdpo",
     "chosen_likelihood",
     "cispo",
@@ -241,6 +245,7 @@ __all__ = [
     "ln_dpo",
     "log_ratio",
     "logistic",
+    "look_up",
     "margin_cost",
     "mean_log_ratio",
     "mismatched_kl",
@@ -248,6 +253,7 @@ __all__ = [
     "mixture_likelihood",
     "nca",
     "nll",
+    "of_function",
     "on_policy_weight",
     "order_classification",
     "ordinal",

@@ -184,7 +184,7 @@ def symmetric_pairwise(reward: Array, batch: Preference) -> Loss:
     Raises:
         InputError: an array has the wrong shape or dtype.
 
-    Reference: Ghosh et al. 2015, "Making risk minimization tolerant to label noise", arXiv
+    Reference: Ghosh, Manwani & Sastry 2015, "Making risk minimization tolerant to label noise", arXiv
     1403.3610.
     """
     return pairwise(reward, batch, link=smoothed_zero_one)

@@ -20,28 +20,22 @@ from irl_jax.data.encode import (
     EncodedPreference,
     EncodedPrompt,
 )
-from irl_jax.types import Demonstration, InputError, Preference, Prompt
-
-
-def bucket_length(lengths: Iterable[int], buckets: Iterable[int]) -> int:
-    """The smallest bucket that holds the longest length.
-
-    Args:
-        lengths: tokens.
-        buckets: tokens, in any order.
-
-    Raises:
-        InputError: every bucket is too short.
-
-    Example:
-        >>> bucket_length([3, 17], [16, 32, 64])
-        32
-    """
-    longest = max(lengths, default=0)
-    fitting = [bucket for bucket in buckets if bucket >= longest]
-    if not fitting:
-        raise InputError(f"buckets: none holds {longest} tokens; add a longer one")
-    return min(fitting)
+from irl_jax.data.encode_judged import (
+    EncodedRanking,
+    EncodedRating,
+    EncodedScored,
+    EncodedSteps,
+)
+from irl_jax.types import (
+    Demonstration,
+    Group,
+    InputError,
+    Preference,
+    Prompt,
+    Ranking,
+    Rating,
+    StepLabels,
+)
 
 
 def bucket_shape(lengths: tuple[int, ...], shapes: Sequence[tuple[int, ...]], source: str) -> int:
@@ -84,18 +78,15 @@ def collate_preferences(
     Raises:
         InputError: an item is longer than the shape.
     """
-    length = shape[1]
-    sides = [side for x in items for side in ((x.chosen, x.rejected) if x else ((), ()))]
-    sources = [x for x in items for _ in "01"]
-    action, mask = _pad(sides, length, pad_id, left=False, sources=sources)
-    _keep_actions(mask, items, 2)
+    sides = [[x.chosen, x.rejected] if x else [] for x in items]
+    context, action, mask = _several_each(items, sides, 2, shape, pad_id)
     return _build(
         Preference,
-        context=_prompts(items, shape[0], pad_id),
-        action=action.reshape(len(items), 2, length),
-        mask=mask.reshape(len(items), 2, length),
-        margin=np.array([x.margin if x else 0.0 for x in items], np.float32),
-        weight=np.array([x.weight if x else 0.0 for x in items], np.float32),
+        context=context,
+        action=action,
+        mask=mask,
+        margin=_floats(x.margin if x else 0.0 for x in items),
+        weight=_floats(x.weight if x else 0.0 for x in items),
     )
 
 
@@ -116,12 +107,127 @@ def collate_groups(
         InputError: an item is longer than the shape.
     """
     k = next(len(x.completions) for x in items if x)
-    rows = [row for x in items for row in (x.completions if x else [()] * k)]
-    sources = [x for x in items for _ in range(k)]
-    action, mask = _pad(rows, shape[1], pad_id, left=False, sources=sources)
-    _keep_actions(mask, items, k)
-    cut = lambda x: x.reshape(len(items), k, shape[1])
-    return _prompts(items, shape[0], pad_id), cut(action), cut(mask)
+    rows = [x.completions if x else [] for x in items]
+    return _several_each(items, rows, k, shape, pad_id)
+
+
+def collate_ratings(
+    items: Sequence[EncodedRating | None], shape: tuple[int, int], *, pad_id: int
+) -> Rating:
+    """A batch of judged completions.
+
+    Args:
+        items: B ratings; None for a padding row.
+        shape: (P, T), tokens of prompts and of completions.
+        pad_id: what fills the rest.
+
+    Returns:
+        `Rating` of NumPy arrays: context [B, P], action i32[B, T].
+
+    Raises:
+        InputError: an item is longer than the shape.
+    """
+    context, action, mask = _one_each(items, shape, pad_id)
+    return _build(
+        Rating,
+        context=context,
+        action=action,
+        mask=mask,
+        score=_floats(x.score if x else 0.0 for x in items),
+        weight=_floats(x.weight if x else 0.0 for x in items),
+    )
+
+
+def collate_rankings(
+    items: Sequence[EncodedRanking | None], shape: tuple[int, int], *, pad_id: int
+) -> Ranking:
+    """A batch of rankings, which may differ in how many completions they rank.
+
+    Args:
+        items: B rankings, at least one of them not None, which is a padding row.
+        shape: (P, T), tokens of prompts and of completions.
+        pad_id: what fills the rest.
+
+    Returns:
+        `Ranking` of NumPy arrays: context [B, P], action i32[B, K, T], K that of the longest
+        ranking that was encoded with these.
+
+    Raises:
+        InputError: an item is longer than the shape.
+    """
+    k = max(x.most for x in items if x)
+    rows = [x.completions if x else [] for x in items]
+    context, action, mask = _several_each(items, rows, k, shape, pad_id)
+    return _build(
+        Ranking,
+        context=context,
+        action=action,
+        mask=mask,
+        count=np.array([len(row) for row in rows], np.int32),
+        weight=_floats(x.weight if x else 0.0 for x in items),
+    )
+
+
+def collate_scored(
+    items: Sequence[EncodedScored | None], shape: tuple[int, int], *, pad_id: int
+) -> Group:
+    """A batch of scored completions.
+
+    Who wrote them is not known: `logp` is 0, and stands for no policy. A loss that divides
+    by the policy they were sampled from needs those log-probs put in its place.
+
+    Args:
+        items: B prompts, at least one of them not None, which is a padding row: it has no
+            weight, and takes part in no mean for its mask alone.
+        shape: (P, T), tokens of prompts and of completions.
+        pad_id: what fills the rest.
+
+    Returns:
+        `Group` of NumPy arrays: context [B, P], action i32[B, K, T], the scores as reward.
+
+    Raises:
+        InputError: an item is longer than the shape.
+    """
+    k = next(len(x.completions) for x in items if x)
+    rows = [x.completions if x else [] for x in items]
+    context, action, mask = _several_each(items, rows, k, shape, pad_id)
+    return _build(
+        Group,
+        context=context,
+        action=action,
+        mask=mask,
+        logp=np.zeros(action.shape, np.float32),
+        reward=np.array([x.scores if x else [0.0] * k for x in items], np.float32),
+        terminated=np.array([x.ended if x else [False] * k for x in items], bool),
+    )
+
+
+def collate_steps(
+    items: Sequence[EncodedSteps | None], shape: tuple[int, int], *, pad_id: int
+) -> StepLabels:
+    """A batch of completions with judged steps.
+
+    Args:
+        items: B completions; None for a padding row.
+        shape: (P, T), tokens of prompts and of completions.
+        pad_id: what fills the rest.
+
+    Returns:
+        `StepLabels` of NumPy arrays: context [B, P], action i32[B, T].
+
+    Raises:
+        InputError: an item is longer than the shape.
+    """
+    context, action, mask = _one_each(items, shape, pad_id)
+    end, label = np.zeros(action.shape, bool), np.zeros(action.shape, np.float32)
+    for i, item in enumerate(items):
+        if item:
+            end[i, item.ends] = True
+            label[i, item.ends] = item.labels
+    weight = _floats(x.weight if x else 0.0 for x in items)
+    return _build(
+        StepLabels, context=context, action=action, mask=mask, end=end, label=label, weight=weight
+    )
 
 
 def collate_prompts(
@@ -234,6 +340,35 @@ def collate_demonstrations(
     predicted = lambda _, x: [False] * len(x.prompt) + actions(x)
     mask, _ = _pad(part(predicted), shape[0], 0, left=False, sources=items)
     return _build(Demonstration, tokens=tokens, mask=mask.astype(bool), segment=segment)
+
+
+def _one_each(
+    items: Sequence[Any], shape: tuple[int, int], pad_id: int
+) -> tuple[Prompt, np.ndarray, np.ndarray]:
+    """The prompts [B, P] of items, their completions i32[B, T] and the mask bool[B, T]."""
+    rows = [[x.completion] if x else [] for x in items]
+    context, action, mask = _several_each(items, rows, 1, shape, pad_id)
+    return context, action[:, 0], mask[:, 0]
+
+
+def _several_each(
+    items: Sequence[Any],
+    completions: Sequence[Sequence[list[int]]],
+    k: int,
+    shape: tuple[int, int],
+    pad_id: int,
+) -> tuple[Prompt, np.ndarray, np.ndarray]:
+    """The prompts [B, P] of items, their at most K completions i32[B, K, T], bool[B, K, T]."""
+    rows = [row for x in completions for row in (*x, *[[]] * (k - len(x)))]
+    sources = [x for x in items for _ in range(k)]
+    action, mask = _pad(rows, shape[1], pad_id, left=False, sources=sources)
+    _keep_actions(mask, items, k)
+    cut = lambda x: x.reshape(len(items), k, shape[1])
+    return _prompts(items, shape[0], pad_id), cut(action), cut(mask)
+
+
+def _floats(values: Iterable[float]) -> np.ndarray:
+    return np.array([*values], np.float32)
 
 
 def _keep_actions(mask: np.ndarray, items: Sequence[Any], k: int) -> None:

@@ -187,7 +187,7 @@ class Encoder:
         """
         pairs = (
             EncodedPreference(prompt, chosen, rejected, r.margin, r.weight, r.source, masks)
-            for r, prompt, (chosen, rejected), masks in self._encode(
+            for r, prompt, (chosen, rejected), masks in self.rows(
                 records, lambda r: [r.chosen, r.rejected]
             )
         )
@@ -201,7 +201,7 @@ class Encoder:
         """
         return [
             EncodedDemonstration(prompt, completion, record.source, masks)
-            for record, prompt, (completion,), masks in self._encode(
+            for record, prompt, (completion,), masks in self.rows(
                 records, lambda record: [record.completion]
             )
         ]
@@ -222,7 +222,7 @@ class Encoder:
                 )
         return [
             EncodedGroup(prompt, completions, record.source, masks)
-            for record, prompt, completions, masks in self._encode(
+            for record, prompt, completions, masks in self.rows(
                 records, lambda record: record.completions
             )
         ]
@@ -235,13 +235,21 @@ class Encoder:
         """
         return [
             EncodedPrompt(prompt, record)
-            for record, prompt, _, _ in self._encode(records, lambda record: [])
+            for record, prompt, _, _ in self.rows(records, lambda record: [])
         ]
 
-    def _encode(
+    def rows(
         self, records: Iterable[Any], completions: Callable[[Any], Sequence[Text]]
     ) -> Iterator[tuple[Any, list[int], list[list[int]], Masks]]:
-        """Yields (record, ids of its prompt, of its completions, masks) of what is kept."""
+        """Yields (record, ids of its prompt, of its completions, masks) of what is kept.
+
+        Args:
+            records: with `prompt`, `tools` and `source`.
+            completions: those of a record.
+
+        Raises:
+            InputError: as `preferences`.
+        """
         source, count = "", 0
         remaining = iter(records)
         while some := list(islice(remaining, TOGETHER)):

@@ -18,8 +18,9 @@ from typing import Any, Literal
 
 from irl_jax.data.chat import Text
 from irl_jax.data.extras import tools_of
-from irl_jax.data.fields import field, number
+from irl_jax.data.fields import field
 from irl_jax.data.jsonl import Scores, reversed_scores, sides_of
+from irl_jax.data.judged import scored_of
 from irl_jax.data.lines import read_jsonl
 from irl_jax.types import InputError
 
@@ -82,7 +83,7 @@ def read_evaluation(
             raise InputError(f"{source}: `id` is {name!r}; expected a string or a whole number")
         values = None
         if "scores" in row or ("responses" in row and "chosen" not in row):
-            prompt, responses, values = _scored(row, source)
+            prompt, responses, values = scored_of(row, source)
             chosen = 0
         else:
             better, worse = (_several(row, side, source) for side in ("chosen", "rejected"))
@@ -111,21 +112,3 @@ def _several(row: dict[str, Any], side: str, source: str) -> list[Any]:
     if not value:
         raise InputError(f"{source}: `{side}` is an empty list; expected a response")
     return value
-
-
-def _scored(row: dict[str, Any], source: str) -> tuple[Text, list[Text], list[float]]:
-    """The prompt, the responses without it, and their scores."""
-    for name in ("responses", "scores"):
-        value = row.get(name)
-        if not isinstance(value, list) or len(value) < 2:
-            raise InputError(f"{source}: `{name}`: expected a list of 2 or more")
-    responses, scores = row["responses"], row["scores"]
-    if len(responses) != len(scores):
-        raise InputError(
-            f"{source}: {len(responses)} `responses` and {len(scores)} `scores`; give each one"
-        )
-    values = [number(score, f"scores[{i}]", source) for i, score in enumerate(scores)]
-    field(row, "prompt", source)
-    names = [f"responses[{i}]" for i in range(len(responses))]
-    prompt, texts = sides_of(row, responses, names, source)
-    return prompt, texts, values

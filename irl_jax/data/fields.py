@@ -100,5 +100,22 @@ def weight(value: Any, name: str, source: str) -> float:
     return found
 
 
+class Weights:
+    """Weights of the lines of a file, whose sum f32 has to hold."""
+
+    def __init__(self) -> None:
+        self._total = 0.0
+
+    def of(self, row: dict[str, Any], source: str) -> float:
+        """The `weight` of the next line; 1 if it has none.
+
+        Raises:
+            InputError: as `weight`; the weights up to this line add up to more than f32 holds.
+        """
+        own = weight(row.get("weight", 1.0), "weight", source)
+        self._total = number(self._total + own, "weight, added up to this line,", source)
+        return own
+
+
 def _said(value: Any) -> str:
     return repr(value) if not isinstance(value, int) or isinstance(value, bool) else shown(value)

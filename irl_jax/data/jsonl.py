@@ -27,9 +27,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from irl_jax.data.chat import Text
+from irl_jax.data.chat import Message, Text
 from irl_jax.data.extras import check_unread, tools_of, with_system
-from irl_jax.data.fields import field, number, text_of, weight
+from irl_jax.data.fields import Weights, field, number, text_of
 from irl_jax.data.lines import read_jsonl
 from irl_jax.data.turns import check_prompt, separate
 from irl_jax.types import InputError
@@ -132,7 +132,7 @@ def read_preferences(
             sides that answer different prompts, a number that f32 cannot hold, weights that
             add up to one.
     """
-    total = 0.0
+    weights = Weights()
     for line, row in read_jsonl(path):
         source = f"{path}:{line}"
         names = ("chosen", "rejected")
@@ -147,8 +147,7 @@ def read_preferences(
         margin = _margin(row, source)
         if reversed_scores(row, source, scores):
             chosen, rejected, margin = rejected, chosen, -margin
-        own = weight(row.get("weight", 1.0), "weight", source)
-        total = number(total + own, "weight, added up to this line,", source)
+        own = weights.of(row, source)
         yield PreferenceRecord(prompt, chosen, rejected, margin, own, source, tools_of(row, source))
 
 
@@ -179,8 +178,10 @@ def read_demonstrations(
 ) -> Iterator[DemonstrationRecord]:
     """Yields the demonstrations of a file.
 
-    A line holds a prompt and a completion (strings or lists of messages), or
-    `messages`, of which the last, the assistant's, is the completion.
+    A line holds a prompt and a completion (strings or lists of messages), or `messages`:
+    from the first answer of the assistant on they are the completion, so that every turn
+    of the assistant is imitated, as by TRL with `assistant_only_loss`. To imitate the last
+    answer alone, give it as the completion.
 
     Args:
         path: JSON Lines file, `.gz` if gzipped.
@@ -198,7 +199,7 @@ def read_demonstrations(
             messages = text_of(row["messages"], "messages", source)
             if isinstance(messages, str):
                 raise InputError(f"{source}: `messages` is a string; expected a list of messages")
-            prompt, given, name = messages[:-1], messages, "messages"
+            prompt, given, name = messages[: _first_answer(messages)], messages, "messages"
         else:
             prompt, given = (
                 text_of(field(row, own, source), own, source)
@@ -256,6 +257,14 @@ def reversed_scores(row: dict[str, Any], source: str, scores: Scores) -> bool:
             "sides, remove the scores, or set scores to swap"
         )
     return first < second
+
+
+def _first_answer(messages: list[Message]) -> int:
+    """The place of the first assistant's message that answers another one."""
+    for i, message in enumerate(messages):
+        if i and message["role"] == "assistant" != messages[i - 1]["role"]:
+            return i
+    return len(messages) - 1
 
 
 def _margin(row: dict[str, Any], source: str) -> float:

@@ -12,6 +12,8 @@ Language Model Training", arXiv 2306.01693.
 from __future__ import annotations
 
 import re
+import unicodedata
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +23,7 @@ from irl_jax.types import InputError
 
 _SENTENCE = re.compile(r"[.!?][\"'”’)\]]*(?=\s+[\"'“‘(\[]?[A-Z0-9])")
 _INITIAL = re.compile(r"(?:^|[\s.(])(?:[A-Z]|Mr|Mrs|Ms|Dr|St|No|vs|Jr)\.$")
+MOST_OF_A_CHARACTER = 32  # tokens: an emoji may be a family of them, each of four bytes
 _PAUSE = re.compile(r"[,;!?](?=\s)")
 
 
@@ -92,6 +95,69 @@ def token_ends(decode: Callable[[Sequence[int]], str], ids: Sequence[int]) -> np
     """
     ends = np.array([len(decode(ids[: t + 1])) for t in range(len(ids))], np.int64)
     return np.minimum.accumulate(ends[::-1])[::-1]
+
+
+def end_tokens(
+    decode: Callable[[Sequence[int]], str],
+    ids: Sequence[int],
+    text: str,
+    ends: Sequence[int],
+) -> list[int]:
+    """The token of the last visible character of each part of a text.
+
+    White space does not count, which templates and tokenizers may add or take away.
+
+    Args:
+        decode: ids -> text, special tokens included.
+        ids: tokens of the text; others may come before and after, or the text be cut.
+        text: in parts, each with a character that is not white space.
+        ends: where each part ends, in characters, increasing.
+
+    Returns:
+        Places in `ids`, of the parts that the tokens hold as the text has them. The first
+        that they do not, and those after it, are left out.
+
+    Example:
+        >>> end_tokens("".join, ["<", "ab", " c", "d\\n", "e", ">"], "ab cd\\ne", [5, 7])
+        [3, 4]
+    """
+    said = _visible(decode(ids))
+    starts = [said.find(_visible(part)) for part in (text, text[: ends[0]])]
+    before = said[: max(0, starts[0] if starts[0] >= 0 else starts[1])]
+    told = _visible_ends(decode, ids, said)
+    found: list[int] = []
+    for end in ends:
+        part = before + _visible(text[:end])
+        place = bisect_left(told, len(part))
+        if place == len(told) or not said.startswith(part):
+            break
+        found.append(place)
+    return found
+
+
+def _visible_ends(
+    decode: Callable[[Sequence[int]], str], ids: Sequence[int], said: str
+) -> list[int]:
+    """How many visible characters the first 1, 2, ... tokens hold whole.
+
+    Ends early where tokens, one by one or a few together, do not say what all say.
+    """
+    told: list[int] = []
+    done, group = 0, 0  # tokens of a character that takes several
+    for t in range(len(ids)):
+        group += 1
+        text = _visible(decode(ids[t + 1 - group : t + 1]))
+        if said.startswith(text, done):
+            done, group = done + len(text), 0
+        elif group == MOST_OF_A_CHARACTER:
+            return told[: t + 1 - group]
+        told.append(done)
+    return told
+
+
+def _visible(text: str) -> str:
+    """A text in its composed form, without white space (and without the mark ▁ for it)."""
+    return "".join(unicodedata.normalize("NFKC", text.replace("▁", " ")).split())
 
 
 def segment_of(ends: np.ndarray, segment_ends: Sequence[int]) -> np.ndarray:

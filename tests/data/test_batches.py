@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 
 from irl_jax.data.batches import (
-    bucket_length,
     bucket_shape,
     collate_demonstrations,
     collate_groups,
@@ -108,11 +107,6 @@ def test_items_longer_than_the_shape(collate, items, shape):
 
 
 def test_buckets():
-    assert bucket_length([3, 16], [64, 16, 32]) == 16
-    assert bucket_length([17], [64, 16, 32]) == 32
-    assert bucket_length([], [64, 16]) == 16
-    with pytest.raises(InputError, match="none holds 65 tokens"):
-        bucket_length([65], [64, 16])
     shapes = [(8, 64), (32, 8), (32, 64)]
     assert bucket_shape((8, 8), shapes, "f:1") == 1  # of fewest tokens
     assert bucket_shape((8, 9), shapes, "f:1") == 0

@@ -133,7 +133,7 @@ WRONG = {
         {"prompt": "p", "responses": ["a"], "scores": [1]},
         "`responses`: expected a list of 2 or more",
     ),
-    "no scores": ({"prompt": "p", "responses": ["a", "b"]}, "`scores`: expected a list of 2"),
+    "no scores": ({"prompt": "p", "responses": ["a", "b"]}, "no field `scores`"),
     "too few scores": (
         {"prompt": "p", "responses": ["a", "b", "c"], "scores": [1, 2]},
         "3 `responses` and 2 `scores`; give each one",

@@ -249,7 +249,11 @@ def test_demonstrations(tmp_path):
     ("row", "message"),
     [
         ({"messages": P}, "the prompt ends with no message"),
-        ({"messages": P + C + P}, "the prompt ends with an assistant message"),
+        (
+            {"messages": P + C + P},
+            "`messages` ends with a user message; expected",
+        ),
+        ({"messages": P + P}, "begin with an assistant message after a shared prompt, got user"),
         ({"messages": [SYSTEM, *P, *P]}, "begin with an assistant message"),
         ({"messages": "p"}, "`messages` is a string"),
         ({"prompt": "p"}, "no field `completion`"),

@@ -22,14 +22,14 @@ from experiments.sandbox.runs import (
     Signal,
     Training,
     align,
-    at_kl,
     interval,
     make_signals,
     world_keys,
 )
 from experiments.sandbox.task import SandboxConfig, Task, draw_prompts, kept_tasks, proxy, sample
 from irl_jax.dynamics.advantages import group_advantages
-from irl_jax.eval.best_of_n import best_of_n, kl_bound, powers_of_two
+from irl_jax.eval.best_of_n import mean_curves, powers_of_two
+from irl_jax.eval.frontier import frontier
 from irl_jax.eval.intervals import adjusted
 from irl_jax.files import as_json
 from irl_jax.losses.direct import dpo, ipo
@@ -171,7 +171,9 @@ def experiment(config: Config, run: RunDirectory, progress: Progress) -> None:
                 curves[name, teacher] = bench.run(name, method, teacher)
         advance(number + 2, {})
     for teacher in (PROXY, GOLD):
-        curves[BEST_OF_N, teacher] = best_of_n_curves(bench.reference, teacher)
+        chosen, gold = bench.reference[teacher], bench.reference[GOLD]
+        best = mean_curves(chosen, gold, powers_of_two(gold.shape[-1])[1:])
+        curves[BEST_OF_N, teacher] = {field: x[:, None] for field, x in best.items()}
     summary = summarise(curves, optimum(bench.reference[GOLD])) | {"seconds": clock.seconds}
     write_report(run, summary)
     run.finish(as_json(summary))
@@ -231,17 +233,6 @@ def best_of_n_rewards(config: Config, tasks: Task, signals: Signal) -> dict[str,
     return {name: np.asarray(x) for name, x in found.items()}
 
 
-def best_of_n_curves(chosen: Mapping[str, np.ndarray], teacher: str) -> Curves:
-    """Gold of the best of n by a teacher, n = 2, 4, ..., over the bound of its KL."""
-    ns = powers_of_two(chosen[GOLD].shape[-1])[1:]
-    gold = [
-        [best_of_n(by, gold, n).mean() for n in ns]
-        for by, gold in zip(chosen[teacher], chosen[GOLD], strict=True)
-    ]
-    kl = np.tile([kl_bound(n) for n in ns], (len(gold), 1))
-    return {"kl": kl[:, None], "gold": np.array(gold)[:, None]}
-
-
 def optimum(gold: np.ndarray, most: float = 0.5) -> Curves:
     """The best that any policy can do, π*(y|x) ∝ π_ref(y|x) exp(λ gold(x, y)), λ rising.
 
@@ -265,23 +256,9 @@ def optimum(gold: np.ndarray, most: float = 0.5) -> Curves:
     return {"kl": far[:, None], "gold": np.array(reward).T[:, None]}
 
 
-def frontier(curves: Curves, level: float) -> np.ndarray:
-    """Gold of a method at a KL in each world, f64[S]; NaN if no strength gets there in all.
-
-    The strength is the one whose mean over the other worlds is highest: the best of several
-    noisy numbers is no estimate of the best.
-    """
-    values = np.array(
-        [
-            [at_kl(k, g, level) for k, g in zip(*runs, strict=True)]
-            for runs in zip(curves["kl"], curves["gold"], strict=True)
-        ]
-    )
-    values = values[:, np.isfinite(values).all(0)]
-    if not values.shape[1]:
-        return np.full(len(values), np.nan)
-    others = values.sum(0) - values
-    return values[np.arange(len(values)), others.argmax(1)]
+def at_kl(curves: Curves, level: float) -> np.ndarray:
+    """Gold of a method at a KL in each world, f64[S]."""
+    return frontier(curves["kl"], curves["gold"], level)
 
 
 def summarise(curves: Mapping[tuple[str, str], Curves], best: Curves) -> dict[str, Any]:
@@ -297,11 +274,11 @@ def summarise(curves: Mapping[tuple[str, str], Curves], best: Curves) -> dict[st
         "METHOD TEACHER"; `curves`: gold over `GRID`; `runs`: means over worlds of every
         strength's measurements; `optimum`: gold over `GRID`.
     """
-    base = {kl: frontier(curves[BASE, COMPARISONS], kl) for kl in EQUAL_KL}
+    base = {kl: at_kl(curves[BASE, COMPARISONS], kl) for kl in EQUAL_KL}
     rows, lines, runs = [], [], []
     differences: dict[float, dict[str, np.ndarray]] = {kl: {} for kl in EQUAL_KL}
     for (name, teacher), runs_of in curves.items():
-        at = {kl: frontier(runs_of, kl) for kl in EQUAL_KL}
+        at = {kl: at_kl(runs_of, kl) for kl in EQUAL_KL}
         own = (name, teacher) == (BASE, COMPARISONS)
         for kl in EQUAL_KL:
             if not own and np.isfinite(at[kl] - base[kl]).all():
@@ -337,6 +314,6 @@ def summarise(curves: Mapping[tuple[str, str], Curves], best: Curves) -> dict[st
 
 def line(curves: Curves) -> dict[str, list]:
     """`kl` and intervals of `gold` where all worlds get to."""
-    found = {kl: interval(frontier(curves, kl)) for kl in GRID}
+    found = {kl: interval(at_kl(curves, kl)) for kl in GRID}
     there = {kl: x for kl, x in found.items() if x is not None}
     return {"kl": list(there), "gold": list(there.values())}

@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments.demonstration_rewards.demonstrations import Draws, draw, matched
 from experiments.valence.answers import AnswersConfig, sample_answers
-from irl_jax.eval.best_of_n import best_of_n, powers_of_two
+from irl_jax.eval.best_of_n import best_of_n, mean_curves, powers_of_two
 from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
 from irl_jax.eval.ranking import spearman
 from irl_jax.files import as_json
@@ -239,11 +239,12 @@ def best_of_n_curves(
     rewards: dict[str, np.ndarray], gold: np.ndarray, train: np.ndarray
 ) -> dict[str, list[Interval]]:
     """Gold of best-of-n on held-out prompts for n = 1, 2, 4, ..., over splits."""
-    each = lambda reward, n: [
-        best_of_n(r[~t], gold[~t], n).mean() for r, t in zip(reward, train, strict=True)
-    ]
-    ns = powers_of_two(gold.shape[1])
-    return {name: [bootstrap(each(r, n)) for n in ns] for name, r in rewards.items()}
+    held_out = lambda reward: [r[~t] for r, t in zip(reward, train, strict=True)]
+    gold = np.broadcast_to(gold, (len(train), *gold.shape))
+    return {
+        name: [bootstrap(x) for x in mean_curves(held_out(r), held_out(gold))["gold"].T]
+        for name, r in rewards.items()
+    }
 
 
 def conclusion(summary: dict[str, Any], report: Path) -> str:

@@ -33,7 +33,7 @@ from experiments.sandbox.task import (
     sample,
 )
 from experiments.sandbox.world import EOS
-from irl_jax.eval.best_of_n import best_of_n, kl_bound, kl_estimate, selection_probability
+from irl_jax.eval.best_of_n import kl_bound, kl_estimate, mean_curves, selection_probability
 from irl_jax.eval.intervals import t_interval
 from irl_jax.files import as_json
 from irl_jax.losses.prefix import Cost, prefix_bellman, prefix_regression, squared
@@ -269,13 +269,13 @@ def best(config: Config, world: World, context: Prompt, key: Array) -> list[dict
         proxy(world.task, world.model, group.context, group.action, group.mask), np.float64
     )
     true, logp = np.asarray(group.reward), np.asarray(policy_logp(world.task, group))
-    found = []
-    for n in config.ns:
+    rewards, found = mean_curves([score], [true], config.ns), []
+    for i, n in enumerate(config.ns):
         kl = kl_estimate(np.minimum(logp, 0.0).reshape(-1), n).reshape(logp.shape)
         found.append(
             {
-                "gold": float(best_of_n(score, true, n).mean()),
-                "proxy": float(best_of_n(score, score, n).mean()),
+                "gold": float(rewards["gold"][0, i]),
+                "proxy": float(rewards["proxy"][0, i]),
                 "kl": float((selection_probability(score, n) * kl).sum(1).mean()),
                 "tokens": float(n) if n == 1 else 2.0 * n,
             }

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from experiments.sandbox.runs import at_kl, interval
+from experiments.sandbox.runs import interval
+from irl_jax.eval.frontier import gold_at_kl
 from irl_jax.eval.intervals import Interval, adjusted
 from irl_jax.report.page import CORRECTED, card, cards, figure, figures, section, table
 from irl_jax.report.plots import lines
@@ -80,14 +81,9 @@ def summarise(traces: Mapping[str, Mapping[str, np.ndarray]], samples: int) -> d
 
 def landmarks(trace: Mapping[str, np.ndarray], teacher: int, half: int) -> dict[str, np.ndarray]:
     """Gold f64[S] half-way, at the end (`gold`), and at `EQUAL_KL` (`near`)."""
-    gold = trace["gold"][:, teacher]
-    return {"half-way": gold[:, half], "gold": gold[:, -1], "near": near_gold(trace, teacher)}
-
-
-def near_gold(trace: Mapping[str, np.ndarray], teacher: int) -> np.ndarray:
-    """Gold where a run first comes to `EQUAL_KL`, f64[S]."""
-    runs = zip(trace["kl"][:, teacher], trace["gold"][:, teacher], strict=True)
-    return np.array([at_kl(kl, gold, EQUAL_KL) for kl, gold in runs])
+    kl, gold = trace["kl"][:, teacher], trace["gold"][:, teacher]
+    near = gold_at_kl(kl, gold, EQUAL_KL)
+    return {"half-way": gold[:, half], "gold": gold[:, -1], "near": near}
 
 
 def conclusion(summary: dict[str, Any], report: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import ArrayLike
 
-from irl_jax.eval.best_of_n import best_of_n, kl_bound, powers_of_two
+from irl_jax.eval.best_of_n import mean_curves
+from irl_jax.eval.frontier import gold_at_kl
 from irl_jax.eval.intervals import Interval, adjusted, t_interval
 from irl_jax.eval.overoptimisation import Fit, Form, fit
 from irl_jax.report.page import CORRECTED, card, cards, figure, figures, section, table
@@ -38,20 +40,6 @@ def blocks(x: np.ndarray, size: int) -> np.ndarray:
     return whole.reshape(*x.shape[:-1], -1, size).mean(-1, dtype=np.float64)
 
 
-def best_of_n_curves(chosen: Arrays, name: str) -> dict[str, np.ndarray]:
-    """`kl` f64[S, N], `gold` and `proxy` of the best of n by a proxy, means over prompts."""
-    gold = chosen["gold"]
-    ns = powers_of_two(gold.shape[-1])
-    reward = lambda kind: np.array(
-        [
-            [best_of_n(r, g, n).mean() for n in ns]
-            for r, g in zip(chosen[name], gold if kind == "gold" else chosen[name], strict=True)
-        ]
-    )
-    kl = np.tile([kl_bound(n) for n in ns], (len(gold), 1))
-    return {"kl": kl, "gold": reward("gold"), "proxy": reward("proxy")}
-
-
 def fitted(curves: Arrays, form: Form) -> Fit:
     """The form fitted to the points of all seeds."""
     kl, gold = curves["kl"], curves["gold"]
@@ -59,18 +47,10 @@ def fitted(curves: Arrays, form: Form) -> Fit:
     return fit(np.sqrt(np.maximum(kl, 0)).ravel(), gold.ravel(), form, clusters=seeds)
 
 
-def at_kl(curves: Arrays, kl: float) -> np.ndarray:
-    """Gold reward where a run first has this KL, f64[S]; NaN for a run that never has."""
-    out = []
-    for distance, gold in zip(curves["kl"], curves["gold"], strict=True):
-        reached = np.maximum.accumulate(distance)
-        out.append(np.interp(kl, reached, gold) if reached[-1] >= kl else np.nan)
-    return np.array(out)
-
-
 def landmarks(curves: Arrays) -> dict[str, np.ndarray]:
     """Of each seed's curve, f64[S]: the top and the end, gold and KL, and gold at `EQUAL_KL`."""
     rows, top = np.arange(len(curves["gold"])), curves["gold"].argmax(1)
+    at = partial(gold_at_kl, curves["kl"], curves["gold"])
     found = {
         "top": curves["gold"][rows, top],
         "kl at the top": curves["kl"][rows, top],
@@ -78,7 +58,7 @@ def landmarks(curves: Arrays) -> dict[str, np.ndarray]:
         "kl at the end": curves["kl"][:, -1],
     }
     found["drop"] = found["top"] - found["end"]
-    return found | {f"at {kl:g} nats": at_kl(curves, kl) for kl in EQUAL_KL}
+    return found | {f"at {kl:g} nats": at(kl) for kl in EQUAL_KL}
 
 
 def stopped(curves: Arrays) -> dict[str, np.ndarray]:
@@ -151,7 +131,7 @@ def summarise(
         f"{n} pairs": {k: x[i].astype(np.float64) for k, x in dpo.items()}
         for i, n in enumerate(sizes)
     }
-    of_best = {arm: best_of_n_curves(chosen, arm) for arm in chosen if arm != "gold"}
+    of_best = {arm: mean_curves(chosen[arm], chosen["gold"]) for arm in chosen if arm != "gold"}
     methods: dict[str, tuple[dict[str, Any], Form]] = {
         "best-of-n": (of_best, "best-of-n"),
         "GRPO": (of_arm, "reinforcement learning"),

@@ -361,29 +361,6 @@ def align(
     return jax.tree.map(lambda *x: np.stack(x, axis=-1), *traces)
 
 
-def at_kl(kl: np.ndarray, gold: np.ndarray, level: float) -> float:
-    """Gold where a run from the reference, (0, 0), first comes to a KL; NaN if it never does.
-
-    Between measurements gold is taken to be linear in √KL, as it is near the reference.
-
-    Args:
-        kl: f[T], nats, in the order of measurement; NaN where nothing was measured.
-        gold: f[T].
-        level: > 0, nats.
-
-    Example:
-        >>> at_kl(np.array([1.0, 4.0, 2.0]), np.array([0.5, 1.0, 9.0]), 2.25)
-        0.75
-    """
-    d, gold = np.sqrt(np.maximum(np.append(0.0, kl), 0.0)), np.append(0.0, gold)
-    there = np.flatnonzero(d >= np.sqrt(level))
-    if not len(there):
-        return float("nan")
-    i = there[0]
-    share = (np.sqrt(level) - d[i - 1]) / (d[i] - d[i - 1])
-    return float(gold[i - 1] + share * (gold[i] - gold[i - 1]))
-
-
 def interval(values: np.ndarray) -> Interval | None:
     """Of the mean over worlds; None where a value is NaN."""
     return t_interval(values) if np.isfinite(values).all() else None

@@ -295,6 +295,37 @@ def powers_of_two(k: int) -> tuple[int, ...]:
     return tuple(sorted({2**i for i in range(k.bit_length()) if 2**i <= k} | {k}))
 
 
+def mean_curves(
+    proxy: ArrayLike, gold: ArrayLike, ns: Sequence[int] | None = None
+) -> dict[str, F64]:
+    """Best-of-n for several n in each of S worlds or splits, means over prompts.
+
+    Args:
+        proxy: f[S, P, K], rewards that select.
+        gold: f[S, P, K], rewards that count.
+        ns: numbers of completions, each in 1..K; powers of two and K if None.
+
+    Returns:
+        f64[S, N] each: `kl`, `kl_bound` of each n, nats; `gold` and `proxy`, rewards of what
+        the proxy selects.
+
+    Raises:
+        InputError: shapes differ, an n is not in 1..K, a reward is not finite.
+
+    Example:
+        >>> mean_curves([[[3.0, 1.0]]], [[[1.0, 0.0]]])["gold"].tolist()
+        [[0.5, 1.0]]
+    """
+    proxy, gold = finite("proxy", proxy, 3), finite("gold", gold, 3)
+    same_shape(proxy=proxy, gold=gold)
+    ns = powers_of_two(proxy.shape[2]) if ns is None else tuple(ns)
+    means = lambda worth: np.array(
+        [[best_of_n(r, x, n).mean() for n in ns] for r, x in zip(proxy, worth, strict=True)]
+    )
+    kl = np.tile([kl_bound(n) for n in ns], (len(proxy), 1))
+    return {"kl": kl, "gold": means(gold), "proxy": means(proxy)}
+
+
 def curve(
     proxy: ArrayLike,
     gold: ArrayLike,

@@ -11,6 +11,7 @@ from irl_jax.eval.best_of_n import (
     curve,
     kl_bound,
     kl_estimate,
+    mean_curves,
     powers_of_two,
     selection_probability,
     vote,
@@ -128,6 +129,20 @@ def test_the_estimate_is_closer_than_the_bound(rng):
     estimate = (kept * kl_estimate(np.log(p).reshape(-1), n).reshape(p.shape)).sum(1)
     exact = best_of_n_kl(p, reward, n)
     assert np.abs(estimate - exact).mean() < 0.2 * np.abs(kl_bound(n) - exact).mean()
+
+
+def test_mean_curves_are_the_estimates_of_curves(rng):
+    proxy, gold = rng.standard_normal((2, 3, 5, 8))
+    found = mean_curves(proxy, gold)
+    for world in range(3):
+        want = curve(proxy[world], gold[world], resamples=2)
+        assert found["kl"][world].tolist() == list(want.kl)
+        for name in ("gold", "proxy"):
+            means = [interval.estimate for interval in getattr(want, name)]
+            np.testing.assert_allclose(found[name][world], means, rtol=1e-12)
+    assert mean_curves(proxy, gold, [2, 3])["gold"].shape == (3, 2)
+    with pytest.raises(InputError, match="shapes differ"):
+        mean_curves(proxy, gold[:2])
 
 
 def test_curve_reports_gain_between_random_and_oracle(rng):

@@ -49,32 +49,13 @@ TINY = replace(
 )
 
 
-def test_gold_at_a_kl_is_between_measurements():
-    kl, gold = np.array([1.0, 9.0, 4.0, 16.0]), np.array([1.0, 2.0, 9.0, 4.0])
-    assert study.at_kl(kl, gold, 0.25) == pytest.approx(0.5)  # linear in √KL
-    assert study.at_kl(kl, gold, 4.0) == pytest.approx(1.5)  # the first time, not at 9
-    assert study.at_kl(kl, gold, 12.25) == pytest.approx(9 + (3.5 - 2) / (4 - 2) * (4 - 9))
-    assert np.isnan(study.at_kl(kl, gold, 16.5))
-
-
-def test_the_strength_is_chosen_on_the_other_worlds():
-    """One lucky number of a bad strength is not taken."""
-    gold = np.array([[9.0, 2.0], [1.0, 2.0], [1.0, 2.0]])[..., None]
-    kl = np.ones((3, 2, 1))
-    found = study.frontier({"kl": kl, "gold": gold}, 1.0)
-    np.testing.assert_allclose(found, [2.0, 1.0, 1.0])  # others see the 9, its own world does not
-    kl[1, 1] = 0.5  # the second strength does not get there everywhere
-    np.testing.assert_allclose(study.frontier({"kl": kl, "gold": gold}, 1.0), [9, 1, 1])
-    assert np.isnan(study.frontier({"kl": kl, "gold": gold}, 2.0)).all()
-
-
 def test_the_optimum_of_a_gaussian_reward():
     """E[r] = λ and KL = λ² / 2 where rewards are standard normal."""
     gold = np.random.default_rng(0).normal(size=(2, 4, 20_000))
     best = study.optimum(gold, most=0.2)
     assert np.nanmax(best["kl"]) <= 0.2 * np.log(20_000)
     for level in (0.5, 1.5):
-        np.testing.assert_allclose(study.frontier(best, level), np.sqrt(2 * level), rtol=0.03)
+        np.testing.assert_allclose(study.at_kl(best, level), np.sqrt(2 * level), rtol=0.03)
 
 
 def test_comparisons_move_a_policy_the_less_the_stronger_the_pull():

@@ -19,7 +19,7 @@ from irl_jax.eval.intervals import Interval
 from irl_jax.eval.kl import unmoved
 from irl_jax.files import write_atomic
 from irl_jax.report.style import CSS
-from irl_jax.report.values import Columns, as_interval, cells, duration, minus, show
+from irl_jax.report.values import Columns, Rows, as_interval, cells, duration, minus, show
 from irl_jax.types import InputError
 
 Tone = Literal["good", "bad", "plain"]
@@ -155,12 +155,12 @@ def figures(*items: Markup) -> Markup:
     return Markup('<div class="figures">{}</div>').format(Markup("").join(items))
 
 
-def table(columns: Columns, rows: Sequence[Any]) -> Markup:
+def table(columns: Columns, rows: Rows) -> Markup:
     """A table; numbers and intervals stand to the right.
 
     Args:
-        columns: headings, or heading -> how a row gives the cell (`values.cells`).
-        rows: cells of any type, see `show`; three floats in a list are an interval.
+        columns: headings, or heading -> how a row gives the cell, see `values.cells`.
+        rows: cells of any type, see `values.show`; three floats in a list are an interval.
     """
     body = cells(columns, rows)
     numeric = [

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from irl_jax.eval.intervals import Interval
 from irl_jax.types import InputError
 
 F64 = NDArray[np.float64]
+SMOOTHED = 20  # points of a smoothed curve that stand for one
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def from_rows(
 def from_intervals(
     label: str,
     x: Sequence[float],
-    intervals: Sequence[Interval],
+    intervals: Sequence[Sequence[float]],
     *,
     colour: str | None = None,
     reference: bool = False,
@@ -111,7 +111,7 @@ def from_intervals(
     Args:
         label: name in the legend.
         x: [N].
-        intervals: one a point, [N].
+        intervals: one a point, or the three numbers of each as JSON has them, [N].
         colour: see `Series`.
         reference: see `Series`.
     """
@@ -128,13 +128,13 @@ def curves(
     """A curve of estimates with its band for each name.
 
     Args:
-        named: label -> intervals, or the three numbers of each as JSON has them; one a point,
-            and fewer than x where a curve ends earlier.
+        named: label -> intervals as `from_intervals` takes them, fewer than x where a curve
+            ends earlier.
         x: [N].
         reference: labels of what the others are compared with.
     """
     return [
-        from_intervals(label, x[: len(values)], [Interval(*v) for v in values],
+        from_intervals(label, x[: len(values)], values,
                        reference=label in reference)
         for label, values in named.items()
     ]  # fmt: skip
@@ -172,3 +172,18 @@ def smooth(series: Series, window: int) -> Series:
     with np.errstate(invalid="ignore"):
         y = total[middle] / count[middle]
     return replace(series, y=y, low=None, high=None)
+
+
+def training_curve(rows: Iterable[Mapping[str, Any]], name: str, *, stage: str) -> Series:
+    """A metric of training, smoothed where its updates are many.
+
+    Args:
+        rows: as `from_rows` takes them.
+        name: of the metric.
+        stage: of the run.
+
+    Raises:
+        InputError: as `from_rows`.
+    """
+    series = from_rows(rows, name, stage=stage)
+    return smooth(series, max(1, len(series.x) // SMOOTHED))

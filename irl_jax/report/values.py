@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ from markupsafe import Markup
 
 from irl_jax.eval.intervals import Interval
 
-Columns = Sequence[str] | Mapping[str, str | Callable[[Any], Any]]
+Columns = Sequence[str] | Mapping[str, Any]
+Rows = Sequence[Any] | Mapping[Any, Sequence[Any]]
 
 
 def as_interval(value: Any) -> Any:
@@ -24,22 +25,26 @@ def as_interval(value: Any) -> Any:
     return Interval(*value) if three and all(isinstance(x, float) for x in value) else value
 
 
-def cells(columns: Columns, rows: Sequence[Any]) -> list[list[Any]]:
+def cells(columns: Columns, rows: Rows) -> list[list[Any]]:
     """The cells of a table, row by row.
 
     Args:
-        columns: headings of rows that are sequences; or heading -> key of a row that is a
-            mapping, or what takes the cell from the row.
-        rows: sequences, or what the columns read.
+        columns: headings; or heading -> key of a row that is a mapping, or what takes the cell
+            from the row.
+        rows: each row's cells; or first cell -> the others; or what `columns` reads.
 
     Example:
         >>> cells({"rule": "name", "twice": lambda row: 2 * row["n"]}, [{"name": "a", "n": 3}])
         [['a', 6]]
+        >>> cells(["rule", "before", "after"], {"a": [1, 2]})
+        [['a', 1, 2]]
     """
-    if not isinstance(columns, Mapping):
-        return [[as_interval(cell) for cell in row] for row in rows]
-    take = lambda row, at: row[at] if isinstance(at, str) else at(row)
-    return [[as_interval(take(row, at)) for at in columns.values()] for row in rows]
+    if isinstance(columns, Mapping):
+        take = lambda row, at: row[at] if isinstance(at, str) else at(row)
+        rows = [[take(row, at) for at in columns.values()] for row in rows]
+    elif isinstance(rows, Mapping):
+        rows = [[name, *others] for name, others in rows.items()]
+    return [[as_interval(cell) for cell in row] for row in rows]
 
 
 def show(value: Any) -> str:
@@ -96,15 +101,15 @@ def means_over(count: int, unit: str) -> str:
     )
 
 
-def closing(*parts: str | Sequence[Sequence[Any]], report: Path | str) -> str:
+def closing(*parts: str | Rows, report: Path | str) -> str:
     """The closing lines of a run in the terminal.
 
     Args:
-        parts: a line of text, or the rows of a table, whose columns are aligned.
+        parts: a line of text, or the rows of a table as `cells` takes them, its columns aligned.
         report: path of the report; the last line.
 
     Example:
-        >>> print(closing("accuracy", [["dense", [0.5, 0.4, 0.6]], ["a", None]], report="r.html"))
+        >>> print(closing("accuracy", {"dense": [[0.5, 0.4, 0.6]], "a": [None]}, report="r.html"))
         <BLANKLINE>
         accuracy
           dense  0.500 [0.400, 0.600]
@@ -116,7 +121,7 @@ def closing(*parts: str | Sequence[Sequence[Any]], report: Path | str) -> str:
         if isinstance(part, str):
             out.append(part)
             continue
-        words = [[_plain(as_interval(cell)) for cell in row] for row in part]
+        words = [[_plain(cell) for cell in row] for row in cells((), part)]
         widths = [max(map(len, column)) for column in zip(*words, strict=True)]
         out += [
             "  " + "  ".join(f"{w:{n}}" for w, n in zip(row, widths, strict=True)).rstrip()

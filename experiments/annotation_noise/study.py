@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from markupsafe import Markup
 
+from experiments.annotation_noise.report import FIRST, NOISES, conclusion, write_report
 from experiments.valence.answers import AnswersConfig, sample_answers
 from experiments.valence.comparisons import (
     MEASURES,
@@ -38,17 +38,11 @@ from irl_jax.losses.link import logistic, smoothed_zero_one, unbiased
 from irl_jax.losses.preference import bradley_terry, order_classification, pairwise
 from irl_jax.recipes.lab import Responses
 from irl_jax.recipes.launch import Clock, kept, launch, splits
-from irl_jax.report.page import UNCORRECTED, card, cards, figure, figures, section, table
-from irl_jax.report.plots import lines
-from irl_jax.report.series import from_intervals
-from irl_jax.report.study import write_study
 from irl_jax.rewards.embedding import EmbeddingReward, EnsembleConfig
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError
 
-FIRST = "Bradley-Terry"
-NOISES = ("errs on close calls", "errs on all pairs alike")
 QUICK = EnsembleConfig(members=2, widths=(32,), steps=100, batch_size=128, lr=1e-3)
 
 
@@ -226,88 +220,3 @@ def condition(
         )
     names = (*MEASURES, "agreement", "ceiling")
     return {m: np.array([[one[m] for one in seeds] for seeds in found]) for m in names}
-
-
-def conclusion(summary: dict[str, Any], report: Path) -> str:
-    """The closing lines in the terminal."""
-    n = summary["best_of"]
-    lines = ["", f"gold reward of the best of {n}, mean over seeds [95 % interval]"]
-    for row in summary["rows"]:
-        mean, low, high = row["best of n"]
-        place = f"{row['noise']}, {row['error_rate']:.0%} wrong"
-        lines.append(f"  {place:36}{row['loss']:24}{mean:.3f} [{low:.3f}, {high:.3f}]")
-    return "\n".join([*lines, f"report  {report}"])
-
-
-def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
-    """Writes report.html: the curves over error rates, and a table of all rows."""
-    rows = summary["rows"]
-    names = list(dict.fromkeys(row["loss"] for row in rows))
-    rates = list(dict.fromkeys(row["error_rate"] for row in rows))
-    own = lambda noise, name: [r for r in rows if (r["noise"], r["loss"]) == (noise, name)]
-    n = summary["best_of"]
-
-    def drawing(noise: str) -> Markup:
-        reference = [
-            from_intervals(label, rates, [Interval(*end)] * len(rates), reference=True)
-            for label, end in summary["ends"].items()
-        ]
-        absolute = [
-            from_intervals(name, rates, [Interval(*r["best of n"]) for r in own(noise, name)])
-            for name in names
-        ]
-        colours = ("orange", "green", "purple", "pink")
-        against = lambda m: [
-            from_intervals(
-                name, rates, [Interval(*r["against"][m]) for r in own(noise, name)], colour=colour
-            )
-            for name, colour in zip(names[1:], colours, strict=True)
-        ]
-        panels = {
-            f"gold reward of the best of {n}": [*absolute, *reference],
-            f"best of {n}, difference to {FIRST}": against("best of n"),
-            f"pair accuracy, difference to {FIRST}": against("pair accuracy"),
-        }
-        return figure(lines(panels, x="share of labels that are wrong"), f"The annotator {noise}.")
-
-    middle = min(rates, key=lambda rate: abs(rate - 0.3))
-    shown = [r for r in rows if r["error_rate"] == middle and r["loss"] == names[1]]
-    columns = ["annotator", "wrong", "loss", "pair accuracy", f"best of {n}", "against"]
-    columns += ["agreement with labels", "its ceiling"]
-    body = [
-        [r["noise"], f"{r['error_rate']:.0%}", r["loss"], Interval(*r["pair accuracy"]),
-         Interval(*r["best of n"]), None if r["loss"] == FIRST else
-         Interval(*r["against"]["best of n"]), r["agreement"], r["ceiling"]]
-        for r in rows
-    ]  # fmt: skip
-    write_study(
-        run,
-        summary["seconds"],
-        "Annotation noise",
-        [
-            section(
-                "Results",
-                cards(
-                    *(
-                        card(
-                            f"{names[1]} against {FIRST}",
-                            Interval(*r["against"]["best of n"]),
-                            f"gold reward of the best of {n}; {middle:.0%} of labels wrong, "
-                            f"annotator {r['noise']}",
-                            interval=Interval(*r["against"]["best of n"]),
-                        )
-                        for r in shown
-                    )
-                ),
-                figures(*(drawing(noise) for noise in NOISES)),
-                f"Means over {summary['seeds']} seeds (split of the prompts, pairs, labels, "
-                "models) with 95 % intervals over seeds; differences are paired by seed. A loss "
-                "whose difference stays around 0 is as good as Bradley-Terry; label smoothing and "
-                "the unbiased loss are told the true rate. Agreement is the expected share of "
-                "held-out labels that the reward orders alike, its ceiling that of gold itself.",
-                UNCORRECTED,
-            ),
-            section("Numbers", table(columns, body)),
-        ],
-        subtitle="Reward models learned from annotators of falling quality, judged by gold.",
-    )

@@ -12,27 +12,18 @@ import numpy as np
 import scipy.optimize
 
 from experiments.decomposed_preferences.adaptation import (
-    ANNOTATORS,
     BASES,
     METHODS,
-    MIXTURE,
-    PCA,
     POPULATION,
-    REFERENCES,
-    SCRATCH,
-    SOFTMAX,
     TRUE_WEIGHTS,
     bases,
     rewards,
 )
 from experiments.decomposed_preferences.population import World, compare, worlds
-from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
+from experiments.decomposed_preferences.report import conclusion, write_report
+from irl_jax.eval.intervals import bootstrap, paired_difference
 from irl_jax.files import as_json
 from irl_jax.recipes.launch import Clock, kept, launch
-from irl_jax.report.page import UNCORRECTED, card, cards, figure, figures, section, table
-from irl_jax.report.plots import lines
-from irl_jax.report.series import from_intervals
-from irl_jax.report.study import write_study
 from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
@@ -158,7 +149,7 @@ def experiment(
         with clock(name):
             results[name] = kept(run, name.replace(" ", "_"), all_seeds)
     summary = as_json(summarise(config, found, results) | {"seconds": clock.seconds})
-    write_report(run, config, summary)
+    write_report(run, summary)
     run.finish(summary)
 
 
@@ -189,108 +180,3 @@ def summarise(
                 for i, basis in enumerate(BASES)
             }
     return summary
-
-
-def intervals(values: list) -> list[Interval]:
-    """Intervals as summary.json holds them."""
-    return [Interval(*value) for value in values]
-
-
-def conclusion(summary: dict[str, Any], report: Path) -> str:
-    """The closing lines in the terminal."""
-    lines = ["", "held-out accuracy, mean over seeds, after n comparisons of a new annotator"]
-    for world, methods in summary["accuracy"].items():
-        lines.append(f"  {world:42}" + "".join(f"{n:8}" for n in summary["adaptation"]))
-        for name, values in methods.items():
-            lines.append(f"    {name:40}" + "".join(f"{value[0]:8.3f}" for value in values))
-    lines.append(f"report {report}")
-    return "\n".join(lines)
-
-
-def short(method: str) -> str:
-    """A method without how its weights are found, where that is by MAP."""
-    return method.removesuffix(", MAP weights")
-
-
-def world_section(name: str, summary: dict[str, Any]) -> Any:
-    """Accuracy over comparisons, and recovery of the attributes, in one world."""
-    counts, seen = summary["adaptation"], summary["comparisons"]
-    scores = {m: intervals(v) for m, v in summary["accuracy"][name].items()}
-    share = {b: intervals(v) for b, v in summary["share"][name].items()}
-    cosine = {b: intervals(v)[-1] for b, v in summary["cosine"][name].items()}
-    accuracy_curves = [
-        from_intervals(m, counts, v, reference=m in REFERENCES) for m, v in scores.items()
-    ]
-    share_curves = [from_intervals(short(b), seen, v) for b, v in share.items()]
-    return section(
-        name.capitalize(),
-        f"{summary['about'][name][0].upper()}{summary['about'][name][1:]}.",
-        figures(
-            figure(
-                lines({"held-out accuracy": accuracy_curves}, x="comparisons of the new annotator"),
-                "Share of a new annotator's other comparisons that are ordered right.",
-            ),
-            figure(
-                lines({"share of the attributes": share_curves}, x="comparisons learned from"),
-                "Variance of the true attributes that the directions explain.",
-            ),
-        ),
-        table(
-            ["method", *(f"{n} comparisons" for n in counts)],
-            [[m, *v] for m, v in scores.items()],
-        ),
-        table(
-            ["directions", "share of the attributes", "cosine, direction to attribute"],
-            [[short(b), v[-1], cosine[b]] for b, v in share.items()],
-        ),
-    )
-
-
-def write_report(run: RunDirectory, config: Config, summary: dict[str, Any]) -> None:
-    """Writes report.html: a section for each world."""
-    at = min(2, len(config.adaptation) - 1)
-    gain = {
-        name: {m: Interval(*values[at]) for m, values in methods.items()}
-        for name, methods in summary["against_population"].items()
-    }
-    telling = [
-        ("main axes", PCA), ("unrelated", PCA), ("unrelated", ANNOTATORS), ("types", MIXTURE)
-    ]  # fmt: skip
-    heads = [
-        card(
-            f"{name}: {short(method)}",
-            f"{gain[name][method].estimate:+.3f}".replace("-", "−"),
-            f"accuracy above the population reward after {config.adaptation[at]} comparisons",
-            interval=gain[name][method],
-            tone="good" if gain[name][method].low > 0 else "plain",
-        )
-        for name, method in telling
-    ]
-    compared = (PCA, SOFTMAX, ANNOTATORS, MIXTURE, SCRATCH)
-    write_study(
-        run,
-        summary["seconds"],
-        "Directions of preference for new annotators",
-        [
-            section(
-                "Results",
-                cards(*heads),
-                f"Accuracy above the population reward after {config.adaptation[at]} comparisons:",
-                table(
-                    ["population", *map(short, compared)],
-                    [[name, *(values[m] for m in compared)] for name, values in gain.items()],
-                ),
-                f"Means over {config.seeds} populations with 95 % intervals over populations. "
-                "Reward models learn from some annotators; a new annotator gives a few comparisons "
-                "and is then tested on others. Labels are noisy: the true weights themselves are "
-                "right as often as the last line of each table says.",
-                UNCORRECTED,
-                "Principal directions of comparisons are those of the features, since flipping a "
-                "label leaves the second moment as it is: they serve where people differ along "
-                "the axes of large variance. Directions of annotators' means use who compared "
-                "what, and do not need that.",
-            ),
-            *(world_section(name, summary) for name in summary["accuracy"]),
-        ],
-        subtitle="Accuracy on a new annotator's comparisons, by how many were seen.",
-    )

@@ -13,8 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.demonstration_rewards.demonstrations import Draws, draw, matched
+from experiments.demonstration_rewards.report import (
+    LOGISTIC,
+    PREFERENCES,
+    conclusion,
+    write_report,
+)
 from experiments.valence.answers import AnswersConfig, sample_answers
-from irl_jax.eval.best_of_n import best_of_n, mean_curves, powers_of_two
+from irl_jax.eval.best_of_n import best_of_n, mean_curves
 from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
 from irl_jax.eval.ranking import spearman
 from irl_jax.files import as_json
@@ -24,10 +30,6 @@ from irl_jax.losses.rating import binary_cross_entropy
 from irl_jax.masking import check_range
 from irl_jax.recipes.lab import Responses
 from irl_jax.recipes.launch import Clock, launch, splits
-from irl_jax.report.page import UNCORRECTED, card, cards, figure, figures, section, table
-from irl_jax.report.plots import against_n
-from irl_jax.report.series import from_intervals
-from irl_jax.report.study import write_study
 from irl_jax.rewards.embedding import EnsembleConfig, fit_ensemble
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
@@ -52,9 +54,7 @@ class Config:
 
 
 CONFIG = Config()
-LOGISTIC = "logistic (AfD)"
 IN_PAIRS = "in pairs"
-PREFERENCES = "comparisons of samples"
 MEASURES = ("spearman", "accuracy", "gain")
 
 
@@ -231,7 +231,7 @@ def experiment(config: Config, run: RunDirectory, progress: Progress) -> None:
             "by_seed": rows,
             "seconds": clock.seconds,
         }
-    write_report(run, as_json(summary), config)
+    write_report(run, as_json(summary))
     run.finish(as_json(summary))
 
 
@@ -245,100 +245,3 @@ def best_of_n_curves(
         name: [bootstrap(x) for x in mean_curves(held_out(r), held_out(gold))["gold"].T]
         for name, r in rewards.items()
     }
-
-
-def conclusion(summary: dict[str, Any], report: Path) -> str:
-    """The closing lines in the terminal."""
-    lines = ["", "held-out prompts, mean over splits [95 % interval]: rank correlation, gain"]
-    for name, measures in summary["results"].items():
-        rank, gain = (Interval(*measures[m]) for m in ("spearman", "gain"))
-        lines.append(f"  {name:24}{rank!s:26}{gain}")
-    lines.append(f"report                    {report}")
-    return "\n".join(lines)
-
-
-def write_report(run: RunDirectory, summary: dict[str, Any], config: Config) -> None:
-    """Writes report.html: the table of objectives, and two curves."""
-    read = lambda measures: {m: Interval(*measures[m]) for m in MEASURES}
-    results = {name: read(measures) for name, measures in summary["results"].items()}
-    against = {name: read(measures) for name, measures in summary["against_logistic"].items()}
-    logistic, preferences = results[LOGISTIC], results[PREFERENCES]
-    rows = [
-        [name, *v.values(), against[name]["gain"] if name in against else None]
-        for name, v in results.items()
-    ]
-    intervals = lambda values: [Interval(*v) for v in values]
-    ns = powers_of_two(config.answers.completions)
-    curves = [
-        from_intervals(name, ns, intervals(values), reference=name == "gold itself")
-        for name, values in summary["best_of_n"].items()
-    ]
-    by_labels = [
-        from_intervals(name, summary["labels"], intervals(values["spearman"]))
-        for name, values in summary["by_labels"].items()
-    ]
-    labels = config.demonstrations
-    write_study(
-        run,
-        summary["seconds"],
-        "Rewards from demonstrations",
-        [
-            section(
-                "Results",
-                cards(
-                    card(
-                        "Rank correlation with gold, logistic",
-                        f"{logistic['spearman'].estimate:.3f}",
-                        "among the responses to a held-out prompt; chance is 0",
-                        interval=logistic["spearman"],
-                    ),
-                    card(
-                        f"Gain of best-of-{config.n}, logistic",
-                        f"{logistic['gain'].estimate:.3f}",
-                        f"gold reward; gold itself gains {summary['oracle_gain'][0]:.3f}",
-                        interval=logistic["gain"],
-                    ),
-                    card(
-                        f"Gain of best-of-{config.n}, comparisons",
-                        f"{preferences['gain'].estimate:.3f}",
-                        f"as many comparisons as demonstrations, {labels} a prompt",
-                        interval=preferences["gain"],
-                    ),
-                ),
-                table(
-                    [
-                        "reward",
-                        "rank correlation",
-                        "pairs in order",
-                        f"gain of best-of-{config.n}",
-                        "gain against logistic",
-                    ],
-                    rows,
-                ),
-                f"{summary['held_out']} of {summary['prompts']} prompts are held out of each of "
-                f"{config.seeds} splits; intervals of 95 % are over splits, which share prompts. "
-                f"The mean gold reward is {np.mean(summary['gold_demonstrations']):.3f} of "
-                f"demonstrations and {np.mean(summary['gold_own']):.3f} of own samples. "
-                "Differences are paired by split.",
-                UNCORRECTED,
-            ),
-            section(
-                "Curves",
-                figures(
-                    figure(
-                        against_n({"gold reward": curves}),
-                        "Gold reward of the response that a reward likes best of n, held-out "
-                        "prompts.",
-                    ),
-                    figure(
-                        against_n({"rank correlation": by_labels}, x="labels a training prompt"),
-                        "Rank correlation on held-out prompts. One label is a demonstration, "
-                        f"chosen among {config.answers.completions} responses, or a comparison "
-                        "of two.",
-                    ),
-                ),
-            ),
-        ],
-        subtitle="What was demonstrated against what the model writes, told apart on its own "
-        "hidden states.",
-    )

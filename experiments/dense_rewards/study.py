@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from experiments.dense_rewards.report import DENSE, LIKELIHOOD, TOKENS, conclusion, write_report
 from experiments.sandbox.task import (
     SandboxConfig,
     Task,
@@ -22,7 +23,7 @@ from experiments.sandbox.task import (
     sample,
 )
 from experiments.valence.comparisons import MEASURES, measure
-from irl_jax.eval.intervals import Interval, adjusted, t_interval
+from irl_jax.eval.intervals import adjusted, t_interval
 from irl_jax.eval.ranking import spearman
 from irl_jax.files import as_json
 from irl_jax.losses.divergence import discriminator_batch
@@ -30,20 +31,14 @@ from irl_jax.losses.policy import weighted_sft
 from irl_jax.losses.rating import binary_cross_entropy
 from irl_jax.models.logprob import completion_logp
 from irl_jax.recipes.launch import Clock, kept, launch
-from irl_jax.report.page import figure, section, table
-from irl_jax.report.plots import lines
-from irl_jax.report.series import from_intervals
-from irl_jax.report.study import write_study
 from irl_jax.rewards.embedding import EnsembleConfig, fit_ensemble, fit_members
 from irl_jax.rewards.implicit import token_reward
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import Group, InputError, Loss, Preference, Prompt, PyTree
 
-DENSE, LIKELIHOOD = "log π_SFT − log π_ref", "log π_SFT alone"
 TOLD_APART, COMPARED = "discriminator, Jensen-Shannon", "comparisons, Bradley-Terry"
 METHODS = (DENSE, LIKELIHOOD, TOLD_APART, COMPARED)
-TOKENS = "tokens in order"  # Spearman's correlation of token rewards with what each token earned
 
 
 @dataclass(frozen=True)
@@ -199,7 +194,7 @@ def experiment(config: Config, run: RunDirectory, progress: Progress) -> None:
     measures = np.stack([world["measures"] for world in worlds])  # [S, methods, counts, 3]
     tokens = np.stack([world["tokens"] for world in worlds])
     summary = as_json(summarise(config, measures, tokens) | {"seconds": clock.seconds})
-    write_report(run, config, summary)
+    write_report(run, summary)
     run.finish(summary)
 
 
@@ -229,59 +224,3 @@ def summarise(config: Config, measures: np.ndarray, tokens: np.ndarray) -> dict[
         "corrected": {method: [p[f"{method} {c}"] for c in counts] for method in less},
         TOKENS: [t_interval(tokens[:, c]) for c in counts],
     }
-
-
-def conclusion(summary: dict[str, Any], report: Path) -> str:
-    """The closing lines in the terminal."""
-    show = lambda values: "  ".join(str(Interval(*value)) for value in values)
-    counts = "  ".join(f"{n:<20}" for n in summary["demonstrations"])
-    out = ["", f"{'demonstrations':60}{counts}"]
-    for name, methods in summary["measures"].items():
-        out += [f"{name}, {method}".ljust(60) + show(v) for method, v in methods.items()]
-    out += [f"{DENSE} less {m}".ljust(60) + show(v) for m, v in summary["against"].items()]
-    p = lambda values: "  ".join(f"p {value:<18.2g}" for value in values)
-    out += [f"  after Holm's correction, {m}".ljust(60) + p(v)
-            for m, v in summary["corrected"].items()]  # fmt: skip
-    out += [TOKENS.ljust(60) + show(summary[TOKENS]), f"report {report}"]
-    return "\n".join(out)
-
-
-def write_report(run: RunDirectory, config: Config, summary: dict[str, Any]) -> None:
-    """Writes report.html: curves over the number of demonstrations, and the tables."""
-    counts = summary["demonstrations"]
-    intervals = lambda values: [Interval(*value) for value in values]
-    parts: list[Any] = []
-    for name, methods in summary["measures"].items():
-        curves = [from_intervals(m, counts, intervals(v)) for m, v in methods.items()]
-        parts += [
-            figure(lines({name: curves}, x="demonstrations"), f"Held-out completions: {name}."),
-            table(["reward", *map(str, counts)], [[m, *intervals(v)] for m, v in methods.items()]),
-        ]
-    write_study(
-        run,
-        summary["seconds"],
-        "The reward inside a fine-tuned model",
-        [
-            section(
-                "Results",
-                f"Means over {config.seeds} worlds with 95 % intervals over worlds. Demonstrations "
-                f"are the best of {config.best_of} completions by gold; comparisons are of the "
-                "best with the worst of the same completions.",
-                *parts,
-                "Rank correlation of the dense reward's sum less that of the others, paired:",
-                table(
-                    ["less", *map(str, counts)],
-                    [[m, *intervals(v)] for m, v in summary["against"].items()],
-                ),
-                "p of these differences after Holm's correction for their number: what is at most "
-                "0.05 is sure, all such together.",
-                table(
-                    ["less", *map(str, counts)], [[m, *v] for m, v in summary["corrected"].items()]
-                ),
-                "Rank correlation of the dense reward of a token with what it adds to gold, "
-                "within a completion. Potential-based shaping may move reward between tokens: 1 "
-                "is not to be expected even of the true reward's policy.",
-                table(["", *map(str, counts)], [[TOKENS, *intervals(summary[TOKENS])]]),
-            ),
-        ],
-    )

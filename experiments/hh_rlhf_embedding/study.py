@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.hh_rlhf_embedding.report import conclusion, write_report
 from irl_jax.data.chat import DIALOGUE_TEMPLATE, render_chat
 from irl_jax.data.jsonl import GroupRecord, PreferenceRecord, read_preferences
-from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
+from irl_jax.eval.intervals import bootstrap, paired_difference
 from irl_jax.files import as_json
 from irl_jax.losses.link import logistic, probit, ropo_link, smoothed_zero_one, unbiased
 from irl_jax.losses.preference import bradley_terry, gaussian, order_classification, pairwise
@@ -23,8 +23,6 @@ from irl_jax.models.pretrained import minilm_path
 from irl_jax.recipes.embeddings import embed_groups, embed_texts
 from irl_jax.recipes.language_model import load_language_model
 from irl_jax.recipes.launch import Clock, given_model, kept, launch, splits
-from irl_jax.report.page import UNCORRECTED, card, cards, section, table
-from irl_jax.report.study import write_study
 from irl_jax.rewards.embedding import (
     EnsembleConfig,
     fit_ensemble,
@@ -261,48 +259,3 @@ def experiment(
     }
     write_report(run, as_json(summary))
     run.finish(as_json(summary))
-
-
-def conclusion(summary: dict[str, Any], report: Path) -> str:
-    """The closing lines in the terminal."""
-    lines = ["", "held-out accuracy, mean over splits [95 % interval over splits]"]
-    for name, (mean, low, high) in summary["accuracy"].items():
-        lines.append(f"  {name:42}{mean:.3f} [{low:.3f}, {high:.3f}]")
-    lines.append(f"report                                      {report}")
-    return "\n".join(lines)
-
-
-def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
-    """Writes report.html: the table of losses and embeddings."""
-    accuracy = {name: Interval(*value) for name, value in summary["accuracy"].items()}
-    against = {name: Interval(*value) for name, value in summary["against_first"].items()}
-    best = max(accuracy, key=lambda name: accuracy[name].estimate)
-    rows = [[*name.split(" / "), value, against.get(name)] for name, value in accuracy.items()]
-    columns = ["embedding", "loss or head", "held-out accuracy", "against Bradley-Terry"]
-    write_study(
-        run,
-        summary["seconds"],
-        "Harmlessness from human comparisons",
-        [
-            section(
-                "Results",
-                cards(
-                    card(
-                        f"Best: {best}",
-                        f"{accuracy[best].estimate:.1%}",
-                        "held-out pairs ordered as people ordered them; chance is 0.5",
-                        interval=accuracy[best],
-                        baseline=0.5,
-                    )
-                ),
-                table(columns, rows),
-                f"{summary['pairs']} pairs of {summary['dialogues']} dialogues, split by dialogue. "
-                f"Means over {len(next(iter(summary['by_seed'].values())))} random splits with "
-                "95 % intervals over splits; these share dialogues, so the intervals say how much "
-                "a result depends on the split, not on the people asked. Differences are paired "
-                "by split.",
-                UNCORRECTED,
-            ),
-        ],
-        subtitle="Reward models on fixed embeddings, trained on crowd workers' comparisons.",
-    )

@@ -9,130 +9,123 @@ from markupsafe import Markup
 
 from experiments.fine_grained_feedback.data import KINDS
 from experiments.fine_grained_feedback.rewards import BOTH, DENSE, SEQUENCE
-from irl_jax.eval.intervals import Interval
 from irl_jax.report.page import UNCORRECTED, card, cards, figure, section, table
 from irl_jax.report.plots import against_n
-from irl_jax.report.series import Series, from_intervals
+from irl_jax.report.series import Series, curves
 from irl_jax.report.study import write_study
+from irl_jax.report.values import minus
 from irl_jax.train.run import RunDirectory
 
 LISTED, LONGER, MARKED = "listed first", "longer answer", "marked errors of one side"
 JUDGE = "language model as a judge"
 CURVES = (DENSE, SEQUENCE, BOTH)
+GROUPS = {
+    "accuracy": "pairs in order",
+    "against_whole": "against whole answer",
+    "first_answer_auc": "AUC, pairs with the first answer",
+}
+JUDGED = {
+    "accuracy": "pairs in order, both orders balanced",
+    "accuracy_of_one_order": "pairs in order, one order at a time",
+    "consistent": "both orders name one answer",
+    "bias": "log-odds for the place shown first, nats",
+}
 
 
 def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
     """Writes report.html."""
+    questions = run.config["questions"]
+    sections = [
+        results(summary, questions[-1]),
+        over_questions(summary, questions),
+        errors_found(summary),
+    ]
+    if "judge" in summary:
+        sections.append(judge(summary["judge"]))
     write_study(
         run,
         summary["seconds"],
         "Marked errors against comparisons",
-        [
-            section("Results", *_results(summary, run.config["questions"][-1])),
-            section("Number of questions", _curve_figure(summary, run.config["questions"])),
-            section("Errors found", *_detection(summary)),
-            *([_judge_section(summary["judge"])] if "judge" in summary else []),
-        ],
-        subtitle="Rewards from spans that people marked, and from comparisons that they made.",
+        sections,
+        subtitle="Rewards learn from spans that people marked, and from comparisons that they "
+        "made.",
     )
 
 
-def _results(summary: dict[str, Any], questions: int) -> tuple[Markup | str, ...]:
+def results(summary: dict[str, Any], questions: int) -> Markup:
     """Headline numbers, the table of rewards, how to read it."""
-
-    def value(group: str, name: str) -> Interval | None:
-        return Interval(*summary[group][name]) if name in summary[group] else None
-
-    ahead = Interval(*summary["against_whole"][DENSE])
-    points = f"{100 * ahead.estimate:+.1f} points".replace("-", "\u2212")
-    detail = f"held-out pairs in order, both from the same {questions} questions"
-    headlines = [
-        card(
-            name,
-            f"{summary['accuracy'][name][0]:.1%}",
-            "held-out pairs in order; chance is 0.5",
-            interval=value("accuracy", name),
-            baseline=0.5,
-        )
-        for name in (DENSE, SEQUENCE)
-    ]
-    groups = {
-        "accuracy": "pairs in order",
-        "against_whole": "against whole answer",
-        "first_answer_auc": "AUC, pairs with the first answer",
-    }
-    rows = [
-        [name, *(value(group, name) for group in groups)] for name in summary["first_answer_auc"]
-    ]
-    return (
-        cards(card("Dense against whole", points, detail, interval=ahead), *headlines),
-        table(["reward", *groups.values()], rows),
-        f"{summary['pairs']} comparisons of {summary['questions']} questions; the "
-        f"{summary['without_preference']:.0%} in which neither answer was preferred are left out. "
-        "Means over random splits by question, with 95 % intervals over splits; these share "
-        "questions, so the intervals say how much a result depends on the split. Differences are "
-        "paired by split.",
-        UNCORRECTED,
-        "The last column asks how well a reward tells the pairs that the first answer won from "
-        "those it lost: there, its marked errors, known of that side alone, can be held against "
-        "rewards of both sides. All answers come from one sampler: that the one listed first wins "
-        "more often says something of the annotators, which no reward of texts can learn.",
-    )
-
-
-def _curve_figure(summary: dict[str, Any], questions: list[int]) -> Markup:
-    curves = [
-        from_intervals(name, questions, [Interval(*v) for v in values])
-        for name, values in summary["curve"].items()
-    ]
-    flat = lambda name: Series(
-        name,
-        np.array(questions, float),
-        np.full(len(questions), summary["accuracy"][name][0]),
-        reference=True,
-    )
-    rows = [
-        [
-            n,
-            *(Interval(*summary["curve"][name][i]) for name in CURVES),
-            Interval(*summary["dense_against_whole"][i]),
-        ]
-        for i, n in enumerate(questions)
-    ]
-    svg = against_n(
-        {"held-out pairs in order": [*curves, flat(LONGER)]}, x="questions to learn from"
-    )
-    caption = (
-        "Held-out pairs in order against the number of questions that a reward learned from, the "
-        "same for all: marked errors of one answer and comparisons among the three others (dense), "
-        "all six comparisons (whole answer). Bands are 95 % intervals over splits."
-    )
-    return figure(svg, caption, table(["questions", *CURVES, "dense − whole"], rows))
-
-
-def _detection(summary: dict[str, Any]) -> tuple[Markup, str]:
-    rows = [
-        [kind, summary["error_rate"][kind], Interval(*summary["detection_auc"][kind])]
-        for kind in KINDS
-    ]
-    return (
-        table(["kind", "share that is wrong", "AUC"], rows),
-        "How well the dense reward's scores tell wrong segments of new answers from right ones: "
-        "parts of sentences (relevance), sentences (facts), whole answers (completeness). 0.5 is "
-        "chance. What it cannot find it cannot pay for.",
-    )
-
-
-def _judge_section(said: dict[str, Any]) -> Markup:
-    names = {
-        "accuracy": "pairs in order, both orders balanced",
-        "accuracy_of_one_order": "pairs in order, one order at a time",
-        "consistent": "both orders name one answer",
-        "bias": "log-odds for the place shown first, nats",
+    ahead = summary["against_whole"][DENSE]
+    headline = [
+        card("Dense against whole", minus(f"{100 * ahead[0]:+.1f} points"),
+             f"held-out pairs in order, both from the same {questions} questions", interval=ahead),
+        *(
+            card(name, summary["accuracy"][name], "held-out pairs in order; chance is 0.5",
+                 form=".1%", baseline=0.5)
+            for name in (DENSE, SEQUENCE)
+        ),
+    ]  # fmt: skip
+    rows = {
+        name: [summary[group].get(name) for group in GROUPS] for name in summary["first_answer_auc"]
     }
     return section(
+        "Results",
+        cards(*headline),
+        table(["reward", *GROUPS.values()], rows),
+        f"{summary['pairs']} comparisons of {summary['questions']} questions. The "
+        f"{summary['without_preference']:.0%} in which neither answer was preferred are left out. "
+        "Figures are means over random splits by question, with 95 % intervals. Splits share "
+        "questions: an interval says how much a result depends on the split. Differences are "
+        "paired by split.",
+        UNCORRECTED,
+        "The last column shows how well a reward tells the pairs that the first answer won from "
+        "those it lost. There a reward of the first answer's marked errors alone can be held "
+        "against rewards of both sides. All answers come from one sampler. That the one listed "
+        "first wins more often says something of the annotators, which no reward of texts can "
+        "learn.",
+    )
+
+
+def over_questions(summary: dict[str, Any], questions: list[int]) -> Markup:
+    """Accuracy over the number of questions."""
+    flat = np.full(len(questions), summary["accuracy"][LONGER][0])
+    longer = Series(LONGER, np.array(questions, float), flat, reference=True)
+    rows = zip(
+        questions,
+        *(summary["curve"][name] for name in CURVES),
+        summary["dense_against_whole"],
+        strict=True,
+    )
+    svg = against_n(
+        {"held-out pairs in order": [*curves(summary["curve"], questions), longer]},
+        x="questions to learn from",
+    )
+    caption = (
+        "Held-out pairs in order, over the number of questions that the rewards learned from. "
+        "Dense learns from marked errors of one answer and comparisons among the three others, "
+        "whole answer from all six comparisons. Bands are 95 % intervals over splits."
+    )
+    numbers = table(["questions", *CURVES, "dense − whole"], list(rows))
+    return section("Number of questions", figure(svg, caption, numbers))
+
+
+def errors_found(summary: dict[str, Any]) -> Markup:
+    """How well the dense reward finds each kind of error."""
+    rows = {kind: [summary["error_rate"][kind], summary["detection_auc"][kind]] for kind in KINDS}
+    return section(
+        "Errors found",
+        table(["kind", "share that is wrong", "AUC"], rows),
+        "How well the dense reward's scores tell wrong segments of new answers from right ones. A "
+        "segment is a part of a sentence (relevance), a sentence (facts) or a whole answer "
+        "(completeness). Chance is 0.5. A reward cannot pay for what it cannot find.",
+    )
+
+
+def judge(said: dict[str, Any]) -> Markup:
+    """What the language model said as a judge."""
+    return section(
         "Judge",
-        table(["", "value"], [[text, Interval(*said[name])] for name, text in names.items()]),
-        f"The language model, asked which answer is better, on {said['pairs']} pairs of different "
-        "questions, without the passages and without training. Intervals are over pairs.",
+        table(["", "value"], [[words, said[name]] for name, words in JUDGED.items()]),
+        "The language model was asked which answer is better, without the passages and without "
+        f"training. It judged {said['pairs']} pairs of different questions. Intervals are over "
+        "pairs.",
     )

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
-from irl_jax.eval.intervals import Interval, adjusted, t_interval
+from irl_jax.eval.intervals import adjusted, t_interval
 from irl_jax.report.page import card, cards, figure, section, table
 from irl_jax.report.plots import against_kl, against_n
-from irl_jax.report.series import Series
+from irl_jax.report.series import Series, from_intervals
 from irl_jax.report.study import write_study
+from irl_jax.report.values import closing, means_over
 from irl_jax.train.run import RunDirectory
 
 BLOCKS, BEST = "blockwise, CD-FUDGE", "best-of-n"
@@ -60,112 +62,102 @@ def against_best(
 
 def conclusion(summary: dict[str, Any], report: Path) -> str:
     """The closing lines in the terminal."""
-    lines = ["", "gold reward, standard deviations of the policy's, and KL, nats [95 % interval]"]
-    for name, points in summary["points"].items():
-        for point in points:
-            reward, kl = (Interval(*point[m]) for m in ("gold", "kl"))
-            lines.append(f"  {name:24}{point['setting']:10}{reward!s:26}{kl}")
-    lines += ["", "gold reward less that of the best-of-n that reads as many tokens; p by Holm"]
-    for row in summary["against_best_of_n"]:
-        other = f"best-of-{row['n']}"
-        lines.append(
-            f"  {row['method']:24}{row['setting']:10}{other:14}"
-            f"{Interval(*row['gold'])!s:26}p {row['p']:.2g}"
-        )
-    lines.append(f"report  {report}")
-    return "\n".join(lines)
+    reached = [
+        [name, point["setting"], point["gold"], point["kl"]]
+        for name, points in summary["points"].items()
+        for point in points
+    ]
+    against = [
+        [row["method"], row["setting"], f"best-of-{row['n']}", row["gold"], f"p {row['p']:.2g}"]
+        for row in summary["against_best_of_n"]
+    ]
+    return closing(
+        "gold reward, standard deviations of the policy's, and KL, nats [95 % interval]",
+        reached,
+        "gold reward less that of the best-of-n that reads as many tokens; p by Holm",
+        against,
+        report=report,
+    )
+
+
+def drawn(summary: dict[str, Any], x: str, names: Sequence[str]) -> dict[str, list[Series]]:
+    """Gold over another measure, a curve for each method."""
+    of = {name: summary["points"][name] for name in names}
+    reached = [
+        from_intervals(name, [p[x][0] for p in points], [p["gold"] for p in points],
+                       reference=name == BEST)
+        for name, points in of.items()
+    ]  # fmt: skip
+    return {"gold reward": reached}
+
+
+def results(summary: dict[str, Any]) -> Markup:
+    """Differences at equal compute, and gold over KL and over compute."""
+    headline = [
+        card(f"{row['method']}, {row['setting']}", row["gold"],
+             f"gold reward against best-of-{row['n']}, which reads as many tokens or more; "
+             f"p {row['p']:.2g} after Holm's correction", form="+.2f")
+        for row in summary["against_best_of_n"]
+        if row["chosen"]
+    ]  # fmt: skip
+    over_kl = against_kl(drawn(summary, "kl", list(summary["points"])))
+    over_tokens = against_n(
+        drawn(summary, "tokens", [BEST, BLOCKS]), x="tokens read for each token written"
+    )
+    return section(
+        "Results",
+        cards(*headline),
+        f"{means_over(len(summary['by_seed']), 'world')} Each world has its own policy, taste and "
+        "reward model. Gold reward is in standard deviations of the policy's own completions, "
+        "whose mean is 0. The cards show, of each method, the setting that its learned reward "
+        "likes best.",
+        figure(
+            over_kl,
+            "Higher and further left is better: more gold reward for the same distance from the "
+            "policy. KL is estimated from log-probs of the guided sampler. For best-of-n it is "
+            "estimated from the selected completions, for blocks it is an upper bound.",
+        ),
+        figure(
+            over_tokens,
+            "Gold reward against compute, of the two methods whose strength compute buys. The "
+            "tokenwise ones read the same number of tokens at any strength, see the table.",
+        ),
+    )
+
+
+def settings_section(summary: dict[str, Any]) -> Markup:
+    """Every setting, alone and against best-of-n."""
+    rows = [
+        [name, point["setting"], *(point[m] for m in ("gold", "proxy", "kl")), point["tokens"][0]]
+        for name, points in summary["points"].items()
+        for point in points
+    ]
+    columns = {
+        "method": "method",
+        "setting": "setting",
+        "less": lambda row: f"best-of-{row['n']}",
+        "gold reward": "gold",
+        "p": "p",
+    }
+    return section(
+        "All settings",
+        table(["method", "setting", "gold reward", "learned reward", "KL, nats", "tokens read"],
+              rows),
+        "Tokens read are those that the policy and the reward model or value function read "
+        "together for each token written, if each keeps a cache. All are decoders of one size. "
+        "Prompts are not counted.",
+        table(columns, summary["against_best_of_n"]),
+        "Gold reward less that of the best-of-n that reads at least as many tokens. Differences "
+        "are paired by world. p is corrected by Holm's procedure for all rows.",
+    )  # fmt: skip
 
 
 def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
     """Writes report.html: differences at equal compute, two figures, the table."""
-    read = lambda point: {m: Interval(*point[m]) for m in MEASURES}
-    points = {name: [read(p) for p in found] for name, found in summary["points"].items()}
-
-    def curves(x: str, names: list[str]) -> list[Series]:
-        column = lambda name, f: np.array([f(p) for p in points[name]])
-        return [
-            Series(
-                name,
-                column(name, lambda p: p[x].estimate),
-                column(name, lambda p: p["gold"].estimate),
-                column(name, lambda p: p["gold"].low),
-                column(name, lambda p: p["gold"].high),
-                reference=name == BEST,
-            )
-            for name in names
-        ]
-
-    compute = [
-        [
-            *(row["method"], row["setting"], f"best-of-{row['n']}"),
-            *(Interval(*row["gold"]), row["p"], row["chosen"]),
-        ]
-        for row in summary["against_best_of_n"]
-    ]
-    rows = [
-        [name, point["setting"], *(Interval(*point[m]) for m in ("gold", "proxy", "kl")),
-         point["tokens"][0]]
-        for name, found in summary["points"].items()
-        for point in found
-    ]  # fmt: skip
     write_study(
         run,
         summary["seconds"],
         "Steering a frozen policy while it writes",
-        [
-            section(
-                "Results",
-                cards(
-                    *(
-                        card(
-                            f"{name}, {setting}",
-                            f"{gain.estimate:+.2f}",
-                            f"gold reward against {other}, which reads as many tokens or more; "
-                            f"p {p:.2g} after Holm's correction",
-                            interval=gain,
-                        )
-                        for name, setting, other, gain, p, chosen in compute
-                        if chosen
-                    )
-                ),
-                "Gold reward is in standard deviations of the policy's own completions, whose "
-                f"mean is 0. Means over {len(summary['by_seed'])} worlds, each with a policy, a "
-                "taste and a reward model of its own, with 95 % intervals over worlds; "
-                "differences are paired by world. The setting of a method is the one its learned "
-                "reward likes best.",
-                figure(
-                    against_kl({"gold reward": curves("kl", list(points))}),
-                    "Higher and further left is better: more gold reward for the same distance "
-                    "from the policy. KL is estimated from log-probs of the guided sampler; for "
-                    "best-of-n it is an estimate from the selected completions, for blocks an "
-                    "upper bound.",
-                ),
-                figure(
-                    against_n(
-                        {"gold reward": curves("tokens", [BEST, BLOCKS])},
-                        x="tokens read for each token written",
-                    ),
-                    "Gold reward against compute, of the two methods whose strength is bought with "
-                    "it. The tokenwise ones read the same number at any strength, see the table.",
-                ),
-            ),
-            section(
-                "All settings",
-                table(
-                    ["method", "setting", "gold reward", "learned reward", "KL, nats",
-                     "tokens read"],
-                    rows,
-                ),
-                "Tokens read: by the policy and by the reward model or value function together, "
-                "for each token written, if each keeps a cache; all are decoders of one size. "
-                "Prompts are not counted.",
-                table(
-                    ["method", "setting", "less", "gold reward", "p"],
-                    [row[:5] for row in compute],
-                ),
-                "Gold reward less that of the best-of-n that reads at least as many tokens, paired "
-                "by world; p after Holm's correction for all rows.",
-            ),
-        ],
-        subtitle="A reward model learned from noisy comparisons, used at inference in four ways.",
-    )  # fmt: skip
+        [results(summary), settings_section(summary)],
+        subtitle="A reward model learned from noisy comparisons steers the policy in four ways.",
+    )

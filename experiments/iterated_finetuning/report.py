@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
 from experiments.sandbox.runs import interval
 from irl_jax.eval.frontier import gold_at_kl
-from irl_jax.eval.intervals import Interval, adjusted
+from irl_jax.eval.intervals import adjusted
 from irl_jax.report.page import CORRECTED, card, cards, figure, figures, section, table
 from irl_jax.report.plots import lines
-from irl_jax.report.series import from_intervals
+from irl_jax.report.series import curves
 from irl_jax.report.study import write_study
+from irl_jax.report.values import closing, means_over
 from irl_jax.train.run import RunDirectory
 
 BASE = "GRPO"
@@ -88,81 +88,70 @@ def landmarks(trace: Mapping[str, np.ndarray], teacher: int, half: int) -> dict[
 
 def conclusion(summary: dict[str, Any], report: Path) -> str:
     """The closing lines in the terminal."""
-    say = lambda x: "–" if x is None else "{:.2f} [{:.2f}, {:.2f}]".format(*x)
     fields = ("half-way", "against half-way", "gold", "against", "near", "against near", "kl")
-    out = ["", f"{summary['seeds']} worlds, {summary['samples'][-1]} samples [95 %]"]
-    out.append(f"{'':18}" + "".join(f"{name:24}" for name in fields))
-    for row in summary["rows"]:
-        cells = "".join(f"{say(row[name]):24}" for name in fields)
-        out.append(f"{row['recipe']} on {row['teacher']:10} {cells}")
-    out.append("p of the differences by Holm's procedure")
-    for to, family in summary["corrected"].items():
-        out.append(f"{to:18}" + ", ".join(f"{name} {p:.2g}" for name, p in family.items()))
-    return "\n".join([*out, f"report  {report}"])
+    rows = [
+        [f"{row['recipe']} on {row['teacher']}", *(row[name] for name in fields)]
+        for row in summary["rows"]
+    ]
+    return closing(
+        f"{summary['seeds']} worlds, {summary['samples'][-1]} samples [95 %]",
+        [["", *fields], *rows],
+        "p of the differences by Holm's procedure",
+        {"": list(AGAINST)} | corrected(summary),
+        report=report,
+    )
 
 
 def drawing(summary: dict[str, Any], teacher: str) -> str:
     """Gold, proxy and KL over the samples drawn, SVG."""
     own = [c for c in summary["curves"] if c["teacher"] == teacher]
-    series = lambda field: [
-        from_intervals(c["recipe"], summary["samples"], [Interval(*x) for x in c[field]])
-        for c in own
-    ]
-    return lines({label: series(f) for f, label in MEASURES.items()}, x="samples drawn")
+    series = lambda field: curves({c["recipe"]: c[field] for c in own}, summary["samples"])
+    return lines({label: series(field) for field, label in MEASURES.items()}, x="samples drawn")
 
 
-def corrected_table(summary: dict[str, Any]) -> Markup:
-    """p of every difference to GRPO, after Holm's correction."""
-    heads = [f"after {summary['half_way']:,}", f"after {summary['samples'][-1]:,}",
-             f"at {EQUAL_KL:g} nats"]  # fmt: skip
+def corrected(summary: dict[str, Any]) -> dict[str, list[Any]]:
+    """Recipe and reward -> p of each difference to GRPO, after Holm's correction."""
     names = [f"{r['recipe']} on {r['teacher']}" for r in summary["rows"] if r["recipe"] != BASE]
-    rows = [[name, *(summary["corrected"][to].get(name) for to in AGAINST)] for name in names]
-    return table([f"p, less {BASE}", *heads], rows)
+    return {name: [summary["corrected"][to].get(name) for to in AGAINST] for name in names}
 
 
 def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
     """Writes report.html: measures over samples, the end against GRPO."""
-    pick = lambda x: None if x is None else Interval(*x)
-    half, last = summary["half_way"], summary["samples"][-1]
+    last, near = f"after {summary['samples'][-1]:,}", f"at {EQUAL_KL:g} nats"
+    half, less = f"after {summary['half_way']:,}", f"less {BASE}"
     shown = [
-        card(
-            f"{r['recipe']} on the {r['teacher']}", pick(r["against"]),
-            f"gold after {last:,} samples less that of {BASE}", interval=pick(r["against"]),
-        )
-        for r in summary["rows"]
-        if r["teacher"] == "proxy" and r["against"] is not None
+        card(f"{row['recipe']} on the {row['teacher']}", row["against"],
+             f"gold {last} samples less that of {BASE}")
+        for row in summary["rows"]
+        if row["teacher"] == "proxy" and row["against"] is not None
     ]  # fmt: skip
-    columns = ["reward", "recipe", f"gold after {half:,}", f"less {BASE}", f"gold after {last:,}",
-               f"less {BASE}", f"at {EQUAL_KL:g} nats", f"less {BASE}", "KL, nats", "proxy",
-               "length"]  # fmt: skip
-    fields = ("half-way", "against half-way", "gold", "against", "near", "against near", "kl",
-              "proxy", "length")  # fmt: skip
-    rows = [
-        [r["teacher"], r["recipe"], *(pick(r[name]) for name in fields)] for r in summary["rows"]
-    ]
+    columns = ["reward", "recipe", f"gold {half}", less, f"gold {last}", less, near, less,
+               "KL, nats", "proxy", "length"]  # fmt: skip
+    fields = ("teacher", "recipe", "half-way", "against half-way", "gold", "against", "near",
+              "against near", "kl", "proxy", "length")  # fmt: skip
+    rewards = {"proxy": "the proxy", "gold": "gold itself"}
+    results = section(
+        "Results",
+        cards(*shown),
+        figures(
+            *(
+                figure(drawing(summary, t), f"Rewarded with {words}.")
+                for t, words in rewards.items()
+            )
+        ),
+        f"{means_over(summary['seeds'], 'world')} Gold is in standard deviations of the reference "
+        "policy's gold. The reference has 0. All recipes draw the same number of samples and make "
+        "as many updates on them, but some go farther with them. The columns "
+        f"{near} compare recipes where they are as far from the reference, after more or fewer "
+        "samples.",
+        table(columns, [[row[name] for name in fields] for row in summary["rows"]]),
+        CORRECTED,
+        table([f"p, {less}", half, last, near], corrected(summary)),
+    )
     write_study(
         run,
         summary["seconds"],
         "Iterated fine-tuning",
-        [
-            section(
-                "Results",
-                cards(*shown),
-                figures(
-                    *(
-                        figure(drawing(summary, teacher), f"Rewarded with {words}.")
-                        for teacher, words in (("proxy", "the proxy"), ("gold", "gold itself"))
-                    )
-                ),
-                "Gold is in standard deviations of the reference policy's, which has 0; bands and "
-                f"intervals are 95 % over {summary['seeds']} worlds, differences paired by world. "
-                "All recipes draw the same number of samples and make as many updates on them, but "
-                f"some go farther with them: the columns at {EQUAL_KL:g} nats compare them "
-                "where they have come as far from the reference, by more or fewer samples.",
-                table(columns, rows),
-                CORRECTED,
-                corrected_table(summary),
-            ),
-        ],
-        subtitle="RAFT, ReST and STaR against GRPO at equal samples, judged by gold.",
+        [results],
+        subtitle="RAFT, ReST and STaR against GRPO at equal samples. Gold judges them.",
     )

@@ -18,8 +18,9 @@ from irl_jax.eval.intervals import Interval, adjusted, t_interval
 from irl_jax.eval.overoptimisation import Fit, Form, fit
 from irl_jax.report.page import CORRECTED, card, cards, figure, figures, section, table
 from irl_jax.report.plots import against_kl
-from irl_jax.report.series import Series
+from irl_jax.report.series import Series, from_intervals
 from irl_jax.report.study import write_study
+from irl_jax.report.values import closing
 from irl_jax.train.run import RunDirectory
 
 BLOCK = 4  # updates of GRPO whose means make a point
@@ -187,21 +188,18 @@ def described(found: Fit) -> dict[str, Any]:
 
 def conclusion(summary: dict[str, Any], report: Path) -> str:
     """The closing lines in the terminal."""
-    say = lambda x: "never that far" if x is None else "{:.2f} [{:.2f}, {:.2f}]".format(*x)
-    out = [
-        "",
+    p = summary["corrected"]["end"]
+    rows = {
+        arm: [row["means"]["top"], row["means"]["kl at the top"], row["against"]["end"], p.get(arm)]
+        for arm, row in summary["arms"].items()
+    }
+    return closing(
         f"{summary['seeds']} worlds; gold in standard deviations of the reference's [95 %]",
-        f"GRPO on {summary['base']}: gold falls by {say(summary['hump'])} from its top to its end",
-        f"{'':28}{'top':24}{'KL there':24}{'end, against plain':24}p, Holm",
-    ]
-    for arm, row in summary["arms"].items():
-        means, against = row["means"], row["against"]
-        p = summary["corrected"]["end"].get(arm)
-        out.append(
-            f"{arm:28}{say(means['top']):24}{say(means['kl at the top']):24}"
-            f"{say(against['end']):24}{'' if p is None else f'{p:.2g}'}"
-        )
-    return "\n".join([*out, f"report  {report}"])
+        f"GRPO on {summary['base']}: gold falls from its top to its end by",
+        [[summary["hump"]]],
+        {"": ["top", "KL there", "end, against plain", "p, Holm"]} | rows,
+        report=report,
+    )
 
 
 def drawing(summary: dict[str, Any], method: str, names: Sequence[str], *, fits: bool) -> str:
@@ -210,15 +208,14 @@ def drawing(summary: dict[str, Any], method: str, names: Sequence[str], *, fits:
     for name, colour in zip(names, COLOURS * len(names), strict=False):
         c = summary["curves"][method][name]
         kl = np.maximum(c["kl"], 0.0)
-        ends = np.array([list(x) for x in c["gold"]])
-        gold.append(Series(name, kl, ends[:, 0], ends[:, 1], ends[:, 2], colour=colour))
+        gold.append(from_intervals(name, kl, c["gold"], colour=colour))
         proxy.append(Series(name, kl, np.array(c["proxy"]), colour=colour))
     if fits:
-        for name in names:
-            line = summary["fits"][method][name]["drawn"]
-            gold.append(
-                Series(f"fit, {name}", np.array(line["kl"]), np.array(line["gold"]), reference=True)
-            )
+        drawn = {name: summary["fits"][method][name]["drawn"] for name in names}
+        gold += [
+            Series(f"fit, {name}", np.array(x["kl"]), np.array(x["gold"]), reference=True)
+            for name, x in drawn.items()
+        ]
     panels = {"gold reward, standard deviations": gold}
     return against_kl(panels | {"proxy reward, logits": proxy} if fits else panels)
 
@@ -226,27 +223,29 @@ def drawing(summary: dict[str, Any], method: str, names: Sequence[str], *, fits:
 def arms_table(summary: dict[str, Any]) -> Markup:
     """Every arm's landmarks, and how it ends against plain GRPO."""
     at = [f"at {kl:g} nats" for kl in EQUAL_KL]
-    columns = ["GRPO on", "top", "KL at the top", "against plain", "end", "KL at the end"]
-    columns += ["against plain", *[f"{name}, against plain" for name in at]]
-    pick = lambda row, kind, name: None if row[kind][name] is None else Interval(*row[kind][name])
-    rows = [
-        [arm, pick(row, "means", "top"), pick(row, "means", "kl at the top"),
-         pick(row, "against", "top"), pick(row, "means", "end"),
-         pick(row, "means", "kl at the end"), pick(row, "against", "end"),
-         *[pick(row, "against", name) for name in at]]
-        for arm, row in summary["arms"].items()
-    ]  # fmt: skip
-    return table(columns, rows)
+    mean = lambda name: lambda arm: summary["arms"][arm]["means"][name]
+    against = lambda name: lambda arm: summary["arms"][arm]["against"][name]
+    columns = {
+        "GRPO on": str,
+        "top": mean("top"),
+        "KL at the top": mean("kl at the top"),
+        "top, against plain": against("top"),
+        "end": mean("end"),
+        "KL at the end": mean("kl at the end"),
+        "end, against plain": against("end"),
+        **{f"{name}, against plain": against(name) for name in at},
+    }
+    return table(columns, list(summary["arms"]))
 
 
 def corrected_table(summary: dict[str, Any]) -> Markup:
     """p of every difference in the table of arms, after Holm's correction."""
     names = ["top", "end", *[f"at {kl:g} nats" for kl in EQUAL_KL]]
-    rows = [
-        [arm, *(summary["corrected"][name].get(arm) for name in names)]
+    rows = {
+        arm: [summary["corrected"][name].get(arm) for name in names]
         for arm in summary["arms"]
         if arm != summary["base"]
-    ]
+    }
     return table(["p, against plain GRPO", *names], rows)
 
 
@@ -266,79 +265,82 @@ def fits_table(summary: dict[str, Any]) -> Markup:
     return table(["method", "proxy", "α", "β", "R²", "peak, d*", "greatest R(d) seen"], rows)
 
 
+def headline(summary: dict[str, Any]) -> Markup:
+    """How far plain GRPO falls, and the arms that help most."""
+    against = {arm: row["against"]["end"] for arm, row in summary["arms"].items()}
+    known = [arm for arm in against if arm not in summary["sized"] and against[arm] is not None]
+    ranked = sorted(known, key=lambda arm: -against[arm][0])
+    hump = card(
+        "Gold falls from its top to its end",
+        summary["hump"],
+        f"GRPO on {summary['base']}, {summary['seeds']} worlds",
+        tone="bad",
+    )
+    words = "gold at the end, against plain GRPO"
+    return cards(hump, *(card(arm, against[arm], words) for arm in ranked[:3]))
+
+
+def curves_section(summary: dict[str, Any]) -> Markup:
+    """Each method over KL, with the fits."""
+    units = summary["base"].split(", ")[1]
+    wide = [name for name in summary["sized"] if name.split(", ")[1] == units]
+    shown = {
+        "GRPO": (wide, f"GRPO against one proxy, {units}."),
+        "best-of-n": (wide, f"Best of up to {summary['best_of']}, by the same proxies."),
+        "DPO": (
+            list(summary["curves"]["DPO"]),
+            "DPO on the comparisons that the proxies learned from.",
+        ),
+    }
+    drawn = [
+        figure(drawing(summary, method, names, fits=True), caption)
+        for method, (names, caption) in shown.items()
+    ]
+    return section("Curves", figures(*drawn))
+
+
+def what_helps(summary: dict[str, Any]) -> Markup:
+    """The arms against plain GRPO."""
+    base = summary["base"]
+    rest = [arm for arm in summary["curves"]["GRPO"] if arm not in summary["sized"]]
+    half = (len(rest) + 1) // 2
+    drawn = lambda arms: drawing(summary, "GRPO", [base, *arms], fits=False)
+    return section(
+        "What helps",
+        figures(
+            figure(drawn(rest[:half]), "Plain GRPO, and aggregates of the ensemble."),
+            figure(drawn(rest[half:]), "Plain GRPO, and other means."),
+        ),
+        arms_table(summary),
+        f"Arms named by pairs have labels of their own, all others those of {base}. Differences "
+        "are paired by world. A cell is empty where not every run goes that far from the "
+        f"reference. “{STOPPED}” ends where a second proxy is highest. That proxy learned from "
+        "as many other comparisons.",
+        CORRECTED,
+        corrected_table(summary),
+    )
+
+
 def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
     """Writes report.html: curves with their fits, mitigations, tables."""
-    sized, base, arms = summary["sized"], summary["base"], summary["arms"]
-    wide = [name for name in sized if name.split(", ")[1] == base.split(", ")[1]]
-    rest = [arm for arm in summary["curves"]["GRPO"] if arm not in sized]
-    half = (len(rest) + 1) // 2
-    ranked = sorted(
-        (arm for arm in arms if arm not in sized and arms[arm]["against"]["end"] is not None),
-        key=lambda arm: -arms[arm]["against"]["end"].estimate,
+    results = section(
+        "Results",
+        headline(summary),
+        "Gold is in standard deviations of the reference policy's gold. The reference has 0. "
+        "Intervals are 95 % over worlds. Over-optimisation is gold that falls while the proxy "
+        "rises. Dashed lines are the forms of Gao et al.: d (α − β log d) for GRPO and DPO, "
+        "d (α − β d) for best-of-n, with d = √KL.",
     )
-    shown = [
-        card(
-            "Gold falls from its top to its end", summary["hump"],
-            f"GRPO on {base}, {summary['seeds']} worlds", interval=summary["hump"], tone="bad",
-        ),
-        *(
-            card(arm, arms[arm]["against"]["end"], "gold at the end, against plain GRPO",
-                 interval=arms[arm]["against"]["end"])
-            for arm in ranked[:3]
-        ),
-    ]  # fmt: skip
     write_study(
         run,
         summary["seconds"],
         "Over-optimisation of learned rewards",
         [
-            section(
-                "Results",
-                cards(*shown),
-                "Gold is in standard deviations of the reference policy's, which has 0; intervals "
-                "are 95 % over worlds. Over-optimisation is gold that falls while the proxy "
-                "rises. Dashed lines are the forms of Gao et al.: d (α − β log d) for GRPO and "
-                "DPO, d (α − β d) for best-of-n, d = √KL.",
-            ),
-            section(
-                "Curves",
-                figures(
-                    figure(
-                        drawing(summary, "GRPO", wide, fits=True),
-                        f"GRPO against one proxy, {base.split(', ')[1]}.",
-                    ),
-                    figure(
-                        drawing(summary, "best-of-n", wide, fits=True),
-                        f"Best of up to {summary['best_of']}, by the same proxies.",
-                    ),
-                    figure(
-                        drawing(summary, "DPO", list(summary["curves"]["DPO"]), fits=True),
-                        "DPO on the comparisons that the proxies learned from.",
-                    ),
-                ),
-            ),
-            section(
-                "What helps",
-                figures(
-                    figure(
-                        drawing(summary, "GRPO", [base, *rest[:half]], fits=False),
-                        "Plain GRPO, and aggregates of the ensemble.",
-                    ),
-                    figure(
-                        drawing(summary, "GRPO", [base, *rest[half:]], fits=False),
-                        "Plain GRPO, and other means.",
-                    ),
-                ),
-                arms_table(summary),
-                f"Every arm but those named by pairs has the labels of {base}. Differences are "
-                "paired by world. An empty cell: not every run goes that far from the reference. "
-                f"“{STOPPED}” ends where a proxy learned from other comparisons, as many again, "
-                "is highest.",
-                CORRECTED,
-                corrected_table(summary),
-            ),
+            results,
+            curves_section(summary),
+            what_helps(summary),
             section("Fits", fits_table(summary)),
         ],
-        subtitle="Best-of-n, GRPO and DPO against proxies learned from noisy comparisons, judged "
-        "by the gold reward that the annotators went by.",
+        subtitle="Best-of-n, GRPO and DPO optimise proxies that learned from noisy comparisons. "
+        "The gold reward, by which the annotators compared, judges them.",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -25,47 +25,54 @@ from irl_jax.report.page import (
     table,
 )
 from irl_jax.report.plots import lines
-from irl_jax.report.series import Series, from_rows, smooth
+from irl_jax.report.series import training_curve
 from irl_jax.report.study import write_study
+from irl_jax.report.values import closing
 from irl_jax.train.run import RunDirectory
 
 SHOWN = 12  # samples in the report
-SMOOTHED = 20  # points of a smoothed curve that stand for one
+AT = ("before", "after")
+LEARNED = {"dpo": ("accuracy", "implicit-reward accuracy"), "grpo": ("reward", "learned reward")}
+UNSURE = {
+    "reward of chosen less rejected, held-out pairs": "pairs",
+    "reward of an answer before": "before",
+    "reward of an answer after": "after",
+    "after - before": "gain",
+}
 
 
 def conclusion(summary: dict[str, Any]) -> str:
     """The closing lines in the terminal."""
-    show = lambda name: str(Interval(*summary[name]))
     method = summary["method"].upper()
-    rows = [
-        ("reward model, pair accuracy", show("reward_accuracy")),
-        ("  longer is better; chance", f"{show('longer_accuracy')}; {summary['chance']:.3f}"),
-    ]
+    change = lambda before, after, digits=3: f"{before:.{digits}f} -> {after:.{digits}f}"
+    rows = {
+        "reward model, pair accuracy": summary["reward_accuracy"],
+        "  longer is better": summary["longer_accuracy"],
+        "  chance": summary["chance"],
+    }
     if members := summary["members"]:
-        alone = ", ".join(f"{accuracy[0]:.3f}" for accuracy in members["accuracy"])
-        rows += [
-            ("  its members alone", alone),
-            ("  their disagreement", f"{members['before'][0]:.3f} -> {members['after'][0]:.3f}"),
-        ]
+        rows["  its members alone"] = ", ".join(f"{a[0]:.3f}" for a in members["accuracy"])
+        rows["  their disagreement"] = change(members["before"][0], members["after"][0])
     if summary["implicit_accuracy"] is not None:
-        rows.append((f"{method}, implicit-reward accuracy", show("implicit_accuracy")))
+        rows[f"{method}, implicit-reward accuracy"] = summary["implicit_accuracy"]
     if left_out := list_left_out(summary):
-        rows.append(("pairs left out", left_out))
-    rows += [
-        (
-            f"{method}, learned reward",
-            f"{summary['reward_before'][0]:.3f} -> {summary['reward_after'][0]:.3f}",
+        rows["pairs left out"] = left_out
+    rows |= {
+        f"{method}, learned reward": change(
+            summary["reward_before"][0], summary["reward_after"][0]
         ),
-        ("  paired difference (95 %)", show("reward_gain")),
-        ("  KL to the model, nats", show("kl")),
-        ("  tokens", f"{summary['length_before']:.1f} -> {summary['length_after']:.1f}"),
-        ("time", f"{sum(summary['seconds'].values()):.0f} s"),
-        ("model", summary["export"]),
-        ("report", summary["report"]),
-    ]
-    held = f"on {summary['held_out_prompts']} held-out prompts ({summary['held_out_pairs']} pairs):"
-    lines = [f"{name:<32}  {value}" for name, value in rows]
-    return "\n".join(["", held, *lines, *filter(None, [unmoved(Interval(*summary["kl"]))])])
+        "  paired difference (95 %)": summary["reward_gain"],
+        "  KL to the model, nats": summary["kl"],
+        "  tokens": change(*(summary[f"length_{at}"] for at in AT), digits=1),
+        "time": f"{sum(summary['seconds'].values()):.0f} s",
+        "model": summary["export"],
+    }
+    return closing(
+        f"on {summary['held_out_prompts']} held-out prompts ({summary['held_out_pairs']} pairs):",
+        list(rows.items()),
+        *filter(None, [unmoved(Interval(*summary["kl"]))]),
+        report=summary["report"],
+    )
 
 
 def list_left_out(summary: dict[str, Any]) -> str:
@@ -80,123 +87,106 @@ def list_left_out(summary: dict[str, Any]) -> str:
 
 def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
     """report.html: headline numbers, curves, samples, the config, timings."""
-    interval = lambda name: Interval(*summary[name])
-    gain, accuracy, kl = (interval(name) for name in ("reward_gain", "reward_accuracy", "kl"))
-    headline = cards(
-        card(
-            "learned reward, after - before",
-            gain,
-            f"{summary['reward_before'][0]:.3f} before, {summary['reward_after'][0]:.3f} after",
-            interval=gain,
-            tone=gain_tone(gain, kl),
-        ),
-        card(
-            "reward model, pair accuracy",
-            accuracy,
-            f"longer is better: {summary['longer_accuracy'][0]:.3f}",
-            interval=accuracy,
-            baseline=summary["chance"],
-        ),
-        card("KL to the model it started from", kl, "nats a completion", interval=kl),
-    )
-    ranking = [
-        ["learned reward", accuracy],
-        ["longer is better", interval("longer_accuracy")],
-        ["chance", summary["chance"]],
-    ]
-    if summary["implicit_accuracy"] is not None:
-        ranking.insert(1, ["DPO's implicit reward", interval("implicit_accuracy")])
-    members = summary["members"]
-    if members:
-        alone = enumerate(members["accuracy"], start=1)
-        ranking[1:1] = [[f"member {m} alone", Interval(*accuracy)] for m, accuracy in alone]
-    policy = [
-        [name, summary[f"{key}_before"], summary[f"{key}_after"]]
-        for name, key in (("tokens of a completion", "length"), ("ended by itself", "terminated"))
-    ]
-    rows = run.metrics()
-    named = {"dpo": ("accuracy", "implicit-reward accuracy"), "grpo": ("reward", "learned reward")}
-    name, label = named[summary["method"]]
-    curves = lambda stage, panels: lines(
-        {label: [_curve(rows, stage, name)] for name, label in panels}, x="update"
-    )
-    loss = "member_loss" if members else "loss"  # a member's, or the sum of all
+    rows, members = run.metrics(), summary["members"]
     shown = [
         Sample(r["prompt"], r["before"], r["after"], r["reward_before"], r["reward_after"])
         for r in run.samples()
         if r["stage"] == HELD_OUT
     ]
+    left_out = list_left_out(summary)
     write_study(
         run,
         summary["seconds"],
         "From preferences to a policy",
         [
-            section(
-                "Results",
-                headline,
-                standstill(kl),
-                note(
-                    "The learned reward is what the policy was trained for, or was learned from "
-                    "the same pairs: let people or an independent judge confirm the gain."
-                ),
-            ),
-            section(
-                "Reward model",
-                table(["pairs ranked by", "accuracy on held-out pairs"], ranking),
-                figure(
-                    curves(REWARD, [("accuracy", "accuracy"), (loss, "loss, nats")]),
-                    "Accuracy and loss on the training batches of the reward model.",
-                ),
-            ),
-            *([section("Members", *members_report(summary, curves))] if members else []),
-            section(
-                f"Policy: {summary['method'].upper()}",
-                table(["on held-out prompts", "before", "after"], policy),
-                figure(
-                    curves(POLICY, [(name, label), ("loss", "loss")]),
-                    f"{label.capitalize()} and loss on the training batches of the policy.",
-                ),
-            ),
+            results(summary),
+            reward_model(rows, summary),
+            *([disagreement(rows, summary)] if members else []),
+            policy(rows, summary),
             section("Samples", samples(shown[:SHOWN], reward="learned reward")),
         ],
         files=[summary["export"], str(run.path)],
-        subtitle=(
-            f"{summary['pairs']} pairs to learn from, {summary['held_out_pairs']} held out; "
-            + (f"left out: {left_out}; " if (left_out := list_left_out(summary)) else "")
-            + f"model {run.config['model']}"
+        subtitle=f"{summary['pairs']} pairs to learn from, {summary['held_out_pairs']} held out; "
+        + (f"left out: {left_out}; " if left_out else "")
+        + f"model {run.config['model']}",
+    )
+
+
+def results(summary: dict[str, Any]) -> Markup:
+    """Headline numbers."""
+    kl = Interval(*summary["kl"])
+    return section(
+        "Results",
+        cards(
+            card("learned reward, after - before", summary["reward_gain"],
+                 f"{summary['reward_before'][0]:.3f} before, {summary['reward_after'][0]:.3f} "
+                 "after", tone=gain_tone(Interval(*summary["reward_gain"]), kl)),
+            card("reward model, pair accuracy", summary["reward_accuracy"],
+                 f"longer is better: {summary['longer_accuracy'][0]:.3f}",
+                 baseline=summary["chance"]),
+            card("KL to the model it started from", kl, "nats a completion"),
+        ),
+        standstill(kl),
+        note(
+            "The policy was trained for the learned reward, or the reward was learned from the "
+            "same pairs. Let people or an independent judge confirm the gain."
+        ),
+    )  # fmt: skip
+
+
+def drawn(rows: Sequence[dict[str, Any]], stage: str, panels: Mapping[str, str]) -> str:
+    """Metrics of a stage over its updates, SVG; panels: metric -> label."""
+    own = lambda name: [training_curve(rows, name, stage=stage)]
+    return lines({label: own(name) for name, label in panels.items()}, x="update")
+
+
+def reward_model(rows: Sequence[dict[str, Any]], summary: dict[str, Any]) -> Markup:
+    """What ranks the held-out pairs how well, and the training of the reward model."""
+    members = summary["members"]
+    ranked = {"learned reward": summary["reward_accuracy"]}
+    if members:
+        alone = enumerate(members["accuracy"], start=1)
+        ranked |= {f"member {m} alone": accuracy for m, accuracy in alone}
+    if summary["implicit_accuracy"] is not None:
+        ranked["DPO's implicit reward"] = summary["implicit_accuracy"]
+    ranked |= {"longer is better": summary["longer_accuracy"], "chance": summary["chance"]}
+    loss = "member_loss" if members else "loss"  # a member's, or the sum of all
+    return section(
+        "Reward model",
+        table(["pairs ranked by", "accuracy on held-out pairs"], list(ranked.items())),
+        figure(
+            drawn(rows, REWARD, {"accuracy": "accuracy", loss: "loss, nats"}),
+            "Accuracy and loss on the training batches of the reward model.",
         ),
     )
 
 
-def members_report(
-    summary: dict[str, Any], curves: Callable[[str, list[tuple[str, str]]], str]
-) -> list[Markup]:
+def policy(rows: Sequence[dict[str, Any]], summary: dict[str, Any]) -> Markup:
+    """What the policy writes before and after, and its training."""
+    name, label = LEARNED[summary["method"]]
+    measures = {"tokens of a completion": "length", "ended by itself": "terminated"}
+    change = {k: [summary[f"{v}_{at}"] for at in AT] for k, v in measures.items()}
+    return section(
+        f"Policy: {summary['method'].upper()}",
+        table(["on held-out prompts", "before", "after"], change),
+        figure(
+            drawn(rows, POLICY, {name: label, "loss": "loss"}),
+            f"{label.capitalize()} and loss on the training batches of the policy.",
+        ),
+    )
+
+
+def disagreement(rows: Sequence[dict[str, Any]], summary: dict[str, Any]) -> Markup:
     """Where an ensemble's members disagree, and whether the policy went there."""
-    members = summary["members"]
-    rows = [
-        [name, Interval(*members[key])]
-        for name, key in (
-            ("reward of chosen less rejected, held-out pairs", "pairs"),
-            ("reward of an answer before", "before"),
-            ("reward of an answer after", "after"),
-            ("after - before", "gain"),
-        )
-    ]
+    unsure = [[name, summary["members"][key]] for name, key in UNSURE.items()]
     shown = [
-        table(["standard deviation over members", "units of reward"], rows),
+        table(["standard deviation over members", "units of reward"], unsure),
         note(
             "Members learned from the same pairs. Disagreement that grows with the policy is a "
-            "sign that it left what the pairs say something about, and that its gain is in doubt."
+            "sign that the policy left what the pairs tell about. Its gain is then in doubt."
         ),
     ]
     if summary["method"] == "grpo":
-        label = "disagreement, units of reward"
-        plot = curves(POLICY, [("disagreement", label)])
+        plot = drawn(rows, POLICY, {"disagreement": "disagreement, units of reward"})
         shown.append(figure(plot, "Disagreement on the completions of each update."))
-    return shown
-
-
-def _curve(rows: Sequence[dict[str, Any]], stage: str, name: str) -> Series:
-    """A training metric, smoothed where its updates are many."""
-    series = from_rows(rows, name, stage=stage)
-    return smooth(series, max(1, len(series.x) // SMOOTHED))
+    return section("Members", *shown)

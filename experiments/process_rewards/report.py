@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from experiments.arithmetic.chain_sums import Solutions
 from irl_jax.eval.best_of_n import best_of_n, powers_of_two, vote
@@ -15,8 +16,9 @@ from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
 from irl_jax.eval.ranking import auc
 from irl_jax.report.page import UNCORRECTED, card, cards, figure, section, table
 from irl_jax.report.plots import against_n
-from irl_jax.report.series import from_intervals
+from irl_jax.report.series import curves, from_intervals
 from irl_jax.report.study import write_study
+from irl_jax.report.values import closing
 from irl_jax.train.run import RunDirectory
 
 PRM, ORM, ORM_EQUAL = "PRM, soft labels / min", "ORM / last", "ORM, equal tokens / last"
@@ -157,112 +159,104 @@ def _sound(solutions: Solutions) -> np.ndarray:
 
 def conclusion(summary: dict[str, Any], report: Path) -> str:
     """The closing lines in the terminal."""
-    show = lambda interval: "{:.3f} [{:.3f}, {:.3f}]".format(*interval)
-    lines = ["", f"right answers, best of {summary['ns'][-1]} [95 % interval over questions]"]
-    for name, intervals in summary["accuracy"].items():
-        lines.append(f"  {name:48}{show(intervals[-1])}")
-    lines.append("first errors told from right steps, AUC")
-    for name, (interval, _) in summary["detection"].items():
-        lines.append(f"  {name:48}{show(interval)}")
-    lines.append(f"report  {report}")
-    return "\n".join(lines)
+    return closing(
+        f"right answers, best of {summary['ns'][-1]} [95 % interval over questions]",
+        [[name, intervals[-1]] for name, intervals in summary["accuracy"].items()],
+        "first errors told from right steps, AUC",
+        [[name, interval] for name, (interval, _) in summary["detection"].items()],
+        report=report,
+    )
 
 
 def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
     """Writes report.html: headline numbers, the figure over n, tables, timings."""
-    ns, names = summary["ns"], list(summary["accuracy"])
-    accuracy = {n: [Interval(*i) for i in each] for n, each in summary["accuracy"].items()}
-    differences = {name: Interval(*i) for name, i in summary["differences"].items()}
-    found = {name: (Interval(*i), seeds) for name, (i, seeds) in summary["detection"].items()}
-    curves = against_n(
-        {
-            "Share of right answers": [
-                from_intervals("oracle", ns, accuracy["oracle"], reference=True),
-                *(from_intervals(n, ns, accuracy[n], colour=c) for n, c in CURVES.items()),
-                from_intervals("at random", ns, accuracy["at random"], reference=True),
-                from_intervals("a judge that knows nothing", ns, accuracy[NOISE], reference=True),
-            ]
-        }
-    )
-    short = lambda values: ", ".join(f"{v:.3f}" for v in values)
-    sound = {name: Interval(*i) for name, i in summary["sound"].items()}
-    rows = [
-        [n, accuracy[n][-1], short(summary["by_seed"][n]), sound.get(n)]
-        for n in sorted(names, key=lambda n: -accuracy[n][-1].estimate)
-    ]
-    tokens = summary["tokens"]
     write_study(
         run,
         summary["seconds"],
         "Process rewards: which of n worked solutions is right?",
-        [
-            section(
-                "Results",
-                cards(
-                    *(
-                        card(
-                            f"{PRM} − {other}",
-                            differences[f"{PRM} − {other}"],
-                            f"right answers, best of {ns[-1]}, paired by question",
-                            interval=differences[f"{PRM} − {other}"],
-                        )
-                        for other in (ORM, ORM_EQUAL, VOTE)
-                    ),
-                    card(
-                        "First errors found by the PRM",
-                        f"{found['PRM, soft labels'][0].estimate:.3f}",
-                        f"AUC; the ORM read step by step has {found['ORM'][0]}",
-                        interval=found["PRM, soft labels"][0],
-                        baseline=0.5,
-                    ),
-                ),
-                figure(
-                    curves,
-                    "Share of right answers as the number of solutions to choose from grows: "
-                    "exact means over subsets of the same solutions, 95 % intervals over "
-                    "the questions of all seeds. A judge is worth what lies between its "
-                    "curve and the vote's, which needs no training.",
-                ),
+        [results(summary), selectors(summary), first_errors(summary), cost(summary["tokens"])],
+        subtitle="A small policy labels its own steps by rollouts. Judges learn from the labels.",
+    )
+
+
+def by_seed(values: Sequence[float], form: str = ".3f") -> str:
+    """A number for each seed."""
+    return ", ".join(f"{v:{form}}" for v in values)
+
+
+def results(summary: dict[str, Any]) -> Markup:
+    """The PRM against the others, and the curves over n."""
+    ns, accuracy = summary["ns"], summary["accuracy"]
+    difference = lambda other: summary["differences"][f"{PRM} − {other}"]
+    of_prm, of_orm = (summary["detection"][name][0] for name in ("PRM, soft labels", "ORM"))
+    bounds = {"at random": accuracy["at random"], "a judge that knows nothing": accuracy[NOISE]}
+    drawn = [
+        *curves({"oracle": accuracy["oracle"]}, ns, reference=["oracle"]),
+        *(from_intervals(n, ns, accuracy[n], colour=colour) for n, colour in CURVES.items()),
+        *curves(bounds, ns, reference=list(bounds)),
+    ]
+    return section(
+        "Results",
+        cards(
+            *(
+                card(f"{PRM} − {other}", difference(other),
+                     f"right answers, best of {ns[-1]}, paired by question")
+                for other in (ORM, ORM_EQUAL, VOTE)
             ),
-            section(
-                f"Best of {ns[-1]}",
-                table(["selector", "right answers", "by seed", "every step right"], rows),
-                UNCORRECTED,
-                "A judge and how it makes one score of those of the steps. Noise is below "
-                "random choice: right solutions are alike and wrong ones differ, so a judge that "
-                "knows nothing, but scores equal solutions equally, mostly takes a wrong one. "
-                "The last column "
-                "is the share of chosen solutions without a wrong step: an answer may be "
-                "right by luck. Intervals are over the questions of all seeds; 'by seed' "
-                "has a policy, questions and judges of its own in each figure.",
-                table(
-                    ["difference, paired by question", "right answers"],
-                    [[name, interval] for name, interval in differences.items()],
-                ),
-            ),
-            section(
-                "Where is the first error?",
-                table(
-                    ["judge", "AUC", "by seed"],
-                    [[name, i, short(seeds)] for name, (i, seeds) in found.items()],
-                ),
-                "The chance that a right step scores above a first error, over all steps of "
-                "held-out solutions up to the first error. On the training solutions, the "
-                + ", ".join(
-                    f"{name} labels themselves have {Interval(*i)}"
-                    for name, (i, _) in summary["labels"].items()
-                )
-                + ".",
-            ),
-            section(
-                "What it cost",
-                table(
-                    ["tokens sampled", "by seed"],
-                    [[name, ", ".join(f"{v:,}" for v in each)] for name, each in tokens.items()],
-                ),
-                "At equal solutions, the PRM has its rollouts on top; at equal tokens, the ORM "
-                "learned from as many more solutions as the rollouts cost.",
-            ),
-        ],
-        subtitle="A small policy labels its own steps by rollouts; judges learn from them.",
+            card("First errors found by the PRM", of_prm,
+                 f"AUC; the ORM read step by step has {Interval(*of_orm)}", form=".3f",
+                 baseline=0.5),
+        ),
+        figure(
+            against_n({"Share of right answers": drawn}),
+            "Share of right answers over the number of solutions to choose from: exact means over "
+            "subsets of the same solutions, with 95 % intervals over the questions of all seeds. "
+            "A judge is worth what lies between its curve and that of the vote, which needs no "
+            "training.",
+        ),
+    )  # fmt: skip
+
+
+def selectors(summary: dict[str, Any]) -> Markup:
+    """Every way to choose, and the differences between them."""
+    accuracy, sound = summary["accuracy"], summary["sound"]
+    rows = {
+        name: [accuracy[name][-1], by_seed(summary["by_seed"][name]), sound.get(name)]
+        for name in sorted(accuracy, key=lambda name: -accuracy[name][-1][0])
+    }
+    return section(
+        f"Best of {summary['ns'][-1]}",
+        table(["selector", "right answers", "by seed", "every step right"], rows),
+        UNCORRECTED,
+        "A selector is a judge, and how it makes one score of those of the steps. Noise is below "
+        "random choice. Right solutions are alike and wrong ones differ, so a judge that knows "
+        "nothing but scores equal solutions equally mostly takes a wrong one. The last column is "
+        "the share of chosen solutions without a wrong step: an answer may be right by luck. "
+        "Intervals are over the questions of all seeds. “By seed” has a policy, questions and "
+        "judges of its own in each figure.",
+        table(["difference, paired by question", "right answers"],
+              list(summary["differences"].items())),
+    )  # fmt: skip
+
+
+def first_errors(summary: dict[str, Any]) -> Markup:
+    """How well judges find the first error."""
+    rows = {name: [auc, by_seed(seeds)] for name, (auc, seeds) in summary["detection"].items()}
+    labels = [f"{name} labels {Interval(*auc)}" for name, (auc, _) in summary["labels"].items()]
+    return section(
+        "Where is the first error?",
+        table(["judge", "AUC", "by seed"], rows),
+        "AUC is the chance that a right step scores above a first error, over all steps of "
+        "held-out solutions up to the first error. On the training solutions the labels "
+        f"themselves have: {', '.join(labels)}.",
+    )
+
+
+def cost(tokens: dict[str, list[int]]) -> Markup:
+    """Tokens that were sampled."""
+    return section(
+        "What it cost",
+        table(["tokens sampled", "by seed"], [[k, by_seed(v, ",")] for k, v in tokens.items()]),
+        "At equal solutions, the PRM has its rollouts on top. At equal tokens, the ORM learned "
+        "from as many more solutions as the rollouts cost.",
     )

@@ -63,7 +63,7 @@ def conclusion(summary: dict[str, Any]) -> str:
         ),
         "  paired difference (95 %)": summary["reward_gain"],
         "  KL to the model, nats": summary["kl"],
-        "  tokens": change(*(summary[f"length_{at}"] for at in AT), digits=1),
+        "  tokens": change(*(summary[f"length_{at}"] for at in AT), 1),
         "time": f"{sum(summary['seconds'].values()):.0f} s",
         "model": summary["export"],
     }

@@ -27,7 +27,7 @@ from irl_jax.data.chat import Text, as_messages
 from irl_jax.data.extras import tools_of
 from irl_jax.data.fields import Weights, field, number
 from irl_jax.data.jsonl import sides_of
-from irl_jax.data.lines import kind, read_jsonl
+from irl_jax.data.lines import kind, read_jsonl, shown
 from irl_jax.types import InputError
 
 Judgement = Literal["number", "probability", "category"]  # what a score may be
@@ -173,12 +173,12 @@ def read_rankings(
         else:
             order = list(range(len(responses)))
         tie = tie or _first_equal(responses, "responses")
-        own = weights.of(row, source)
         if tie and ties == "drop":
             continue
         if tie:
             raise InputError(f"{source}: {tie}; remove one, or read with ties='drop'")
         ranked = [responses[i] for i in order]
+        own = weights.of(row, source)
         yield RankingRecord(prompt, ranked, own, source, tools_of(row, source))
 
 
@@ -294,8 +294,8 @@ def _order(row: dict[str, Any], count: int, source: str) -> list[int]:
     ranks = _numbers(row, "ranking", count, source)
     if sorted(ranks) != list(range(1, count + 1)):
         raise InputError(
-            f"{source}: `ranking` is {kind(ranks)} of other numbers than 1 to {count}, each once; "
-            "give each response its rank, 1 for the best, without ties"
+            f"{source}: `ranking` is {shown(row['ranking'])}; expected each of 1 to {count} once, "
+            "the rank of each response, 1 for the best"
         )
     return sorted(range(count), key=lambda i: ranks[i])
 

@@ -29,7 +29,8 @@ quickstart: $(VENV)/.stamp-smollm2 ## learn a reward from comparisons, steer a l
 	@$(RUN) -m experiments.quickstart $(ARGS)
 
 test: $(VENV)/.stamp-test ## run the tests, but for the slow ones, a file on each core
-	@$(RUN) -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(RUN) -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+		--durations=30 $(ARGS)
 
 lint: $(VENV)/.stamp-test ## check style and formatting
 	@$(RUN) -m ruff check .

@@ -4,17 +4,20 @@ Eight virtual CPU devices, so that sharded code meets real meshes; programs comp
 without optimisation, which takes two thirds of the time (`.ci/run` tests optimised ones as
 well), and kept in `.cache/jax` between runs; property tests without a deadline
 (the first example compiles). `--require-extras` fails a run in which a test was
-skipped for want of an optional dependency. What the caller has set already is kept, and
+skipped for want of an optional dependency. A run of a minute or more ends with the
+seconds of each room. What the caller has set already is kept, and
 processes that tests start inherit the same environment.
 """
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+LONG = 60  # seconds of a run whose rooms are summed
 
 
 def _set_environment() -> None:
@@ -69,3 +72,22 @@ def pytest_make_collect_report(collector):
     report = yield
     _require_extra(report, collector.config)
     return report
+
+
+def _room(nodeid: str) -> str:
+    """`tests/models` of `tests/models/test_heads.py::test_bias`."""
+    folder = Path(nodeid.partition("::")[0]).parent
+    return "/".join(folder.parts[:2])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints the seconds of each room, fixtures included, if they are worth a look."""
+    seconds: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                seconds[_room(report.nodeid)] += report.duration
+    if seconds.total() >= LONG:
+        terminalreporter.section("seconds by room")
+        for room, spent in seconds.most_common():
+            terminalreporter.write_line(f"{spent:8.1f} {room}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
+import os
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -42,10 +44,16 @@ def steady_adam():
 
 @pytest.fixture(scope="session")
 def tiny_model_dir(tmp_path_factory) -> Path:
-    """The tiny model and its tokenizer, trained once; not to be written to."""
-    path = tmp_path_factory.mktemp("model") / "tiny"
-    with Progress(io.StringIO()) as progress:
-        make_tiny(path, seed=0, progress=progress)
+    """The tiny model and its tokenizer, trained once in all processes; not to be written to."""
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent  # of this run of the tests, whatever process
+    path = place / "tiny_model"
+    with (place / "tiny_model.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():  # made under another name, so that it is whole
+            with Progress(io.StringIO()) as progress:
+                make_tiny(path, seed=0, progress=progress)
     return path
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from experiments.valence.comparisons import MEASURES
+from irl_jax.eval.ranking import MEASURES
 from irl_jax.report.page import UNCORRECTED, card, cards, figure, figures, section, table
 from irl_jax.report.plots import lines
 from irl_jax.report.series import curves

@@ -16,16 +16,15 @@ from jax import Array
 from experiments.active_reward_modelling.report import DESIGNS, RANDOM, conclusion, write_report
 from experiments.valence.answers import AnswersConfig, sample_answers
 from experiments.valence.comparisons import (
-    MEASURES,
     check_best_of,
     draw_pairs,
     label,
     learn,
-    measure,
     predict,
 )
 from irl_jax.eval.annotator import logistic_annotator
 from irl_jax.eval.intervals import bootstrap, paired_difference
+from irl_jax.eval.ranking import MEASURES, ranking_measures
 from irl_jax.files import as_json
 from irl_jax.recipes.lab import Responses
 from irl_jax.recipes.launch import Clock, kept, launch, splits
@@ -246,7 +245,7 @@ def learning_curve(
     chosen, rewards = rounds(config, rule, flat, pools, labels)
     rewards = rewards.reshape(*rewards.shape[:2], *gold.shape)
     found = [
-        [measure(r[~t], gold[~t], best_of=config.best_of) for r in of_seed]
+        [ranking_measures(r[~t], gold[~t], best_of=config.best_of) for r in of_seed]
         for of_seed, t in zip(rewards, train, strict=True)
     ]
     curves = {m: np.array([[one[m] for one in of_seed] for of_seed in found]) for m in MEASURES}

@@ -15,9 +15,9 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from experiments.quickstart.study import AnnotatorConfig, annotate
 from experiments.sandbox.runs import Training
 from irl_jax.data.encode import EncodedPrompt
+from irl_jax.eval.annotator import annotate, logistic_annotator
 from irl_jax.masking import check_range
 from irl_jax.recipes.lab import Lab, Responses
 from irl_jax.recipes.language_model import MeshConfig
@@ -131,8 +131,10 @@ def make_world(
             "have one valence; raise language.completions or language.max_new_tokens"
         )
     mean, scale = float(rest.gold.mean()), float(rest.gold.std())
-    annotator = AnnotatorConfig(beta, config.pairs_per_prompt)
-    index, _ = annotate((first.gold - mean) / scale, annotator, seed)
+    index, _ = annotate(
+        (first.gold - mean) / scale, logistic_annotator(beta),
+        pairs_per_prompt=config.pairs_per_prompt, seed=seed,
+    )  # fmt: skip
     proxy = learn_proxy(config, first.features, index, seed)
     context = lab.collate(train)
     world = World(

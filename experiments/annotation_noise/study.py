@@ -16,12 +16,10 @@ from jax import Array
 from experiments.annotation_noise.report import FIRST, NOISES, conclusion, write_report
 from experiments.valence.answers import AnswersConfig, sample_answers
 from experiments.valence.comparisons import (
-    MEASURES,
     check_best_of,
     draw_pairs,
     label,
     learn,
-    measure,
     predict,
 )
 from irl_jax.eval.annotator import (
@@ -33,6 +31,7 @@ from irl_jax.eval.annotator import (
 )
 from irl_jax.eval.best_of_n import best_of_n
 from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
+from irl_jax.eval.ranking import MEASURES, ranking_measures
 from irl_jax.files import as_json
 from irl_jax.losses.link import logistic, smoothed_zero_one, unbiased
 from irl_jax.losses.preference import bradley_terry, order_classification, pairwise
@@ -213,7 +212,7 @@ def condition(
         agree = [agreement(*pair, people, resamples=2) for pair in held]
         found.append(
             [
-                measure(*pair, best_of=config.best_of)
+                ranking_measures(*pair, best_of=config.best_of)
                 | {"agreement": a.proxy.estimate, "ceiling": a.ceiling.estimate}
                 for pair, a in zip(held, agree, strict=True)
             ]

@@ -1,1 +1,1 @@
-"""Sums and countdown, worked out by a small policy: a task of experiments."""
+"""Chain sums, worked out by a small policy: a task of experiments."""

@@ -35,6 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks.measure import matmul_rate, peak_memory, spread
+from irl_jax.eval.annotator import logistic_annotator, prefers_first
 from irl_jax.recipes.cli import run as run_cli
 from irl_jax.rewards.embedding import EnsembleConfig, fit_ensemble
 from irl_jax.types import InputError, Preference
@@ -72,7 +73,7 @@ def make_pairs(config: Config) -> tuple[np.ndarray, np.ndarray]:
     total = config.pairs + config.held_out
     x = rng.standard_normal((total, 2, config.dim), dtype=np.float32)
     reward = 3 * np.tanh(x @ directions.astype(np.float32)).sum(-1)
-    swap = rng.random(total) < 1 / (1 + np.exp(reward[:, 0] - reward[:, 1]))
+    swap = prefers_first(reward[:, 1] - reward[:, 0], logistic_annotator(1.0), rng)
     x[swap] = x[swap, ::-1]
     return x[: config.pairs], x[config.pairs :]
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from irl_jax.eval.annotator import logistic_annotator, prefers_first
 from irl_jax.types import InputError
 
 MEAN, SPREAD = 0.5, 1.0  # of an annotator's weight on each attribute, over annotators
@@ -147,5 +148,5 @@ def compare(
     difference = world.draw(rng, len(values) * n, new).reshape(len(values), n, -1)
     attribute = (difference / world.scale) @ directions.T
     logit = np.einsum("ank,ak->an", attribute, values)
-    first = rng.random(logit.shape) < 1 / (1 + np.exp(-logit))
+    first = prefers_first(logit, logistic_annotator(1.0), rng)
     return np.where(first[..., None], difference, -difference).astype(np.float32)

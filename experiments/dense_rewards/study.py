@@ -22,9 +22,8 @@ from experiments.sandbox.task import (
     make_task,
     sample,
 )
-from experiments.valence.comparisons import MEASURES, measure
 from irl_jax.eval.intervals import adjusted, t_interval
-from irl_jax.eval.ranking import spearman
+from irl_jax.eval.ranking import MEASURES, ranking_measures, spearman
 from irl_jax.files import as_json
 from irl_jax.losses.divergence import discriminator_batch
 from irl_jax.losses.policy import weighted_sft
@@ -166,8 +165,8 @@ def one_seed(config: Config, seed: int) -> dict[str, np.ndarray]:
     for number, count in enumerate(config.demonstrations):
         key = jax.random.fold_in(jax.random.key(seed), number)
         got = jax.device_get(learn(task, key, config=config, count=count))
-        best_of = config.completions
-        by_method = [measure(got[m], got["gold"].astype(float), best_of=best_of) for m in METHODS]
+        quality = partial(ranking_measures, gold=got["gold"], best_of=config.completions)
+        by_method = [quality(got[method]) for method in METHODS]
         found.append([[values[name] for name in MEASURES] for values in by_method])
         tokens.append(of_tokens(got["token"], got["earned"], got["mask"]))
     return {"measures": np.array(found).transpose(1, 0, 2), "tokens": np.array(tokens)}

@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.feedback_forms.feedback import FIRST, Rows, first, learn
-from experiments.valence.comparisons import draw_pairs, label, measure, predict
+from experiments.valence.comparisons import draw_pairs, label, predict
 from irl_jax.eval.annotator import beta_of_error_rate, logistic_annotator
 from irl_jax.eval.intervals import bootstrap, paired_difference
+from irl_jax.eval.ranking import ranking_measures
 from irl_jax.recipes.lab import Responses
 from irl_jax.recipes.launch import kept
 from irl_jax.rewards.attributes import AttributeReward, fit_attributes
@@ -159,7 +160,7 @@ def _outcome(
     keys = jax.random.split(jax.random.key(2), len(train))
     shape = (-1, *responses.gold.shape)
     score = lambda r: [
-        measure(own[~t], u[~t], best_of=best_of)
+        ranking_measures(own[~t], u[~t], best_of=best_of)
         for own, u, t in zip(r.reshape(shape), overall, train, strict=True)
     ]
 

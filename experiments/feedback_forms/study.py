@@ -20,10 +20,11 @@ from experiments.feedback_forms.feedback import FIRST, FORMS, GROUP, Form, Readi
 from experiments.feedback_forms.report import write_report
 from experiments.feedback_forms.training_rate import RateConfig, models_a_minute
 from experiments.valence.answers import AnswersConfig, sample_answers
-from experiments.valence.comparisons import check_best_of, measure, predict
+from experiments.valence.comparisons import check_best_of, predict
 from irl_jax.eval.annotator import beta_of_error_rate
 from irl_jax.eval.best_of_n import best_of_n
 from irl_jax.eval.intervals import bootstrap, paired_difference
+from irl_jax.eval.ranking import ranking_measures
 from irl_jax.files import as_json
 from irl_jax.masking import check_range
 from irl_jax.recipes.lab import Responses
@@ -289,7 +290,7 @@ def outcome(
             reward = np.asarray(predict(models, flat)).reshape(-1, *gold.shape)
             found.append(
                 [
-                    measure(r[~t], gold[~t], best_of=config.best_of)
+                    ranking_measures(r[~t], gold[~t], best_of=config.best_of)
                     for r, t in zip(reward, train, strict=True)
                 ]
             )

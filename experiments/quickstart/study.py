@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from irl_jax.data.encode import EncodedPrompt
 from irl_jax.data.feeds import make_feed
 from irl_jax.data.jsonl import PromptRecord
 from irl_jax.dynamics.advantages import group_advantages
-from irl_jax.eval.annotator import logistic_annotator
+from irl_jax.eval.annotator import annotate, logistic_annotator
 from irl_jax.losses.policy import grpo
 from irl_jax.models.lora import init_lora, merge
 from irl_jax.models.sharding import RULES
@@ -96,37 +95,6 @@ class Config:
 
 
 CONFIG = Config()
-
-
-def annotate(gold: np.ndarray, config: AnnotatorConfig, seed: int) -> tuple[np.ndarray, float]:
-    """Comparisons of responses by a Bradley-Terry annotator.
-
-    Responses of equal gold reward are not compared.
-
-    Args:
-        gold: f64[P, K].
-        config: noise and number of comparisons.
-        seed: of the choice of pairs and of the annotator's errors.
-
-    Returns:
-        i64[N, 3]: prompt, chosen response, rejected response; and the share of
-        comparisons whose label contradicts the gold reward.
-    """
-    rng = np.random.default_rng([seed, 1])
-    prefers = logistic_annotator(config.beta)
-    rows, flipped = [], 0
-    for prompt, scores in enumerate(gold):
-        pairs = [
-            (i, j) for i, j in itertools.combinations(range(len(scores)), 2)
-            if scores[i] != scores[j]
-        ]  # fmt: skip
-        for index in rng.permutation(len(pairs))[: config.pairs_per_prompt]:
-            i, j = pairs[index]
-            ahead = scores[i] - scores[j]
-            first = rng.random() < prefers(ahead)
-            flipped += bool(first) != bool(ahead > 0)
-            rows.append((prompt, i, j) if first else (prompt, j, i))
-    return np.array(rows), flipped / len(rows)
 
 
 def learn_reward(
@@ -257,7 +225,10 @@ def experiment(config: Config, run: RunDirectory, progress: Progress) -> None:
         responses = Responses.load(file)
         train, before = responses.part(slice(count)), responses.part(slice(count, None))
     with clock("learn the reward"):
-        pairs, flipped = annotate(train.gold, config.annotator, config.seed)
+        pairs, flipped = annotate(
+            train.gold, logistic_annotator(config.annotator.beta),
+            pairs_per_prompt=config.annotator.pairs_per_prompt, seed=config.seed,
+        )  # fmt: skip
         reward = learn_reward(train, pairs, config.reward, config.seed)
         quality = measure_reward(reward, before)
     with clock("improve the policy"):

@@ -16,7 +16,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array
 
 from experiments.arithmetic.chain_sums import train_policy
-from experiments.arithmetic.tasks import (
+from experiments.r1_zero.report import Result, conclusion, summarise, write_report
+from experiments.r1_zero.tasks import (
     EOS,
     LENGTH,
     SETTINGS,
@@ -30,7 +31,6 @@ from experiments.arithmetic.tasks import (
     make_questions,
     prompts,
 )
-from experiments.r1_zero.report import Result, conclusion, summarise, write_report
 from experiments.r1_zero.variants import ABLATION, VARIANTS
 from irl_jax.files import as_json
 from irl_jax.models.decoder import DecoderConfig

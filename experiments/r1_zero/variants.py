@@ -9,7 +9,7 @@ from functools import partial
 import jax.numpy as jnp
 from jax import Array
 
-from experiments.arithmetic.tasks import LENGTH
+from experiments.r1_zero.tasks import LENGTH
 from irl_jax.dynamics.advantages import group_advantages, leave_one_out
 from irl_jax.dynamics.weights import above
 from irl_jax.losses.policy import cispo, dapo, dr_grpo, grpo, gspo, reinforce, weighted_sft

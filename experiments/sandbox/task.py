@@ -60,6 +60,7 @@ from irl_jax.rewards.embedding import (
 )
 from irl_jax.rollout.generate import generate
 from irl_jax.rollout.guide import LogitsProcessor
+from irl_jax.rollout.pairs import in_twos, sampled_pair
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.train.objectives import sft_objective
 from irl_jax.train.run import RunDirectory
@@ -287,21 +288,7 @@ def compare(group: Group, key: Array, *, beta: float) -> Preference:
     Returns:
         `Preference` of B * K / 2 rows: pairs of the first prompt, of the second, ...
     """
-    b, k, _ = group.action.shape
-    halves = lambda x: x.reshape(b * k // 2, 2, *x.shape[2:])
-    reward = halves(group.reward)
-    ahead = reward[:, 0] - reward[:, 1]
-    chance = jax.nn.sigmoid(jnp.where(ahead == 0, 0.0, beta * jnp.where(ahead == 0, 1.0, ahead)))
-    second = (jax.random.uniform(key, ahead.shape) >= chance).astype(jnp.int32)
-    order = jnp.stack([second, 1 - second], axis=1)
-    pick = lambda x: jnp.take_along_axis(halves(x), order[..., None], axis=1)
-    return Preference(
-        context=jax.tree.map(lambda x: jnp.repeat(x, k // 2, axis=0), group.context),
-        action=pick(group.action),
-        mask=pick(group.mask),
-        margin=jnp.zeros(len(ahead)),
-        weight=jnp.ones(len(ahead)),
-    )
+    return sampled_pair(in_twos(group), key, beta=beta)
 
 
 @jax.jit

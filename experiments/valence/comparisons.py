@@ -1,4 +1,4 @@
-"""Comparisons of a language model's answers: drawn, labelled, learned from, measured.
+"""Comparisons of a language model's answers: drawn, labelled, learned from.
 
 The answers of `experiments.valence.answers` are numbered through, prompt after prompt.
 """
@@ -13,14 +13,10 @@ import numpy as np
 from jax import Array
 
 from experiments.valence.answers import AnswersConfig
-from irl_jax.eval.annotator import Annotator
-from irl_jax.eval.best_of_n import best_of_n
-from irl_jax.eval.ranking import spearman
+from irl_jax.eval.annotator import Annotator, prefers_first
 from irl_jax.losses.preference import bradley_terry
 from irl_jax.rewards.embedding import EmbeddingReward, EnsembleConfig, fit_ensemble
 from irl_jax.types import InputError, Loss, Preference
-
-MEASURES = ("pair accuracy", "rank correlation", "best of n")
 
 
 def check_best_of(best_of: int, answers: AnswersConfig) -> None:
@@ -65,8 +61,8 @@ def label(gold: np.ndarray, pairs: np.ndarray, annotator: Annotator, seed: int) 
         seed: of the errors; for every annotator it draws the same numbers.
     """
     first, second = gold.ravel()[pairs].T
-    kept = np.random.default_rng([seed, 3]).random(len(pairs)) < annotator(first - second)
-    return np.where(kept[:, None], pairs, pairs[:, ::-1])
+    ahead = prefers_first(first - second, annotator, np.random.default_rng([seed, 3]))
+    return np.where(ahead[:, None], pairs, pairs[:, ::-1])
 
 
 @partial(jax.jit, static_argnames=("config", "loss"))
@@ -106,26 +102,3 @@ def predict(models: EmbeddingReward, features: Array) -> Array:
         features: f32[R, F], of all answers.
     """
     return jax.vmap(lambda model: model(features).mean(0))(models)
-
-
-def measure(reward: np.ndarray, gold: np.ndarray, *, best_of: int) -> dict[str, float]:
-    """How well a reward orders answers to the same prompt: a number for each of `MEASURES`.
-
-    Share of the pairs of different gold reward in the right order; Spearman's correlation
-    with gold, mean over prompts; gold reward of the best of n by the reward.
-
-    Args:
-        reward: f[P, K], learned.
-        gold: f64[P, K].
-        best_of: n.
-    """
-    i, j = np.triu_indices(gold.shape[1], 1)
-    gap, ahead = gold[:, i] - gold[:, j], reward[:, i] - reward[:, j]
-    right = 0.5 + 0.5 * np.sign(gap * ahead)
-    ranked = np.ptp(gold, axis=1) > 0
-    values = (
-        right[gap != 0].mean(),
-        np.mean([spearman(r, g) for r, g in zip(reward[ranked], gold[ranked], strict=True)]),
-        best_of_n(reward, gold, best_of).mean(),
-    )
-    return {name: float(value) for name, value in zip(MEASURES, values, strict=True)}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.optimize
 import scipy.special
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from irl_jax.eval.checks import F64, finite, same_shape
 from irl_jax.eval.intervals import LEVEL, RESAMPLES, Interval, bootstrap
@@ -66,6 +66,63 @@ def flipping_annotator(rate: float) -> Annotator:
     """
     check_range("rate", rate, 0.0, 0.5)
     return lambda gap: 0.5 + (0.5 - rate) * np.sign(gap)
+
+
+def prefers_first(
+    gap: ArrayLike, annotator: Annotator, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Labels: whether the annotator prefers the first response of each pair, with P(first).
+
+    Args:
+        gap: f[...], gold reward of the first response less that of the second.
+        annotator: of the labels.
+        rng: one uniform number is drawn of it a pair, whoever the annotator is.
+
+    Returns:
+        bool[...].
+    """
+    return rng.random(np.shape(gap)) < annotator(np.asarray(gap, np.float64))
+
+
+def annotate(
+    gold: ArrayLike, annotator: Annotator, *, pairs_per_prompt: int, seed: int
+) -> tuple[NDArray[np.int64], float]:
+    """Labelled comparisons of responses to the same prompt, of pairs drawn at random.
+
+    Responses of equal gold reward are not compared.
+
+    Args:
+        gold: f[P, K].
+        annotator: of the labels.
+        pairs_per_prompt: comparisons of each prompt's responses, at most.
+        seed: of the choice of pairs and of the annotator's errors.
+
+    Returns:
+        i64[N, 3]: prompt, chosen response, rejected response; and the share of
+        comparisons whose label contradicts the gold reward.
+
+    Raises:
+        InputError: no two responses to a prompt differ, or a reward is not finite.
+
+    Example:
+        >>> annotate([[0.1, 0.9, 0.1]], logistic_annotator(np.inf), pairs_per_prompt=1, seed=0)
+        (array([[0, 1, 0]]), 0.0)
+    """
+    rows, rng, found = finite("gold", gold, 2), np.random.default_rng([seed, 1]), []
+    first, second = np.triu_indices(rows.shape[1], 1)
+    for prompt, scores in enumerate(rows):
+        gap = scores[first] - scores[second]
+        differ = np.flatnonzero(gap)
+        drawn = differ[rng.permutation(len(differ))[:pairs_per_prompt]]
+        sides = np.stack([first[drawn], second[drawn]], axis=1)
+        ahead = prefers_first(gap[drawn], annotator, rng)
+        sides = np.where(ahead[:, None], sides, sides[:, ::-1])
+        found.append(np.insert(sides, 0, prompt, axis=1))
+    index = np.concatenate(found)
+    if not len(index):
+        raise InputError("gold: all responses to each prompt are worth the same; none can differ")
+    prompt, chosen, rejected = index.T
+    return index, float((rows[prompt, chosen] < rows[prompt, rejected]).mean())
 
 
 def error_rate(annotator: Annotator, gap: ArrayLike) -> float:

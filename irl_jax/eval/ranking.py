@@ -8,9 +8,12 @@ import numpy as np
 import scipy.stats
 from numpy.typing import ArrayLike
 
+from irl_jax.eval.best_of_n import best_of_n
 from irl_jax.eval.checks import F64, cluster_rows, finite, same_shape
 from irl_jax.eval.intervals import LEVEL, RESAMPLES, Interval, bootstrap
 from irl_jax.types import InputError
+
+MEASURES = ("pair accuracy", "rank correlation", "best of n")
 
 Correlation = Callable[[ArrayLike, ArrayLike], float]
 
@@ -195,6 +198,35 @@ def within_prompt(
         )
     values = [correlation(group[:, 0], group[:, 1]) for group in ranked]
     return bootstrap(values, level=level, resamples=resamples, seed=seed)
+
+
+def ranking_measures(reward: ArrayLike, gold: ArrayLike, *, best_of: int) -> dict[str, float]:
+    """How well a reward orders responses to the same prompt: each of `MEASURES`.
+
+    Share of the pairs of different gold reward in the right order, a tie being half; Spearman's
+    correlation with gold, mean over prompts whose gold rewards differ; gold reward of the best
+    of n by the reward.
+
+    Args:
+        reward: f[P, K], to be judged.
+        gold: f[P, K].
+        best_of: n.
+
+    Raises:
+        InputError: shapes differ, a reward is not finite, or n is not in 1..K.
+    """
+    reward, gold = finite("reward", reward, 2), finite("gold", gold, 2)
+    same_shape(reward=reward, gold=gold)
+    i, j = np.triu_indices(gold.shape[1], 1)
+    gap, ahead = gold[:, i] - gold[:, j], reward[:, i] - reward[:, j]
+    right = 0.5 + 0.5 * np.sign(gap * ahead)
+    ranked = np.ptp(gold, axis=1) > 0
+    values = (
+        right[gap != 0].mean(),
+        np.mean([spearman(r, g) for r, g in zip(reward[ranked], gold[ranked], strict=True)]),
+        best_of_n(reward, gold, best_of).mean(),
+    )
+    return {name: float(value) for name, value in zip(MEASURES, values, strict=True)}
 
 
 def _stack(proxy: ArrayLike, gold: ArrayLike) -> F64:

@@ -65,29 +65,38 @@ def in_twos(group: Group) -> Group:
     )
 
 
-def sampled_pair(group: Group, key: Array) -> Preference:
+def sampled_pair(group: Group, key: Array, *, beta: float = 1.0) -> Preference:
     """The first two completions of each prompt, in the order that a Bradley-Terry judge gives.
 
-    Rewards times a large number make a judge without noise. For `train.online.train_online` it is
+    For `train.online.train_online` it is
     the `prepare` of online DPO; of more than two completions, take those of `in_twos`.
 
     Args:
         group: K >= 2 completions of each prompt, rewarded.
         key: typed PRNG key.
+        beta: the judge's inverse noise, as `first_wins` takes it.
 
     Returns:
         One pair a prompt, of margin 0 and weight 1.
 
     Reference: Guo et al. 2024, arXiv 2402.04792, algorithm 1.
     """
-    return in_order(group, first_wins(group, key))
+    return in_order(group, first_wins(group, key, beta=beta))
 
 
-def first_wins(group: Group, key: Array) -> Array:
-    """Whether a judge prefers the first completion to the second, with P = σ(r₁ − r₂), bool[B]."""
+def first_wins(group: Group, key: Array, *, beta: float = 1.0) -> Array:
+    """Whether a judge prefers the first completion to the second, P = σ(β (r₁ − r₂)), bool[B].
+
+    Args:
+        group: K >= 2 completions of each prompt, rewarded.
+        key: typed PRNG key.
+        beta: β >= 0, inverse noise, a unit of reward; infinity never errs.
+    """
     check_shape("group.reward", group.reward, group.mask.shape[:2])
     ahead = group.reward[:, 0] - group.reward[:, 1]
-    return jax.random.uniform(key, ahead.shape) < jax.nn.sigmoid(ahead)
+    equal = ahead == 0  # infinity times 0 is no number
+    chance = jax.nn.sigmoid(jnp.where(equal, 0.0, beta * jnp.where(equal, 1.0, ahead)))
+    return jax.random.uniform(key, ahead.shape) < chance
 
 
 def in_order(group: Group, first: Array) -> Preference:

@@ -5,6 +5,7 @@ import pytest
 
 from irl_jax.eval.annotator import (
     agreement,
+    annotate,
     beta_of_error_rate,
     error_rate,
     flipping_annotator,
@@ -101,3 +102,36 @@ def test_says_what_is_wrong():
         agreement([[1.0], [2.0]], [[1.0], [2.0]], logistic_annotator(1.0))
     with pytest.raises(InputError, match="shapes differ"):
         agreement([[1.0, 2.0]], [[1.0, 2.0, 3.0]], logistic_annotator(1.0))
+
+
+def test_annotator_follows_bradley_terry():
+    gold = np.tile([[0.0, 0.5]], (4000, 1))
+    pairs, flipped = annotate(gold, logistic_annotator(2.0), pairs_per_prompt=28, seed=0)
+    wrong = 1 / (1 + np.exp(2.0 * 0.5))
+    assert len(pairs) == 4000
+    assert flipped == pytest.approx(wrong, abs=4 * np.sqrt(wrong * (1 - wrong) / 4000))
+    assert np.mean(pairs[:, 1] == 0) == flipped  # the worse response was chosen
+
+
+def test_annotator_without_noise_and_without_ties():
+    gold = np.array([[0.1, 0.1, -0.3], [0.0, 0.0, 0.0]])
+    pairs, flipped = annotate(gold, logistic_annotator(np.inf), pairs_per_prompt=28, seed=0)
+    assert flipped == 0.0
+    assert sorted(map(tuple, pairs)) == [(0, 0, 2), (0, 1, 2)]
+    with pytest.raises(InputError, match="gold: all responses to each prompt are worth the same"):
+        annotate(gold[1:], logistic_annotator(1.0), pairs_per_prompt=28, seed=0)
+
+
+def test_annotations_are_those_of_a_loop():
+    """One prompt, one pair, one number at a time."""
+    gold = np.random.default_rng(3).normal(size=(6, 4)).round(1)
+    prefers, rng, want = logistic_annotator(0.7), np.random.default_rng([5, 1]), []
+    for prompt, scores in enumerate(gold):
+        pairs = [(i, j) for i, j in itertools.combinations(range(4), 2) if scores[i] != scores[j]]
+        for index in rng.permutation(len(pairs))[:3]:
+            i, j = pairs[index]
+            first = rng.random() < prefers(scores[i] - scores[j])
+            want.append((prompt, i, j) if first else (prompt, j, i))
+    got, flipped = annotate(gold, prefers, pairs_per_prompt=3, seed=5)
+    np.testing.assert_array_equal(got, want)
+    assert flipped == np.mean([gold[p, i] < gold[p, j] for p, i, j in want])

@@ -2,8 +2,17 @@ import itertools
 
 import numpy as np
 import pytest
+import scipy.stats
 
-from irl_jax.eval.ranking import auc, kendall, pair_accuracy, pooled, spearman, within_prompt
+from irl_jax.eval.ranking import (
+    auc,
+    kendall,
+    pair_accuracy,
+    pooled,
+    ranking_measures,
+    spearman,
+    within_prompt,
+)
 from irl_jax.types import InputError
 
 
@@ -134,3 +143,22 @@ def test_within_prompt_is_the_mean_over_prompts_with_an_order(rng):
 def test_says_what_is_wrong(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_ranking_measures_by_hand():
+    rng = np.random.default_rng(0)
+    gold = rng.normal(size=(6, 5)).round(1)
+    gold[2] = 0.3
+    reward = gold + rng.normal(size=gold.shape)
+    found = ranking_measures(reward, gold, best_of=5)
+    right = [
+        (r[i] > r[j]) == (g[i] > g[j])
+        for r, g in zip(reward, gold, strict=True)
+        for i in range(5)
+        for j in range(i)
+        if g[i] != g[j]
+    ]
+    assert found["pair accuracy"] == pytest.approx(np.mean(right))
+    rho = [scipy.stats.spearmanr(reward[p], gold[p]).statistic for p in (0, 1, 3, 4, 5)]
+    assert found["rank correlation"] == pytest.approx(np.mean(rho))
+    assert found["best of n"] == pytest.approx(gold[np.arange(6), reward.argmax(1)].mean())

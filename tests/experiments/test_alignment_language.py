@@ -11,8 +11,8 @@ import pytest
 
 from experiments.alignment_frontier import language, study
 from experiments.alignment_frontier.worlds import LanguageConfig, compared
-from experiments.quickstart.study import AnnotatorConfig, annotate
 from experiments.sandbox.runs import Training
+from irl_jax.eval.annotator import annotate, logistic_annotator
 from irl_jax.recipes.lab import Responses
 from irl_jax.recipes.language_model import MeshConfig
 from irl_jax.recipes.policy_training import LoraConfig
@@ -97,7 +97,7 @@ def test_comparisons_are_the_annotators():
         logp=np.zeros(shape), ref_logp=np.zeros(shape),
     )  # fmt: skip
     prompts = Prompt(jnp.arange(3)[:, None], jnp.ones((3, 1), bool))
-    index, _ = annotate(answers.gold, AnnotatorConfig(np.inf, 3), 0)
+    index, _ = annotate(answers.gold, logistic_annotator(np.inf), pairs_per_prompt=3, seed=0)
     pairs = compared(prompts, answers, index)
     assert pairs.action.shape == (9, 2, 2)
     for row, (prompt, chosen, rejected) in enumerate(index):

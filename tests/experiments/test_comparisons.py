@@ -4,9 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.stats
 
-from experiments.valence.comparisons import draw_pairs, label, measure, predict
+from experiments.valence.comparisons import draw_pairs, label, predict
 from irl_jax.eval.annotator import flipping_annotator, logistic_annotator
 from irl_jax.rewards.embedding import EnsembleConfig, fit_ensemble
 from irl_jax.types import InputError, Preference
@@ -36,25 +35,6 @@ def test_labels_follow_the_annotator_and_pair_up_across_annotators():
     assert (worse[1.0] | ~worse[4.0]).all()  # who errs at high quality errs at low
     never = label(gold, pairs, flipping_annotator(0.0), 0)
     assert (never == [1, 0]).all()
-
-
-def test_measures_by_hand():
-    rng = np.random.default_rng(0)
-    gold = rng.normal(size=(6, 5)).round(1)
-    gold[2] = 0.3
-    reward = gold + rng.normal(size=gold.shape)
-    found = measure(reward, gold, best_of=5)
-    right = [
-        (r[i] > r[j]) == (g[i] > g[j])
-        for r, g in zip(reward, gold, strict=True)
-        for i in range(5)
-        for j in range(i)
-        if g[i] != g[j]
-    ]
-    assert found["pair accuracy"] == pytest.approx(np.mean(right))
-    rho = [scipy.stats.spearmanr(reward[p], gold[p]).statistic for p in (0, 1, 3, 4, 5)]
-    assert found["rank correlation"] == pytest.approx(np.mean(rho))
-    assert found["best of n"] == pytest.approx(gold[np.arange(6), reward.argmax(1)].mean())
 
 
 def test_predictions_are_the_means_of_each_runs_ensemble():

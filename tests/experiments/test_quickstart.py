@@ -10,11 +10,9 @@ import pytest
 
 from experiments.quickstart.study import (
     CONFIG,
-    AnnotatorConfig,
     Config,
     PolicyConfig,
     PromptsConfig,
-    annotate,
     main,
 )
 from irl_jax.eval.intervals import Interval
@@ -152,22 +150,6 @@ def test_of_a_frozen_policy_no_gain_is_claimed(tiny_model_dir, tmp_path, capsys)
         summary = json.loads((tmp_path / f"{seed}/summary.json").read_text())
         excluded += Interval(*summary["gold_gain"]).excludes(0.0)
     assert excluded <= 3
-
-
-def test_annotator_follows_bradley_terry():
-    gold = np.tile([[0.0, 0.5]], (4000, 1))
-    pairs, flipped = annotate(gold, AnnotatorConfig(beta=2.0), seed=0)
-    wrong = 1 / (1 + np.exp(2.0 * 0.5))
-    assert len(pairs) == 4000
-    assert flipped == pytest.approx(wrong, abs=4 * np.sqrt(wrong * (1 - wrong) / 4000))
-    assert np.mean(pairs[:, 1] == 0) == flipped  # the worse response was chosen
-
-
-def test_annotator_without_noise_and_without_ties():
-    gold = np.array([[0.1, 0.1, -0.3], [0.0, 0.0, 0.0]])
-    pairs, flipped = annotate(gold, AnnotatorConfig(beta=np.inf), seed=0)
-    assert flipped == 0.0
-    assert sorted(map(tuple, pairs)) == [(0, 0, 2), (0, 1, 2)]
 
 
 def test_topics_are_distinct_and_seeded():

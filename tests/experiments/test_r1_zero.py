@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from experiments.arithmetic import tasks as r1_tasks
-from experiments.arithmetic.tasks import (
+from experiments.r1_zero.report import Result, summarise
+from experiments.r1_zero.study import CONFIG, Learner, World, main, sample, shape
+from experiments.r1_zero.tasks import (
     EOS,
     LENGTH,
     SETTINGS,
@@ -24,8 +26,6 @@ from experiments.arithmetic.tasks import (
     encode,
     form,
 )
-from experiments.r1_zero.report import Result, summarise
-from experiments.r1_zero.study import CONFIG, Learner, World, main, sample, shape
 from experiments.r1_zero.variants import VARIANTS
 from irl_jax.eval.pass_at_k import pass_at_k
 from irl_jax.models.decoder import init_params

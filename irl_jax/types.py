@@ -11,7 +11,7 @@ Large Language Model Post-Training", arXiv 2507.13158, section 3.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.struct
@@ -267,3 +267,5 @@ def safe_divide(total: Array, weight: Array) -> Array:
 
 # params, batch, key, *frozen parameters -> Loss
 Objective = Callable[..., Loss]
+# number done, name -> value
+Advance = Callable[[int, Mapping[str, float]], None]

@@ -26,7 +26,6 @@ from irl_jax.eval.annotator import logistic_annotator
 from irl_jax.eval.intervals import bootstrap, paired_difference
 from irl_jax.eval.ranking import MEASURES, ranking_measures
 from irl_jax.files import as_json
-from irl_jax.recipes.lab import Responses
 from irl_jax.recipes.launch import Clock, kept, launch, splits
 from irl_jax.rewards.active import (
     batch_bald,
@@ -38,6 +37,7 @@ from irl_jax.rewards.active import (
     leverage,
 )
 from irl_jax.rewards.embedding import EmbeddingReward, EnsembleConfig
+from irl_jax.rollout.session import Completions
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError
@@ -189,14 +189,14 @@ def experiment(config: Config, run: RunDirectory, progress: Progress) -> None:
 
 
 def study(
-    config: Config, responses: Responses, run: RunDirectory, progress: Progress
+    config: Config, responses: Completions, run: RunDirectory, progress: Progress
 ) -> dict[tuple[str, str], dict[str, np.ndarray]]:
     """(setting, rule) -> of each of `MEASURES` f64[S, rounds], and `wrong` f64[S].
 
     The seeds of all rules share their splits, pools, labels and first batch. What a rule
     gave is kept in the run directory.
     """
-    gold, (prompts, completions) = responses.gold, responses.gold.shape
+    gold, (prompts, completions) = responses.values["gold"], responses.values["gold"].shape
     train = splits(np.arange(prompts), config.held_out, config.seeds)
     people = logistic_annotator(config.beta)
     names = list(rules(config))
@@ -221,7 +221,7 @@ def study(
 def learning_curve(
     config: Config,
     rule: str,
-    responses: Responses,
+    responses: Completions,
     train: np.ndarray,
     pools: np.ndarray,
     labels: np.ndarray,
@@ -240,7 +240,7 @@ def learning_curve(
         Each of `MEASURES` on the other prompts, f64[S, rounds]; `wrong` f64[S], share of the
         labels that contradict gold, a toss-up being half wrong.
     """
-    gold, features = responses.gold, responses.features
+    gold, features = responses.values["gold"], responses.values["features"]
     flat = jnp.asarray(features.reshape(-1, features.shape[-1]))
     chosen, rewards = rounds(config, rule, flat, pools, labels)
     rewards = rewards.reshape(*rewards.shape[:2], *gold.shape)

@@ -23,16 +23,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from experiments.alignment_frontier.worlds import LanguageConfig, World, make_world
+from experiments.alignment_frontier.worlds import LanguageConfig, World, make_world, measure_by
 from experiments.sandbox.runs import Bench, Trace, optimizer
 from irl_jax.data.jsonl import PromptRecord
 from irl_jax.models.lora import merge
 from irl_jax.models.sharding import REPLICATED, RULES
-from irl_jax.recipes.lab import Lab
-from irl_jax.recipes.language_model import LanguageModel, load_language_model
+from irl_jax.recipes.language_model import load_language_model
 from irl_jax.recipes.launch import kept
 from irl_jax.recipes.policy_training import check_batches
-from irl_jax.recipes.topics import prompt_of, topics
+from irl_jax.recipes.tiny import prompt_of, topics
+from irl_jax.rewards.vader import valence
+from irl_jax.rollout.session import LanguageModel, Session, width_of
 from irl_jax.train.methods import SAMPLING, Method, rollout_of
 from irl_jax.train.objectives import lora
 from irl_jax.train.online import prepare_key
@@ -77,12 +78,12 @@ def on_language_model(
         encoder.prompts(PromptRecord(prompt_of(topic), {}, f"topic: {topic}") for topic in each)
         for each in asked
     ]
-    lab = make_lab(model, config, max(len(p.prompt) for each in prompts for p in each))
+    session = open_session(model, config, width_of(*prompts))
     made = [
-        make_world(lab, config, each, seed, beta, run, progress)
+        make_world(session, config, each, seed, beta, run, progress)
         for seed, each in enumerate(prompts)
     ]
-    trainer = Trainer(lab, config, beta)
+    trainer = Trainer(session, config, beta)
 
     def trajectories(name: str, method: Method, teacher: str) -> dict[str, np.ndarray]:
         strengths = method.strengths[: config.strengths]
@@ -99,17 +100,16 @@ def on_language_model(
     return Bench(rewards, trajectories)
 
 
-def make_lab(model: LanguageModel, config: LanguageConfig, longest: int) -> Lab:
+def open_session(model: LanguageModel, config: LanguageConfig, width: int) -> Session:
     """The model on its mesh, after a check of all sizes against both."""
-    lab = Lab(
+    session = Session.create(
         model,
-        mesh=config.mesh,
-        sampling=SAMPLING,
-        prompt_width=-(-longest // 8) * 8,
+        config.mesh.make(),
+        prompt_width=width,
         max_new_tokens=config.max_new_tokens,
-        feature_layers=config.feature_layers,
+        sampling=SAMPLING,
     )
-    config.lora.check(lab.reference)
+    config.lora.check(session.model.params)
     check_batches(
         {
             "language.training.pairs": config.training.pairs,
@@ -117,41 +117,42 @@ def make_lab(model: LanguageModel, config: LanguageConfig, longest: int) -> Lab:
         },
         {"language.held_out": config.held_out},
         accumulate=1,
-        ways=lab.mesh.shape["data"] * lab.mesh.shape["fsdp"],
+        ways=session.mesh.shape["data"] * session.mesh.shape["fsdp"],
     )
-    return lab
+    return session
 
 
 class Trainer:
     """Trains LoRAs by any method; each step is compiled once for all worlds and strengths."""
 
-    def __init__(self, lab: Lab, config: LanguageConfig, beta: float):
+    def __init__(self, session: Session, config: LanguageConfig, beta: float):
         """Compiles nothing yet.
 
         Args:
-            lab: the model.
+            session: the model.
             config: sizes.
             beta: gold is worth this times a standard deviation, logits.
         """
-        self.lab, self.config, self.beta = lab, config, beta
+        self.session, self.config, self.beta = session, config, beta
+        self.reference = session.model.params
         self.rules = RULES + REPLICATED
         self.merged = jax.jit(
             lambda adapter, reference: merge(reference, adapter, config.lora.scale),
-            out_shardings=shardings(lab.mesh, lab.reference, RULES),
+            out_shardings=shardings(session.mesh, self.reference, RULES),
         )
         self.compiled = cache(self._compiled)
 
     def start(self, method: Method, key: Array) -> TrainState:
         """The state of a run that has not begun."""
         begin, head, own = jax.random.split(key, 3)
-        adapter = self.config.lora.init(begin, self.lab.reference)
-        params = method.start(self.lab.model.config, adapter, head)
+        adapter = self.config.lora.init(begin, self.reference)
+        params = method.start(self.session.model.config, adapter, head)
         state = init_state(params, optimizer(self.config.training.lr), own)
-        return place(self.lab.mesh, state, self.rules)
+        return place(self.session.mesh, state, self.rules)
 
     def _compiled(self, method: Method) -> tuple[Step, Callable[..., Any]]:
         """The update of a method, and what makes its batch."""
-        shape, adapt = self.lab.model.config, lora(self.config.lora.scale)
+        shape, adapt = self.session.model.config, lora(self.config.lora.scale)
 
         def objective(
             params: PyTree, batch: Any, key: Array, reference: PyTree, strength: Array
@@ -160,9 +161,9 @@ class Trainer:
 
         step = make_train_step(objective, optimizer(self.config.training.lr))
         state = jax.eval_shape(partial(self.start, method), jax.random.key(0))
-        frozen = (self.lab.reference, jnp.float32(0))
+        frozen = (self.reference, jnp.float32(0))
         return (
-            jit_step(step, self.lab.mesh, state, self.rules, frozen=frozen),
+            jit_step(step, self.session.mesh, state, self.rules, frozen=frozen),
             jax.jit(partial(method.batch, shape, adapt)),
         )
 
@@ -170,28 +171,31 @@ class Trainer:
         self, world: World, method: Method, params: PyTree, teacher: str, rows: Any, key: Array
     ) -> Group:
         """Completions of some of a world's prompts by a LoRA and what is beside it, rewarded."""
-        lab, count = self.lab, self.config.training.completions
+        session, count = self.session, self.config.training.completions
         prompts = jax.tree.map(lambda x: x[rows], world.prompts)
-        rollout = rollout_of(lab.rollout, method.beside, count, lab.model.config, lab.reference)
-        group = rollout(self.merged(method.policy(params), lab.reference), prompts, key)
+        rollout = rollout_of(
+            session.sample, method.beside, count, session.model.config, self.reference
+        )
+        group = rollout(self.merged(method.policy(params), self.reference), prompts, key)
         if teacher == "gold":
-            reward = self.beta * jnp.asarray(world.gold(lab.judge(lab.texts(group))))
+            reward = self.beta * jnp.asarray(world.gold(valence(session.texts(group))))
         else:
-            reward = world.judge(lab.embed(group))
+            reward = world.judge(session.embed(group, self.config.feature_layers))
         return replace(group, reward=reward)
 
     def measure(self, world: World, policy: PyTree, key: Array) -> dict[str, float]:
         """The fields of `Trace`, of a LoRA's completions of held-out prompts."""
-        lab, config = self.lab, self.config
-        found = lab.respond(
-            self.merged(policy, lab.reference), world.held_out, key,
-            batch_size=config.held_out, completions=config.completions,
+        session, config = self.session, self.config
+        found = session.respond(
+            self.merged(policy, self.reference), world.held_out, key,
+            completions=config.completions, batch_size=config.held_out,
             advance=lambda done, metrics: None,
+            measure=measure_by(session, config.feature_layers), by_batch=True,
         )  # fmt: skip
         total = lambda x: float(np.where(found.mask, x, 0.0).sum(-1).mean())
         return {
-            "gold": float(world.gold(found.gold).mean()),
-            "proxy": float(world.judge(found.features).mean()),
+            "gold": float(world.gold(found.values["gold"]).mean()),
+            "proxy": float(world.judge(found.values["features"]).mean()),
             "kl": total(found.logp - found.ref_logp),
             "length": total(1.0),
             "entropy": total(-found.logp),
@@ -227,7 +231,8 @@ def trace(
 
     Runs of a world share their random numbers, and measurements of all methods do.
     """
-    size, lab = trainer.config.training, trainer.lab
+    size, session = trainer.config.training, trainer.session
+    reference = session.model.params
     beginning, acting, asking = (
         jax.random.fold_in(jax.random.key(seed), purpose) for purpose in (2, 3, 4)
     )
@@ -243,10 +248,10 @@ def trace(
             rows = rng.choice(len(world.prompts.mask), size.prompts, replace=False)
             key = jax.random.fold_in(acting, done)
             group = trainer.sample(world, method, state.params, teacher, rows, key)
-            with jax.set_mesh(lab.mesh):
-                known = group, lab.ref_logp(lab.reference, group), pull, prepare_key(acting, done)
-                batch = prepare(state.params, lab.reference, *known)
-        state, metrics = step(state, batch, lab.reference, pull)
+            known = group, session.logp(reference, group), pull, prepare_key(acting, done)
+            with jax.set_mesh(session.mesh):
+                batch = prepare(state.params, reference, *known)
+        state, metrics = step(state, batch, reference, pull)
         if not np.isfinite(metrics["loss"]):
             raise InputError(f"the loss of update {done} is not finite; lower language.training.lr")
         advance(done, jax.device_get(metrics))

@@ -19,10 +19,11 @@ from experiments.sandbox.runs import Training
 from irl_jax.data.encode import EncodedPrompt
 from irl_jax.eval.annotator import annotate, logistic_annotator
 from irl_jax.masking import check_range
-from irl_jax.recipes.lab import Lab, Responses
 from irl_jax.recipes.language_model import MeshConfig
 from irl_jax.recipes.policy_training import LoraConfig
 from irl_jax.rewards.embedding import EmbeddingReward, EnsembleConfig, fit_ensemble
+from irl_jax.rewards.vader import valence
+from irl_jax.rollout.session import Completions, Measure, Session
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError, Preference, Prompt
@@ -98,8 +99,16 @@ class World:
         return self.proxy(jnp.asarray(features)).mean(0) - self.zero
 
 
+def measure_by(session: Session, layers: int) -> Measure:
+    """Measures the valence of completions, and features from the model's first layers."""
+    return lambda group, texts: {
+        "gold": valence(texts),
+        "features": session.embed(group, layers),
+    }
+
+
 def make_world(
-    lab: Lab,
+    session: Session,
     config: LanguageConfig,
     prompts: list[EncodedPrompt],
     seed: int,
@@ -118,41 +127,44 @@ def make_world(
     file = run.path / f"responses_{seed}.npz"
     if not file.exists():
         rows = train + held_out * rounds
-        lab.respond(
-            lab.reference, rows, jax.random.fold_in(jax.random.key(seed), 0),
-            batch_size=config.held_out, completions=config.completions,
+        session.respond(
+            session.model.params, rows, jax.random.fold_in(jax.random.key(seed), 0),
+            completions=config.completions, batch_size=config.held_out,
             advance=progress.stage(f"completions, world {seed}", len(rows)),
+            measure=measure_by(session, config.feature_layers), by_batch=True,
         ).save(file)  # fmt: skip
-    found = Responses.load(file)
+    found = Completions.load(file)
     first, rest = found.part(slice(config.prompts)), found.part(slice(config.prompts, None))
-    if not first.gold.std(axis=1).any() or not rest.gold.std():
+    gold, features = first.values["gold"], first.values["features"]
+    other = rest.values["gold"]
+    if not gold.std(axis=1).any() or not other.std():
         raise InputError(
             f"language: in world {seed} there is nothing to compare, all completions of a prompt "
             "have one valence; raise language.completions or language.max_new_tokens"
         )
-    mean, scale = float(rest.gold.mean()), float(rest.gold.std())
+    mean, scale = float(other.mean()), float(other.std())
     index, _ = annotate(
-        (first.gold - mean) / scale, logistic_annotator(beta),
+        (gold - mean) / scale, logistic_annotator(beta),
         pairs_per_prompt=config.pairs_per_prompt, seed=seed,
     )  # fmt: skip
-    proxy = learn_proxy(config, first.features, index, seed)
-    context = lab.collate(train)
+    proxy = learn_proxy(config, features, index, seed)
+    context = session.collate(train)
     world = World(
         prompts=context,
         held_out=held_out,
         pairs=compared(context, first, index),
         proxy=proxy,
-        zero=float(proxy(jnp.asarray(first.features)).mean()),
+        zero=float(proxy(jnp.asarray(features)).mean()),
         mean=mean,
         scale=scale,
     )
     # [rounds · Q, K', ...] -> [Q, rounds · K', ...]
     together = lambda x: np.concatenate(np.split(x, rounds), axis=1)
-    gold, rewards = world.gold(together(rest.gold)), world.judge(together(rest.features))
-    return world, {"gold": gold, "proxy": np.asarray(rewards)}
+    rewards = world.judge(together(rest.values["features"]))
+    return world, {"gold": world.gold(together(other)), "proxy": np.asarray(rewards)}
 
 
-def compared(context: Prompt, answers: Responses, index: np.ndarray) -> Preference:
+def compared(context: Prompt, answers: Completions, index: np.ndarray) -> Preference:
     """Comparisons as pairs of tokens.
 
     Args:

@@ -35,9 +35,9 @@ from irl_jax.eval.ranking import MEASURES, ranking_measures
 from irl_jax.files import as_json
 from irl_jax.losses.link import logistic, smoothed_zero_one, unbiased
 from irl_jax.losses.preference import bradley_terry, order_classification, pairwise
-from irl_jax.recipes.lab import Responses
 from irl_jax.recipes.launch import Clock, kept, launch, splits
 from irl_jax.rewards.embedding import EmbeddingReward, EnsembleConfig
+from irl_jax.rollout.session import Completions
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError
@@ -127,7 +127,7 @@ def experiment(config: Config, run: RunDirectory, progress: Progress) -> None:
 
 
 def study(
-    config: Config, responses: Responses, run: RunDirectory, progress: Progress
+    config: Config, responses: Completions, run: RunDirectory, progress: Progress
 ) -> tuple[list[dict[str, Any]], dict[str, Interval]]:
     """Every noise, rate and loss as a row, and best-of-n by gold and at random.
 
@@ -138,7 +138,7 @@ def study(
         seeds, its paired difference to Bradley-Terry and its values by seed; `agreement`
         with the annotator and its `ceiling`, means over seeds.
     """
-    gold, (prompts, completions) = responses.gold, responses.gold.shape
+    gold, (prompts, completions) = responses.values["gold"], responses.values["gold"].shape
     train = splits(np.arange(prompts), config.held_out, config.seeds)
     drawn = np.stack(
         [
@@ -176,7 +176,7 @@ def study(
 
 def condition(
     config: Config,
-    responses: Responses,
+    responses: Completions,
     train: np.ndarray,
     drawn: np.ndarray,
     noise: str,
@@ -195,7 +195,7 @@ def condition(
     Returns:
         Name -> f64[losses, S].
     """
-    gold, features = responses.gold, responses.features
+    gold, features = responses.values["gold"], responses.values["features"]
     flat = jnp.asarray(features.reshape(-1, features.shape[-1]))
     gap = np.subtract(*np.moveaxis(gold.ravel()[drawn], -1, 0))
     people = annotator(noise, rate, gap.ravel())

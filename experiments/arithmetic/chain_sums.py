@@ -21,13 +21,14 @@ from irl_jax.data.encode import EncodedDemonstration, EncodedPrompt
 from irl_jax.data.feeds import make_feed
 from irl_jax.data.jsonl import PromptRecord
 from irl_jax.models.decoder import DecoderConfig, init_params
+from irl_jax.models.mesh import make_mesh
 from irl_jax.models.sharding import RULES
 from irl_jax.rollout.generate import generate
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.train.objectives import sft_objective
 from irl_jax.train.offline import train_offline
 from irl_jax.train.progress import Progress
-from irl_jax.train.shard import jit_step, make_mesh, place
+from irl_jax.train.shard import jit_step, place
 from irl_jax.train.state import init_state
 from irl_jax.train.step import make_train_step
 from irl_jax.types import InputError, Prompt, PyTree

@@ -41,9 +41,10 @@ def worker(config: Config) -> dict[str, float]:
     import optax
 
     from experiments.benchmarks.sft_step import decoder
+    from irl_jax.models.mesh import make_mesh
     from irl_jax.models.sharding import RULES
     from irl_jax.train.objectives import sft_objective
-    from irl_jax.train.shard import jit_step, make_mesh, place
+    from irl_jax.train.shard import jit_step, place
     from irl_jax.train.state import init_state
     from irl_jax.train.step import make_train_step
     from irl_jax.types import Demonstration

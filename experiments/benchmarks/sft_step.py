@@ -21,11 +21,12 @@ import optax
 
 from experiments.benchmarks.measure import matmul_rate, peak_memory, seconds, spread
 from irl_jax.models.decoder import DecoderConfig, init_params
+from irl_jax.models.mesh import make_mesh
 from irl_jax.models.pretrained import load_pretrained, smollm2_path
 from irl_jax.models.sharding import RULES
 from irl_jax.recipes.cli import run as run_cli
 from irl_jax.train.objectives import sft_objective
-from irl_jax.train.shard import jit_step, make_mesh, place
+from irl_jax.train.shard import jit_step, place
 from irl_jax.train.state import init_state
 from irl_jax.train.step import make_train_step
 from irl_jax.types import Demonstration, PyTree

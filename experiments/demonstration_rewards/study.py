@@ -28,9 +28,9 @@ from irl_jax.losses.divergence import DIVERGENCES, JENSEN_SHANNON, discriminator
 from irl_jax.losses.preference import bradley_terry
 from irl_jax.losses.rating import binary_cross_entropy
 from irl_jax.masking import check_range
-from irl_jax.recipes.lab import Responses
 from irl_jax.recipes.launch import Clock, launch, splits
 from irl_jax.rewards.embedding import EnsembleConfig, fit_ensemble
+from irl_jax.rollout.session import Completions
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError, Preference
@@ -129,7 +129,7 @@ def objectives(config: Config) -> dict[str, Callable[[np.ndarray, Draws], np.nda
     }
 
 
-def baselines(responses: Responses) -> dict[str, np.ndarray]:
+def baselines(responses: Completions) -> dict[str, np.ndarray]:
     """Name -> rewards f64[P, K] that need no training; equal ones stand for chance."""
     likelihood = np.where(responses.mask, responses.logp, 0.0).sum(-1, dtype=np.float64)
     length = responses.mask.sum(-1).astype(np.float64)
@@ -178,7 +178,7 @@ def experiment(config: Config, run: RunDirectory, progress: Progress) -> None:
     clock = Clock(run.path / "seconds.json")
     with clock("sample responses"):
         responses = sample_answers(config.answers, run, progress, seed=config.seed)
-    gold, features = responses.gold, responses.features
+    gold, features = responses.values["gold"], responses.values["features"]
     train = splits(np.arange(len(gold)), config.held_out, config.seeds)
     draws = lambda count: draw(
         gold, train, demonstrations=count, own=config.own_samples, temperature=config.temperature

@@ -20,10 +20,10 @@ from experiments.valence.comparisons import draw_pairs, label, predict
 from irl_jax.eval.annotator import beta_of_error_rate, logistic_annotator
 from irl_jax.eval.intervals import bootstrap, paired_difference
 from irl_jax.eval.ranking import ranking_measures
-from irl_jax.recipes.lab import Responses
 from irl_jax.recipes.launch import kept
 from irl_jax.rewards.attributes import AttributeReward, fit_attributes
 from irl_jax.rewards.embedding import EnsembleConfig
+from irl_jax.rollout.session import Completions
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError, Preference, Rating
 
@@ -65,12 +65,12 @@ def check_attributes(config: AttributesConfig, prompts: int, completions: int) -
         )
 
 
-def attributes_of(responses: Responses) -> np.ndarray:
+def attributes_of(responses: Completions) -> np.ndarray:
     """f64[P, K, 4], more is better; in standard deviations within a prompt, mean 0."""
     words = [[text.lower().split() or [""] for text in row] for row in responses.text]
     each = lambda of: np.array([[of(w) for w in row] for row in words], np.float64)
     columns = [
-        responses.gold,
+        responses.values["gold"],
         each(lambda w: -len(w)),
         each(lambda w: -np.mean([len(word) for word in w])),
         each(lambda w: len(set(w)) / len(w)),
@@ -92,7 +92,7 @@ def _beta(gold: np.ndarray, rate: float) -> float:
 
 def attribute_study(
     config: AttributesConfig,
-    responses: Responses,
+    responses: Completions,
     train: np.ndarray,
     run: RunDirectory,
     *,
@@ -143,7 +143,7 @@ def attribute_study(
 
 def _outcome(
     config: AttributesConfig,
-    responses: Responses,
+    responses: Completions,
     train: np.ndarray,
     *,
     best_of: int,
@@ -155,10 +155,10 @@ def _outcome(
     worlds = [_world(config, responses, own, seed, error_rate) for seed, own in enumerate(train)]
     stack = lambda name: np.stack([world[name] for world in worlds])
     overall, pairs, true = stack("overall"), stack("pairs"), stack("true")
-    features = responses.features
+    features = responses.values["features"]
     flat = jnp.asarray(features.reshape(-1, features.shape[-1]))
     keys = jax.random.split(jax.random.key(2), len(train))
-    shape = (-1, *responses.gold.shape)
+    shape = (-1, *responses.values["gold"].shape)
     score = lambda r: [
         ranking_measures(own[~t], u[~t], best_of=best_of)
         for own, u, t in zip(r.reshape(shape), overall, train, strict=True)
@@ -215,7 +215,7 @@ def _first_pairs(pairs: np.ndarray, count: int) -> Rows:
 
 
 def _world(
-    config: AttributesConfig, responses: Responses, own: np.ndarray, seed: int, rate: float
+    config: AttributesConfig, responses: Completions, own: np.ndarray, seed: int, rate: float
 ) -> dict[str, np.ndarray]:
     """A person: what they like, their ratings of attributes, their comparisons.
 

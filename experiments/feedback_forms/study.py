@@ -27,9 +27,9 @@ from irl_jax.eval.intervals import bootstrap, paired_difference
 from irl_jax.eval.ranking import ranking_measures
 from irl_jax.files import as_json
 from irl_jax.masking import check_range
-from irl_jax.recipes.lab import Responses
 from irl_jax.recipes.launch import Clock, kept, launch, splits
 from irl_jax.rewards.embedding import EnsembleConfig
+from irl_jax.rollout.session import Completions
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError
@@ -150,7 +150,7 @@ def experiment(config: Config, run: RunDirectory, progress: Progress) -> None:
     clock = Clock(run.path / "seconds.json")
     with clock("sample answers"):
         responses = sample_answers(config.answers, run, progress, seed=0)
-    gold = responses.gold
+    gold = responses.values["gold"]
     train = splits(np.arange(len(gold)), config.held_out, config.seeds)
     with clock("forms of feedback"):
         rows = study(config, responses, train, run, progress)
@@ -160,7 +160,7 @@ def experiment(config: Config, run: RunDirectory, progress: Progress) -> None:
             error_rate=config.error_rate, reward=config.reward, lrs=config.lrs,
         )  # fmt: skip
     with clock("count models a minute"):
-        rate = models_a_minute(config.rate, responses.features, config.reward)
+        rate = models_a_minute(config.rate, responses.values["features"], config.reward)
     best = lambda t: best_of_n(gold[~t], gold[~t], config.best_of).mean()
     summary = {
         "rows": rows,
@@ -215,7 +215,7 @@ def read(config: Config, gold: np.ndarray, own: np.ndarray, here: Condition, see
 
 def study(
     config: Config,
-    responses: Responses,
+    responses: Completions,
     train: np.ndarray,
     run: RunDirectory,
     progress: Progress,
@@ -262,7 +262,7 @@ def study(
 
 
 def outcome(
-    config: Config, responses: Responses, train: np.ndarray, here: Condition
+    config: Config, responses: Completions, train: np.ndarray, here: Condition
 ) -> dict[str, np.ndarray]:
     """What every form teaches in one condition: each of `MEASURED`, f64[forms, lrs, S].
 
@@ -272,7 +272,7 @@ def outcome(
         train: bool[S, P], prompts that a seed learns from.
         here: the condition.
     """
-    gold, features = responses.gold, responses.features
+    gold, features = responses.values["gold"], responses.values["features"]
     flat = jnp.asarray(features.reshape(-1, features.shape[-1]))
     readings = [read(config, gold, own, here, seed) for seed, own in enumerate(train)]
     keys = jax.random.split(jax.random.key(1), len(train))

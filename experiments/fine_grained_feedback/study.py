@@ -37,9 +37,10 @@ from irl_jax.files import as_json
 from irl_jax.masking import check_range
 from irl_jax.recipes.embeddings import embed_segments
 from irl_jax.recipes.judging import ask
-from irl_jax.recipes.language_model import LanguageModel, load_language_model
+from irl_jax.recipes.language_model import load_language_model
 from irl_jax.recipes.launch import Clock, given_model, kept, launch, splits
 from irl_jax.rewards.embedding import EnsembleConfig
+from irl_jax.rollout.session import LanguageModel
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError

@@ -21,7 +21,6 @@ from experiments.gsm8k.tasks import (
     evaluate,
     results,
     truth,
-    width_of,
 )
 from irl_jax.data.encode import EncodedPrompt
 from irl_jax.dynamics.advantages import group_advantages, leave_one_out
@@ -30,13 +29,13 @@ from irl_jax.eval.intervals import paired_difference
 from irl_jax.files import as_json, writing
 from irl_jax.losses.policy import cispo, dapo, dr_grpo, grpo, gspo, reinforce
 from irl_jax.masking import check_range
-from irl_jax.models.sharding import RULES
+from irl_jax.models.mesh import fetch
 from irl_jax.recipes.language_model import MeshConfig, load_language_model
 from irl_jax.recipes.launch import Clock, given_model, launch_prepared, settings_of
 from irl_jax.recipes.movement import policy_kl
 from irl_jax.recipes.policy_training import (
     LoraConfig,
-    PolicySetup,
+    Training,
     Updates,
     align,
     check_batches,
@@ -44,10 +43,10 @@ from irl_jax.recipes.policy_training import (
 )
 from irl_jax.rewards.composite import CompositeReward
 from irl_jax.rollout.sampling import Sampling
+from irl_jax.rollout.session import Session, width_of
 from irl_jax.train.objectives import PolicyLoss
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
-from irl_jax.train.shard import fetch, make_mesh, place
 from irl_jax.types import Group, InputError
 
 ELSEWHERE = ("run_dir", "mesh")  # fields that may change between the launches of a run
@@ -199,9 +198,9 @@ def main(config: Config) -> None:
 
 @dataclass(frozen=True)
 class Questions:
-    """Prompts to train and to measure on, and the setup that they fit."""
+    """Prompts to train and to measure on, and the model that they fit."""
 
-    setup: PolicySetup
+    training: Training
     train: list[EncodedPrompt]
     test: list[EncodedPrompt]
 
@@ -213,7 +212,7 @@ def prepare(config: Config, progress: Progress) -> Questions:
         InputError: whatever there is to fix in the data, the model or the flags.
     """
     policy = config.policy
-    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    mesh = config.mesh.make()
     check_batches(
         {"policy.prompts / policy.minibatches": policy.prompts // policy.minibatches},
         {"evaluation.batch_size": config.evaluation.batch_size},
@@ -241,19 +240,22 @@ def prepare(config: Config, progress: Progress) -> Questions:
     if config.train == "lora":
         config.lora.check(model.params)
     decoder = replace(model.config, remat=config.remat)
-    setup = PolicySetup(
-        replace(model, config=decoder, params=place(mesh, model.params, RULES)),
+    session = Session.create(
+        replace(model, config=decoder),
         mesh,
-        width,
-        lora=config.lora,
-        sampling=Sampling(temperature=policy.temperature),
+        prompt_width=width,
         max_new_tokens=policy.max_new_tokens,
+        sampling=Sampling(temperature=policy.temperature),
+    )
+    training = Training(
+        session,
+        config.lora,
         seed=config.seed,
         accumulate=config.accumulate,
         save_every=config.save_every,
         train=config.train,
     )
-    return Questions(setup, train, test)
+    return Questions(training, train, test)
 
 
 def experiment(
@@ -261,9 +263,10 @@ def experiment(
 ) -> dict[str, Any]:
     """Trains and measures in turn, exports, reports; returns the summary."""
     clock = Clock(run.path / "seconds.json")
-    setup, updates, every = questions.setup, config.policy.updates(), config.evaluation.every
+    training, session = questions.training, questions.training.session
+    updates, every = config.policy.updates(), config.evaluation.every
     train, test = (
-        Grader(setup, items, config.reward.answer) for items in (questions.train, questions.test)
+        Grader(session, items, config.reward.answer) for items in (questions.train, questions.test)
     )
     reward = train.reward(config.reward)
 
@@ -271,26 +274,28 @@ def experiment(
         if done == 0 or done == updates.steps or (every and done % every == 0):
             with clock("measure"):
                 evaluate(
-                    setup, test, questions.test, config.evaluation, run, progress, done,
-                    setup.merged(params),
+                    training, test, questions.test, config.evaluation, run, progress, done,
+                    training.merged(params),
                 )  # fmt: skip
 
     with clock("train and measure"):
         state = align(
-            setup, updates, questions.train, reward, run, progress,
+            training, updates, questions.train, reward, run, progress,
             observe=partial(observe, config, run, train, reward), evaluate=measure,
         )  # fmt: skip
         measure(updates.steps, state.params)
-    policy = setup.merged(state.params)
+    policy = training.merged(state.params)
     kl = None  # trained whole and without a reference, the policy has used up the model's memory
     if config.train == "lora" or updates.reference:
         with clock("measure"):
-            kl = policy_kl(
-                setup, policy, questions.test, batch_size=config.evaluation.batch_size,
+            answers = session.respond(
+                policy, questions.test, training.key(4), completions=1,
+                batch_size=config.evaluation.batch_size,
                 advance=progress.stage("KL on the test questions", len(questions.test)),
             )  # fmt: skip
+            kl = policy_kl(answers)
     with clock("export"):
-        exported = export(config.run_dir, setup.model, policy, dtype=config.export_dtype)
+        exported = export(config.run_dir, session.model, policy, dtype=config.export_dtype)
     seconds = dict(clock.seconds)
     seconds["train"] = seconds.pop("train and measure") - seconds["measure"]
     if jax.process_index() > 0:
@@ -344,7 +349,7 @@ def summarise(config: Config, questions: Questions, run: RunDirectory) -> dict[s
         "algorithm": config.policy.algorithm,
         "train_questions": len(questions.train),
         "test_questions": len(questions.test),
-        "prompt_tokens": questions.setup.width,
+        "prompt_tokens": questions.training.session.prompt_width,
         "evaluations": {step: keep(result) for step, result in found.items()},
         "gain": paired_difference(before["by_question"], after["by_question"]),
         "report": run.report,

@@ -18,17 +18,17 @@ from irl_jax.data.lines import read_jsonl
 from irl_jax.eval.best_of_n import vote
 from irl_jax.eval.intervals import Interval, proportion
 from irl_jax.masking import check_range
-from irl_jax.recipes.language_model import LanguageModel
-from irl_jax.recipes.policy_training import PolicySetup
-from irl_jax.recipes.preference_measures import chunks, numbers_of
+from irl_jax.models.mesh import fetch
+from irl_jax.models.sharding import BATCH
+from irl_jax.recipes.policy_training import Training
 from irl_jax.rewards.composite import CompositeReward
 from irl_jax.rewards.numeric import last_number, number, numeric_verifier
 from irl_jax.rewards.shaping import overlong_penalty
 from irl_jax.rewards.text import after, boxed, first_of, stated, tagged
 from irl_jax.rollout.sampling import Sampling
+from irl_jax.rollout.session import LanguageModel, Session
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
-from irl_jax.train.shard import BATCH, fetch
 from irl_jax.types import Group, InputError, PyTree
 
 EVALUATION = "evaluation"  # stage of the rows that `evaluate` writes
@@ -36,7 +36,6 @@ Reading = Literal["flexible", "marked"]
 TRUTH = after("####")
 MARKED = first_of(boxed, after("####"), tagged("answer"))
 FLEXIBLE = first_of(MARKED, stated, last_number)
-MULTIPLE = 8  # tokens; the width of prompts is rounded up to it
 
 
 @dataclass(frozen=True)
@@ -168,23 +167,17 @@ def truth(record: PromptRecord) -> str:
     return TRUTH(record.fields["answer"]) or ""
 
 
-def width_of(*sides: Sequence[EncodedPrompt]) -> int:
-    """Tokens that hold every prompt, rounded up."""
-    longest = max(len(item.prompt) for side in sides for item in side)
-    return -(-longest // MULTIPLE) * MULTIPLE
-
-
 @dataclass
 class Grader:
     """Reads completions and compares their numbers with the right ones.
 
     Attributes:
-        setup: tokenizer and mesh.
+        session: of whose model the completions are.
         items: every prompt that may be answered.
         answer: where the number of a completion is looked for, see `RewardConfig`.
     """
 
-    setup: PolicySetup
+    session: Session
     items: Sequence[EncodedPrompt]
     answer: Reading
     _last: tuple[Any, Any] = field(default=(None, None), init=False)
@@ -196,20 +189,14 @@ class Grader:
     def read(self, group: Group) -> tuple[list[PromptRecord], list[list[str]]]:
         """The B prompts of a group and the texts of their K completions each."""
         if self._last[0] is not group.action:
-            parts = (group.context.tokens, group.context.mask, group.action, group.mask)
-            prompts, shown, actions, masks = fetch(parts)
-            decode = self.setup.model.tokenizer.decode
+            prompts, shown = fetch((group.context.tokens, group.context.mask))
             # an empty row fills a batch: it has no record, and nobody reads what is said of it
             nothing = PromptRecord("", {"answer": "#### 0"}, "")
             records = [
                 self._record.get(tuple(ids[mask].tolist()), nothing)
                 for ids, mask in zip(prompts, shown, strict=True)
             ]
-            texts = [
-                [decode(a[m]) for a, m in zip(*row, strict=True)]
-                for row in zip(actions, masks, strict=True)
-            ]
-            self._last = (group.action, (records, texts))
+            self._last = (group.action, (records, self.session.texts(group)))
         return self._last[1]
 
     def correct(self, group: Group) -> Array:
@@ -230,7 +217,7 @@ class Grader:
 
     def _place(self, rows: Any) -> Array:
         """Numbers that every process knows, as an array that lies as the batch does."""
-        sharding = NamedSharding(self.setup.mesh, BATCH)
+        sharding = NamedSharding(self.session.mesh, BATCH)
         return jax.device_put(np.asarray(rows, np.float32), sharding)
 
     def reward(self, config: RewardConfig) -> CompositeReward:
@@ -241,7 +228,7 @@ class Grader:
         if config.format:
             terms["format"] = (self.marked, config.format)
         if config.overlong:
-            limit = self.setup.max_new_tokens
+            limit = self.session.max_new_tokens
             penalty = lambda g: overlong_penalty(g.mask, limit=limit, buffer=config.buffer)
             terms["overlong"] = (penalty, config.overlong)
         return CompositeReward(terms)
@@ -271,7 +258,7 @@ def is_marked(text: str) -> bool:
 
 
 def evaluate(
-    setup: PolicySetup,
+    training: Training,
     grader: Grader,
     items: Sequence[EncodedPrompt],
     config: EvaluationConfig,
@@ -283,7 +270,7 @@ def evaluate(
     """Answers the test questions and writes every answer to the run's samples.
 
     Args:
-        setup: model, mesh.
+        training: whose policy it is.
         grader: of the answers.
         items: the questions.
         config: how they are answered; the same random numbers for every policy.
@@ -292,25 +279,20 @@ def evaluate(
         done: rollouts that the policy has learned from.
         policy: parameters of the decoder.
     """
-    setup = replace(setup, sampling=Sampling(temperature=config.temperature))
-    advance = progress.stage(f"test questions, update {done}", len(items))
-    rows: list[dict[str, Any]] = []
-    for i, (count, batch) in enumerate(chunks(items, config.batch_size)):
-        numbers = numbers_of(i, config.batch_size)
-        group = setup.sample(
-            policy, setup.prompts(batch), setup.key(3), config.completions, numbers=numbers
-        )
-        correct, mask, ended = fetch((grader.correct(group), group.mask, group.terminated))
-        for b, (record, texts) in enumerate(zip(*grader.read(group), strict=True)):
-            if b < count:
-                row = {"source": record.source, "question": record.fields["question"]}
-                row |= {"answer": truth(record), "completions": texts}
-                row |= {"correct": correct[b], "tokens": mask[b].sum(-1), "ended": ended[b]}
-                rows.append(row)
-        advance(len(rows), {})
+    sampling = Sampling(temperature=config.temperature)
+    found = replace(training.session, sampling=sampling).respond(
+        policy, items, training.key(3),
+        completions=config.completions, batch_size=config.batch_size,
+        advance=progress.stage(f"test questions, update {done}", len(items)),
+        measure=lambda group, texts: {"correct": grader.correct(group)},
+        reference=False,
+    )  # fmt: skip
     run.rewind(done - 1, EVALUATION)
-    for row in rows:
-        run.sample(done, row, EVALUATION)
+    for i, item in enumerate(items):
+        row = {"source": item.record.source, "question": item.record.fields["question"]}
+        row |= {"answer": truth(item.record), "completions": found.text[i]}
+        row |= {"correct": found.values["correct"][i], "tokens": found.mask[i].sum(-1)}
+        run.sample(done, row | {"ended": found.terminated[i]}, EVALUATION)
 
 
 def results(run: RunDirectory, answer: Reading) -> dict[int, Mapping[str, Any]]:

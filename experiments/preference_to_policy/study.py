@@ -14,15 +14,13 @@ import numpy as np
 from experiments.preference_to_policy.report import conclusion, write_report
 from irl_jax.files import as_json, writing
 from irl_jax.masking import check_range
-from irl_jax.models.sharding import RULES
 from irl_jax.recipes.language_model import MeshConfig, load_language_model
 from irl_jax.recipes.launch import Clock, given_model, launch_prepared, settings_of
-from irl_jax.recipes.policy_training import LoraConfig, check_batches, export
-from irl_jax.recipes.preference_data import DataConfig, check_file, encode, read_records
+from irl_jax.recipes.policy_training import LoraConfig, Training, check_batches, export
+from irl_jax.recipes.preference_data import DataConfig, Pairs, check_file, encode, read_records
 from irl_jax.recipes.preference_measures import (
     EvaluationConfig,
     accuracy_on,
-    answer,
     compare,
     compare_members,
     held_out_rewards,
@@ -35,14 +33,13 @@ from irl_jax.recipes.preference_training import (
     DpoConfig,
     GrpoConfig,
     RewardConfig,
-    Setup,
     align_offline,
     align_online,
 )
 from irl_jax.rollout.sampling import Sampling
+from irl_jax.rollout.session import Session
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
-from irl_jax.train.shard import make_mesh, place
 from irl_jax.types import InputError
 
 ELSEWHERE = ("run_dir", "mesh")  # fields that may change between the launches of a run
@@ -107,13 +104,13 @@ def main(config: Config) -> None:
     )
 
 
-def prepare(config: Config, progress: Progress) -> Setup:
+def prepare(config: Config, progress: Progress) -> tuple[Training, Pairs]:
     """Reads data and model, checks that they fit, and places the model on the devices.
 
     Raises:
         InputError: whatever there is to fix in the data, the model or the flags.
     """
-    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    mesh = config.mesh.make()
     updated = {"reward.batch_size": config.reward.batch_size}
     margins = {"reward.margin": config.reward.margin}
     if config.method == "dpo":
@@ -150,58 +147,73 @@ def prepare(config: Config, progress: Progress) -> Setup:
         )
     config.lora.check(model.params)
     decoder = replace(model.config, remat=config.remat)
-    return Setup(
-        replace(model, config=decoder, params=place(mesh, model.params, RULES)),
+    session = Session.create(
+        replace(model, config=decoder),
         mesh,
-        width,
-        lora=config.lora,
-        sampling=Sampling(temperature=config.sample.temperature),
+        prompt_width=width,
         max_new_tokens=new_tokens,
+        sampling=Sampling(temperature=config.sample.temperature),
+    )
+    training = Training(
+        session,
+        config.lora,
         seed=config.seed,
         accumulate=config.accumulate,
         save_every=config.save_every,
-        pairs=pairs,
     )
+    return training, pairs
 
 
 def experiment(
-    config: Config, setup: Setup, run: RunDirectory, progress: Progress
+    config: Config, prepared: tuple[Training, Pairs], run: RunDirectory, progress: Progress
 ) -> dict[str, Any]:
     """The stages, from the reward model to the report; returns the summary."""
     clock = Clock(run.path / "seconds.json")
-    pairs, evaluation = setup.pairs, config.evaluation
+    (training, pairs), evaluation = prepared, config.evaluation
+    session = training.session
     held_out = pairs.held_out_prompts[: evaluation.prompts]
     with clock("reward model"):
-        params = fit_reward(setup, config.reward, run, progress).params
-        learned = RewardModel(setup, config.reward, params)
+        params = fit_reward(training, pairs, config.reward, run, progress).params
+        learned = RewardModel(training, config.reward, params)
     with clock("measure the reward model"):
         advance = progress.stage("held-out pairs", len(pairs.held_out))
         by_member = lambda batch: jnp.moveaxis(learned.members(batch), 0, 1)
-        rewards = held_out_rewards(setup, by_member, evaluation, advance)
+        rewards = held_out_rewards(session, pairs, by_member, evaluation, advance)
         judged = np.asarray(aggregate(jnp.asarray(rewards.swapaxes(0, 1)), config.reward))
     with clock("policy"):
         if config.method == "dpo":
-            state = align_offline(setup, config.dpo, run, progress)
+            state = align_offline(training, pairs, config.dpo, run, progress)
         else:
             reward, observe = learned.watched()
-            state = align_online(setup, config.grpo, reward, run, progress, observe=observe)
-        policy = setup.merged(state.params)
+            state = align_online(
+                training, pairs, config.grpo, reward, run, progress, observe=observe
+            )
+        policy = training.merged(state.params)
     with clock("measure the policy"):
         answers = [
-            answer(
-                setup, params, held_out, learned, evaluation, progress.stage(name, len(held_out))
+            session.respond(
+                params,
+                held_out,
+                training.key(3),
+                completions=evaluation.completions,
+                batch_size=evaluation.batch_size,
+                advance=progress.stage(name, len(held_out)),
+                measure=learned.measure,
             )
-            for name, params in (("answers before", setup.model.params), ("answers after", policy))
+            for name, params in (
+                ("answers before", session.model.params),
+                ("answers after", policy),
+            )
         ]
         implicit = None
         if config.method == "dpo":
             advance = progress.stage("held-out pairs, DPO", len(pairs.held_out))
-            score = partial(implicit_rewards, setup, policy, config.dpo.beta)
-            found = held_out_rewards(setup, score, evaluation, advance)
+            score = partial(implicit_rewards, session, policy, config.dpo.beta)
+            found = held_out_rewards(session, pairs, score, evaluation, advance)
             implicit = accuracy_on(pairs.held_out, found)
         write_samples(run, int(state.step), held_out, *answers)
     with clock("export"):
-        exported = export(config.run_dir, setup.model, policy, dtype=config.export_dtype)
+        exported = export(config.run_dir, session.model, policy, dtype=config.export_dtype)
     summary = as_json(
         {
             "method": config.method,

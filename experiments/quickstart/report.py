@@ -12,9 +12,9 @@ import numpy as np
 
 from irl_jax.eval.best_of_n import Curve, curve
 from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
-from irl_jax.eval.kl import sequence_kl, unmoved
+from irl_jax.eval.kl import unmoved
 from irl_jax.eval.ranking import pair_accuracy, spearman, within_prompt
-from irl_jax.recipes.lab import Responses
+from irl_jax.recipes.movement import policy_kl
 from irl_jax.report.page import (
     Sample,
     card,
@@ -30,6 +30,7 @@ from irl_jax.report.plots import against_kl, against_n, lines
 from irl_jax.report.series import from_intervals, from_rows
 from irl_jax.report.study import write_study
 from irl_jax.rewards.embedding import EmbeddingReward
+from irl_jax.rollout.session import Completions
 from irl_jax.train.run import RunDirectory
 
 
@@ -42,10 +43,10 @@ class Quality:
     best_of_n: Curve  # gold reward of the best of n by the learned reward
 
 
-def measure_reward(reward: EmbeddingReward, responses: Responses) -> Quality:
+def measure_reward(reward: EmbeddingReward, responses: Completions) -> Quality:
     """Pair accuracy, rank correlation and best-of-n of the ensemble's mean against gold."""
-    gold = responses.gold
-    learned = np.asarray(reward(jnp.asarray(responses.features)).mean(0), np.float64)
+    gold = responses.values["gold"]
+    learned = np.asarray(reward(jnp.asarray(responses.values["features"])).mean(0), np.float64)
     prompt, chosen, rejected = np.nonzero(gold[:, :, None] > gold[:, None, :])
     rewards = np.stack([learned[prompt, chosen], learned[prompt, rejected]], axis=1)
     clusters = np.repeat(np.arange(len(gold)), gold.shape[1])
@@ -57,28 +58,25 @@ def measure_reward(reward: EmbeddingReward, responses: Responses) -> Quality:
 
 
 def summarise(
-    before: Responses,
-    after: Responses,
+    before: Completions,
+    after: Completions,
     reward: EmbeddingReward,
     quality: Quality,
     **numbers: Any,
 ) -> dict[str, Any]:
     """The results of a run, as JSON values."""
-    mean = lambda responses: responses.gold.mean(1)
+    mean = lambda responses: responses.values["gold"].mean(1)
     score = lambda responses: np.asarray(
-        reward(jnp.asarray(responses.features)).mean((0, 2)), np.float64
+        reward(jnp.asarray(responses.values["features"])).mean((0, 2)), np.float64
     )
-    prompts, completions = after.gold.shape
-    flat = lambda x: x.reshape(prompts * completions, -1)
-    clusters = np.repeat(np.arange(prompts), completions)
     return {
         "gold_before": bootstrap(mean(before)),
         "gold_after": bootstrap(mean(after)),
         "gold_gain": paired_difference(mean(before), mean(after)),
         "learned_gain": paired_difference(score(before), score(after)),
-        "kl": sequence_kl(flat(after.logp), flat(after.ref_logp), flat(after.mask), clusters),
-        "length_before": float(before.mask.sum(-1).mean()),
-        "length_after": float(after.mask.sum(-1).mean()),
+        "kl": policy_kl(after),
+        "length_before": before.length,
+        "length_after": after.length,
         "pair_accuracy": quality.accuracy,
         "spearman": quality.spearman,
         "best_of_n_gain": quality.best_of_n.gain[-1],
@@ -109,8 +107,8 @@ def write_report(
     summary: dict[str, Any],
     quality: Quality,
     prompts: Sequence[str],
-    before: Responses,
-    after: Responses,
+    before: Completions,
+    after: Completions,
 ) -> None:
     """Writes report.html: headline numbers, curves, samples, configuration, timings."""
     n, best = quality.best_of_n.n, quality.best_of_n
@@ -203,7 +201,12 @@ def write_report(
                     [
                         Sample(prompt, old[0], new[0], float(b[0]), float(a[0]))
                         for prompt, old, new, b, a in zip(
-                            prompts, before.text, after.text, before.gold, after.gold, strict=True
+                            prompts,
+                            before.text,
+                            after.text,
+                            before.values["gold"],
+                            after.values["gold"],
+                            strict=True,
                         )
                     ]
                 ),

@@ -14,28 +14,21 @@ from jax import Array
 
 from experiments.quickstart.report import conclusion, measure_reward, summarise, write_report
 from irl_jax.data.encode import EncodedPrompt
-from irl_jax.data.feeds import make_feed
 from irl_jax.data.jsonl import PromptRecord
 from irl_jax.dynamics.advantages import group_advantages
 from irl_jax.eval.annotator import annotate, logistic_annotator
 from irl_jax.losses.policy import grpo
-from irl_jax.models.lora import init_lora, merge
-from irl_jax.models.sharding import RULES
-from irl_jax.recipes.lab import Lab, Responses
 from irl_jax.recipes.language_model import MeshConfig, load_language_model
 from irl_jax.recipes.launch import Clock, given_model, launch
-from irl_jax.recipes.topics import prompt_of, topics
+from irl_jax.recipes.policy_training import LoraConfig, Training, Updates, align
+from irl_jax.recipes.tiny import prompt_of, topics
 from irl_jax.rewards.embedding import EmbeddingReward, EnsembleConfig, fit_ensemble
+from irl_jax.rewards.vader import valence
 from irl_jax.rollout.sampling import Sampling
-from irl_jax.train.checkpoint import Checkpointer
+from irl_jax.rollout.session import Completions, Session, width_of
 from irl_jax.train.monitor import Monitor
-from irl_jax.train.objectives import PolicyBatch, lora, policy_objective
-from irl_jax.train.online import train_online
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
-from irl_jax.train.shard import jit_step, place, shardings
-from irl_jax.train.state import init_state
-from irl_jax.train.step import make_train_step
 from irl_jax.types import Group, Preference, PyTree
 
 
@@ -98,11 +91,11 @@ CONFIG = Config()
 
 
 def learn_reward(
-    responses: Responses, pairs: np.ndarray, config: EnsembleConfig, seed: int
+    responses: Completions, pairs: np.ndarray, config: EnsembleConfig, seed: int
 ) -> EmbeddingReward:
     """An ensemble of reward models from comparisons of responses."""
     prompt, chosen, rejected = pairs.T
-    features = responses.features
+    features = responses.values["features"]
     both = np.stack([features[prompt, chosen], features[prompt, rejected]], axis=1)
     key = jax.random.fold_in(jax.random.key(seed), 1)
     batch = Preference.without_tokens(jnp.ones(len(pairs)))
@@ -111,78 +104,44 @@ def learn_reward(
 
 
 def improve_policy(
-    lab: Lab,
-    config: PolicyConfig,
-    seed: int,
+    session: Session,
+    config: Config,
     prompts: list[EncodedPrompt],
     reward: EmbeddingReward,
     run: RunDirectory,
     progress: Progress,
 ) -> PyTree:
     """GRPO against the learned reward; returns the parameters of the improved decoder."""
-    init_key, key = jax.random.split(jax.random.fold_in(jax.random.key(seed), 2))
-    scale = config.lora_alpha / config.lora_rank
-    merged = jax.jit(
-        lambda adapter, reference: merge(reference, adapter, scale),
-        out_shardings=shardings(lab.mesh, lab.reference, RULES),
+    policy = config.policy
+    training = Training(
+        session,
+        LoraConfig(policy.lora_rank, policy.lora_alpha, policy.lora_targets),
+        seed=config.seed,
+        save_every=policy.save_every,
     )
-    tx = optax.chain(
-        optax.clip_by_global_norm(1.0),
-        optax.adam(optax.warmup_constant_schedule(0.0, config.lr, 2)),
+    updates = Updates(
+        partial(grpo, beta=policy.kl_beta, clip=policy.clip),
+        group_advantages,
+        reference=True,
+        steps=policy.steps,
+        prompts=policy.prompts,
+        completions=policy.completions,
+        lr=optax.warmup_constant_schedule(0.0, policy.lr, 2),
     )
-    adapter = init_lora(init_key, lab.reference, config.lora_rank, config.lora_targets)
-    state = place(lab.mesh, init_state(adapter, tx, key), RULES)
-    loss = partial(grpo, beta=config.kl_beta, clip=config.clip)
-    objective = policy_objective(lab.model.config, lora(scale), loss, sampling=lab.sampling)
-    frozen = (lab.reference,)
-    step = jit_step(make_train_step(objective, tx), lab.mesh, state, RULES, frozen=frozen)
-    feed = make_feed(
-        prompts,
-        lambda items, shape: lab.collate(items),
-        batch_size=config.prompts,
-        shapes=[(lab.prompt_width,)],
-        seed=seed,
-        remainder="drop",
-    )
-
     watch = Monitor(run.metrics())
     members: list[Array] = []  # of the group in hand, for the monitor
 
     def learned(group: Group) -> Array:
-        with jax.set_mesh(lab.mesh):
-            members[:] = [reward(lab.embed(group))]
+        members[:] = [reward(session.embed(group, config.feature_layers))]
         return members[0].mean(0)
 
-    def prepare(group: Group) -> PolicyBatch:
-        with jax.set_mesh(lab.mesh):
-            ref_logp = lab.ref_logp(lab.reference, group)
-        return PolicyBatch(group, group_advantages(group.reward), ref_logp)
-
     def observe(update: int, group: Group) -> dict[str, float]:
-        gold = lab.judge(lab.texts(group))
+        gold = valence(session.texts(group))
         drifts = watch(update, group, members=members[0], gold=jnp.asarray(gold, jnp.float32))
         return {"gold": float(gold.mean()), **drifts}
 
-    with Checkpointer(run.checkpoints, run.config, keep=2) as checkpoints:
-        state = train_online(
-            step,
-            state,
-            feed,
-            rollout=lambda params, batch, key: lab.rollout(
-                merged(params, lab.reference), batch, key, config.completions
-            ),
-            reward=learned,
-            prepare=prepare,
-            observe=observe,
-            steps=config.steps,
-            frozen=frozen,
-            run=run,
-            checkpoints=checkpoints,
-            save_every=config.save_every,
-            progress=progress,
-        )
-    feed.close()
-    return merged(state.params, lab.reference)
+    state = align(training, updates, prompts, learned, run, progress, observe=observe)
+    return training.merged(state.params)
 
 
 def main(config: Config) -> None:
@@ -208,37 +167,43 @@ def experiment(config: Config, run: RunDirectory, progress: Progress) -> None:
         prompts = encoder.prompts(
             PromptRecord(prompt_of(name), {}, f"topic {i}") for i, name in enumerate(names)
         )
-        lab = Lab(
+        session = Session.create(
             model,
-            mesh=config.mesh,
-            sampling=config.sampling,
-            prompt_width=-(-max(len(p.prompt) for p in prompts) // 8) * 8,
+            config.mesh.make(),
+            prompt_width=width_of(prompts),
             max_new_tokens=config.max_new_tokens,
-            feature_layers=config.feature_layers,
+            sampling=config.sampling,
         )
-        sizes = {"batch_size": config.policy.prompts, "completions": config.completions}
+        respond = partial(
+            session.respond,
+            completions=config.completions,
+            batch_size=config.policy.prompts,
+            measure=lambda group, texts: {
+                "gold": valence(texts),
+                "features": session.embed(group, config.feature_layers),
+            },
+            by_batch=True,
+        )
     with clock("sample responses"):
         file = run.path / "responses.npz"
         if not file.exists():
             advance = progress.stage("responses", len(prompts))
-            lab.respond(lab.reference, prompts, key, advance=advance, **sizes).save(file)
-        responses = Responses.load(file)
+            respond(session.model.params, prompts, key, advance=advance).save(file)
+        responses = Completions.load(file)
         train, before = responses.part(slice(count)), responses.part(slice(count, None))
     with clock("learn the reward"):
         pairs, flipped = annotate(
-            train.gold, logistic_annotator(config.annotator.beta),
+            train.values["gold"], logistic_annotator(config.annotator.beta),
             pairs_per_prompt=config.annotator.pairs_per_prompt, seed=config.seed,
         )  # fmt: skip
         reward = learn_reward(train, pairs, config.reward, config.seed)
         quality = measure_reward(reward, before)
     with clock("improve the policy"):
-        policy = improve_policy(
-            lab, config.policy, config.seed, prompts[:count], reward, run, progress
-        )
+        policy = improve_policy(session, config, prompts[:count], reward, run, progress)
     with clock("measure the policy"):
         advance = progress.stage("held-out prompts", config.prompts.held_out)
         fresh = jax.random.fold_in(key, 1)
-        after = lab.respond(policy, prompts[count:], fresh, advance=advance, **sizes)
+        after = respond(policy, prompts[count:], fresh, advance=advance)
     summary = summarise(
         before, after, reward, quality,
         pairs=len(pairs), flipped=flipped, seed=config.seed, seconds=clock.seconds,

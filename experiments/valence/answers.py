@@ -13,11 +13,12 @@ from pathlib import Path
 import jax
 
 from irl_jax.data.jsonl import PromptRecord
-from irl_jax.recipes.lab import Lab, Responses
 from irl_jax.recipes.language_model import MeshConfig, load_language_model
 from irl_jax.recipes.launch import Inputs, given_model
-from irl_jax.recipes.topics import prompt_of, topics
+from irl_jax.recipes.tiny import prompt_of, topics
+from irl_jax.rewards.vader import valence
 from irl_jax.rollout.sampling import Sampling
+from irl_jax.rollout.session import Completions, Session, width_of
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 
@@ -44,7 +45,7 @@ class AnswersConfig:
 
 def sample_answers(
     config: AnswersConfig, run: RunDirectory, progress: Progress, *, seed: int
-) -> Responses:
+) -> Completions:
     """The responses, from responses.npz in the run directory once they are made."""
     file = run.path / "responses.npz"
     if not file.exists():
@@ -57,20 +58,24 @@ def sample_answers(
             PromptRecord(prompt_of(name), {}, f"topic {i}")
             for i, name in enumerate(topics(config.prompts, seed))
         )
-        lab = Lab(
+        session = Session.create(
             model,
-            mesh=config.mesh,
-            sampling=config.sampling,
-            prompt_width=-(-max(len(p.prompt) for p in prompts) // 8) * 8,
+            config.mesh.make(),
+            prompt_width=width_of(prompts),
             max_new_tokens=config.max_new_tokens,
-            feature_layers=config.feature_layers,
+            sampling=config.sampling,
         )
-        lab.respond(
-            lab.reference,
+        session.respond(
+            session.model.params,
             prompts,
             jax.random.key(seed),
-            batch_size=config.batch_size,
             completions=config.completions,
+            batch_size=config.batch_size,
             advance=progress.stage("responses", len(prompts)),
+            measure=lambda group, texts: {
+                "gold": valence(texts),
+                "features": session.embed(group, config.feature_layers),
+            },
+            by_batch=True,
         ).save(file)
-    return Responses.load(file)
+    return Completions.load(file)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,44 +17,14 @@ from irl_jax.data.batches import bucket_shape, collate_groups
 from irl_jax.data.encode import EncodedGroup
 from irl_jax.data.hf_tokenizer import HuggingFaceBackend
 from irl_jax.models.bert import encode, load_bert
-from irl_jax.models.decoder import DecoderConfig
-from irl_jax.models.heads import pool, pool_segments
-from irl_jax.models.logprob import completion_hidden
+from irl_jax.models.features import completion_features, completion_states
+from irl_jax.models.heads import pool_segments
 from irl_jax.models.vocabulary import check_vocabulary
-from irl_jax.recipes.language_model import LanguageModel
 from irl_jax.recipes.preference_data import bucket_shapes
-from irl_jax.train.progress import Advance
-from irl_jax.types import Prompt, PyTree
+from irl_jax.rollout.session import LanguageModel
+from irl_jax.types import Advance, Prompt, PyTree
 
-# parameters, Prompt of B rows, i32[B, K, T] -> f[B, K, T, D]
-States = Callable[[PyTree, Prompt, Array], Array]
-# parameters, Prompt of B rows, i32[B, K, T], bool[B, K, T] -> f32[B, K, D]
-Features = Callable[[PyTree, Prompt, ArrayLike, ArrayLike], Array]
 MULTIPLE = 32  # tokens; lengths of batches of texts are rounded up to it
-
-
-def decoder_states(config: DecoderConfig, layers: int) -> States:
-    """(params, prompts, completions) -> f[B, K, T, D], the states after the first `layers`."""
-    layers = min(layers, config.n_layers)
-    shallow = replace(config, n_layers=layers)
-
-    def states(params: PyTree, context: Prompt, action: Array) -> Array:
-        first = jax.tree.map(lambda x: x[:layers], params["layers"])
-        return completion_hidden(shallow, {**params, "layers": first}, context, action)
-
-    return states
-
-
-def decoder_features(config: DecoderConfig, layers: int) -> Features:
-    """(params, prompts, completions, their mask) -> f32[B, K, D], jitted.
-
-    The mean over a completion's tokens of the hidden states after the first `layers`
-    layers; the others are not computed.
-    """
-    states = decoder_states(config, layers)
-    return jax.jit(
-        lambda params, context, action, mask: pool(states(params, context, action), mask)
-    )
 
 
 def group_batches(
@@ -127,9 +96,8 @@ def embed_groups(
         batch_size: prompts at a time.
         advance: told the number of prompts done.
     """
-    features = partial(
-        decoder_features(model.config, layers), jax.tree.map(jnp.asarray, model.params)
-    )
+    params = jax.tree.map(jnp.asarray, model.params)
+    features = partial(completion_features, model.config, params, layers=layers)
     pad_id = model.tokenizer.pad_id
     return map_groups(features, groups, pad_id=pad_id, batch_size=batch_size, advance=advance)
 
@@ -158,11 +126,11 @@ def embed_segments(
         these are; G is the most that a completion has.
     """
     most = max(int(segment.max(initial=0)) for each in segments for segment in each)
-    states = decoder_states(model.config, layers)
 
     @jax.jit
     def features(params: PyTree, context: Prompt, action: Array, segment: Array) -> Any:
-        return pool_segments(states(params, context, action), segment, most)
+        states = completion_states(model.config, params, context, action, layers=layers)
+        return pool_segments(states, segment, most)
 
     params = jax.tree.map(jnp.asarray, model.params)
     shape = (len(groups), len(groups[0].completions), most)

@@ -10,8 +10,8 @@ import numpy as np
 
 from irl_jax.data.batches import collate_prompts
 from irl_jax.data.jsonl import DemonstrationRecord, PromptRecord
-from irl_jax.recipes.language_model import LanguageModel
 from irl_jax.rewards.judge import VERDICTS, Verdict, comparison, verdict, verdict_log_odds
+from irl_jax.rollout.session import LanguageModel
 from irl_jax.train.progress import Advance
 from irl_jax.types import InputError, Prompt, PyTree
 

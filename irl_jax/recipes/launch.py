@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
-import struct
 import time
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 import jax
 import numpy as np
 
-from irl_jax.files import as_json, read_object, write_atomic
+from irl_jax.files import as_json, read_arrays, read_object, write_arrays, write_atomic
 from irl_jax.recipes.language_model import model_path
 from irl_jax.train.inputs import identities
 from irl_jax.train.progress import Progress
@@ -191,27 +187,8 @@ def kept(
     """
     path = run.path / f"{name}.npz"
     if not path.exists():
-        file = io.BytesIO()
-        np.savez(file, **make())  # type: ignore[arg-type]
-        write_atomic(path, file.getvalue())
+        write_arrays(path, make())
     return read_arrays(path)
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file that a run keeps; each of them has a checksum in it.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, NotImplementedError,
-            struct.error, zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"{path}: damaged ({reason}); remove it, and the same command makes it again"
-        ) from error
 
 
 def splits(group: np.ndarray, held_out: float, seeds: int) -> np.ndarray:

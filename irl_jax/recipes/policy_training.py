@@ -1,4 +1,4 @@
-"""What a run needs to train a policy: model and mesh, a LoRA or every weight, updates, export."""
+"""What a run needs to train a policy: a LoRA or every weight, updates, export."""
 
 from __future__ import annotations
 
@@ -7,30 +7,23 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import Array
-from jax.sharding import Mesh
 
-from irl_jax.data.batches import collate_prompts
 from irl_jax.data.encode import EncodedPrompt
 from irl_jax.data.feeds import make_feed
 from irl_jax.files import writing
 from irl_jax.masking import check_range
-from irl_jax.models.decoder import DecoderConfig
 from irl_jax.models.huggingface import save_huggingface
-from irl_jax.models.logprob import completion_logp
 from irl_jax.models.lora import init_lora, merge
+from irl_jax.models.mesh import fetch
 from irl_jax.models.sharding import RULES, stacked
-from irl_jax.recipes.language_model import LanguageModel
-from irl_jax.rollout.generate import generate
-from irl_jax.rollout.sampling import Sampling
+from irl_jax.rollout.session import LanguageModel, Session
 from irl_jax.train.checkpoint import Checkpointer
 from irl_jax.train.members import for_members, per_member
 from irl_jax.train.objectives import (
@@ -44,10 +37,10 @@ from irl_jax.train.objectives import (
 from irl_jax.train.online import train_online
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
-from irl_jax.train.shard import fetch, global_batch, jit_step, place
+from irl_jax.train.shard import jit_step, place
 from irl_jax.train.state import TrainState, init_state
 from irl_jax.train.step import Step, make_train_step, minibatch_epochs
-from irl_jax.types import Group, InputError, Objective, Prompt, PyTree
+from irl_jax.types import Group, InputError, Objective, PyTree
 
 POLICY = "policy"  # stage, and its directory of checkpoints
 
@@ -82,32 +75,24 @@ class LoraConfig:
 
 
 @dataclass(frozen=True)
-class PolicySetup:
-    """What every stage works with.
+class Training:
+    """What every stage of a training trains with.
 
     Attributes:
-        model: its parameters lie on the mesh; they are the reference policy and are
-            never changed, unless `align` was told to need no reference.
-        mesh: the devices.
-        width: tokens of a prompt, to which batches are padded.
+        session: the model on its mesh; its parameters are never changed, unless `align` was
+            told to need no reference.
         lora: the LoRA of each stage.
-        sampling: how completions are drawn.
-        max_new_tokens: tokens of a sampled completion, at most.
         seed: of everything random.
         accumulate: micro-batches of an update.
         save_every: updates between checkpoints.
         train: the LoRA, or every weight of the policy.
     """
 
-    model: LanguageModel
-    mesh: Mesh
-    width: int
+    session: Session
     lora: LoraConfig
-    sampling: Sampling
-    max_new_tokens: int
     seed: int
-    accumulate: int
-    save_every: int
+    accumulate: int = 1
+    save_every: int = 50
     train: Literal["lora", "full"] = "lora"
 
     @property
@@ -119,64 +104,16 @@ class PolicySetup:
         """The typed PRNG key of a stage."""
         return jax.random.fold_in(jax.random.key(self.seed), stage)
 
-    def prompts(self, items: Sequence[EncodedPrompt | None]) -> Prompt:
-        """A batch of prompts, all batches of one width."""
-        return collate_prompts(items, (self.width,), pad_id=self.model.tokenizer.pad_id)
-
     def merged(self, params: PyTree) -> PyTree:
         """The parameters of a decoder: what is trained, or the LoRA inside the kernels."""
         if self.train == "full":
             return params
-        return _merge(self.model.params, params, self.lora.scale)
-
-    def sample(
-        self,
-        params: PyTree,
-        prompts: Prompt,
-        key: Array,
-        completions: int,
-        *,
-        numbers: np.ndarray | None = None,
-    ) -> Group:
-        """Completions of prompts by a decoder.
-
-        Args:
-            params: of the decoder.
-            prompts: this process's rows of a batch.
-            key: typed PRNG key.
-            completions: of each prompt.
-            numbers: i32 of this process's rows, see `generate`; None: the batch draws as one.
-        """
-        with jax.set_mesh(self.mesh):
-            return generate(
-                self.model.config,
-                params,
-                global_batch(self.mesh, prompts),
-                key,
-                numbers=None if numbers is None else global_batch(self.mesh, numbers),
-                completions=completions,
-                max_new_tokens=self.max_new_tokens,
-                sampling=self.sampling,
-                eos_ids=self.model.eos_ids,
-            )
-
-    def logp(self, params: PyTree, batch: Any, temperature: float) -> Array:
-        """Log-probs of a batch's completions under a decoder, f32[B, K, T] (nats)."""
-        with jax.set_mesh(self.mesh):
-            batch = global_batch(self.mesh, (batch.context, batch.action))
-            return _logp(self.model.config, params, *batch, temperature)
+        return _merge(self.session.model.params, params, self.lora.scale)
 
 
 @jax.jit
 def _merge(params: PyTree, adapter: PyTree, scale: float) -> PyTree:
     return merge(params, adapter, scale)
-
-
-@partial(jax.jit, static_argnames="config")
-def _logp(
-    config: DecoderConfig, params: PyTree, context: Prompt, action: Array, temperature: float
-) -> Array:
-    return completion_logp(config, params, context, action, temperature=temperature)
 
 
 @dataclass(frozen=True)
@@ -190,7 +127,8 @@ class Updates:
         steps: rollouts.
         prompts: of a rollout.
         completions: of each prompt.
-        lr: peak learning rate of Adam; 10 % warm-up, cosine decay to 0.
+        lr: peak learning rate of Adam, with 10 % warm-up and cosine decay to 0; or a
+            schedule, the learning rate of each update.
         epochs: times that a rollout is learned from.
         minibatches: updates of an epoch.
         resample: rollouts more, to replace prompts whose completions are all worth the same.
@@ -203,7 +141,7 @@ class Updates:
     steps: int
     prompts: int
     completions: int
-    lr: float
+    lr: float | optax.Schedule
     epochs: int = 1
     minibatches: int = 1
     resample: int = 0
@@ -211,7 +149,7 @@ class Updates:
 
 
 def align(
-    setup: PolicySetup,
+    training: Training,
     updates: Updates,
     prompts: Sequence[EncodedPrompt],
     reward: Callable[..., Any],
@@ -224,7 +162,7 @@ def align(
     """A policy, a LoRA or all weights, by a policy gradient on its own completions.
 
     Args:
-        setup: model, mesh. Of a fully trained policy whose loss reads no reference the
+        training: session, LoRA. Of a fully trained policy whose loss reads no reference the
             parameters are given up: its updates need their memory.
         updates: loss, sizes.
         prompts: what is answered.
@@ -235,20 +173,21 @@ def align(
         evaluate: (rollouts done, trained parameters), called before each rollout is
             learned from.
     """
-    init_key, key = jax.random.split(setup.key(2))
+    session, model = training.session, training.session.model
+    init_key, key = jax.random.split(training.key(2))
     objective = policy_objective(
-        setup.model.config, setup.adapt, updates.loss, sampling=setup.sampling
+        model.config, training.adapt, updates.loss, sampling=session.sampling
     )
-    if setup.train == "lora":
-        params = setup.lora.init(init_key, setup.model.params)
+    if training.train == "lora":
+        params = training.lora.init(init_key, model.params)
     elif updates.reference:
-        params = jax.tree.map(jnp.copy, setup.model.params)
+        params = jax.tree.map(jnp.copy, model.params)
     else:
-        params = setup.model.params
-    spare = setup.train == "full"  # the objective itself reads no frozen parameters
-    frozen = () if spare else (setup.model.params,)
+        params = model.params
+    spare = training.train == "full"  # the objective itself reads no frozen parameters
+    frozen = () if spare else (model.params,)
     step, state = begin(
-        setup,
+        training,
         _without_reference(objective) if spare else objective,
         params,
         key,
@@ -260,23 +199,23 @@ def align(
     )
     feed = make_feed(
         prompts,
-        lambda items, shape: setup.prompts(items),
+        lambda items, shape: session.collate(items),
         batch_size=updates.prompts,
-        shapes=[(setup.width,)],
-        seed=setup.seed,
+        shapes=[(session.prompt_width,)],
+        seed=training.seed,
         remainder="drop",
     )
 
     def prepare(group: Group) -> PolicyBatch:
         ref_logp = None
         if updates.reference:
-            ref_logp = setup.logp(setup.model.params, group, setup.sampling.temperature)
+            ref_logp = session.logp(model.params, group)
         return PolicyBatch(group, updates.advantages(group.reward), ref_logp)
 
     def update(state: TrainState, batch: PyTree, *frozen: PyTree) -> tuple[TrainState, dict]:
         done = int(state.step)
         if done > 0 and spare and not updates.reference:
-            jax.tree.map(lambda x: x.delete(), setup.model.params)  # a resumed run holds them still
+            jax.tree.map(lambda x: x.delete(), model.params)  # a resumed run holds them still
         if evaluate is not None:
             evaluate(done, state.params)
         return step(state, batch, *frozen)
@@ -286,8 +225,8 @@ def align(
             update,
             state,
             feed,
-            rollout=lambda params, prompts, key: setup.sample(
-                setup.merged(params), prompts, key, updates.completions
+            rollout=lambda params, prompts, key: session.sample(
+                training.merged(params), prompts, key, updates.completions
             ),
             reward=reward,
             prepare=prepare,
@@ -298,7 +237,7 @@ def align(
             frozen=frozen,
             run=run,
             checkpoints=checkpoints,
-            save_every=setup.save_every,
+            save_every=training.save_every,
             progress=progress,
             stage=POLICY,
         )
@@ -310,12 +249,12 @@ def _without_reference(objective: Objective) -> Objective:
 
 
 def begin(
-    setup: PolicySetup,
+    training: Training,
     objective: Objective,
     params: PyTree,
     key: Array,
     *,
-    lr: float,
+    lr: float | optax.Schedule,
     steps: int,
     members: int = 1,
     epochs: int = 1,
@@ -325,32 +264,36 @@ def begin(
     """The compiled step and the first state of a stage, on the mesh.
 
     Args:
-        setup: mesh, micro-batches.
+        training: session, micro-batches.
         objective: of one member.
         params: what is trained; of several members on a leading axis.
         key: of the state.
-        lr: peak learning rate of Adam.
+        lr: as of `Updates`.
         steps: of the stage.
         members: trained side by side.
         epochs: as `minibatch_epochs` takes it.
         minibatches: as `minibatch_epochs` takes it.
         frozen: the step's further arguments.
     """
-    count = steps * epochs * minibatches
-    warmup = max(1, count // 10)
-    schedule = optax.warmup_cosine_decay_schedule(
-        lr / (warmup + 1), lr, warmup, max(count, warmup + 1)
-    )
+    schedule = lr if callable(lr) else _warmup_cosine(lr, steps * epochs * minibatches)
     tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
-    rules = RULES
+    rules, mesh = RULES, training.session.mesh
     if members > 1:
         objective, tx = for_members(objective), per_member(tx)
         rules = stacked(RULES, *params) + RULES
-    state = place(setup.mesh, init_state(params, tx, key), rules)
-    step = make_train_step(objective, tx, accumulate=setup.accumulate)
+    state = place(mesh, init_state(params, tx, key), rules)
+    step = make_train_step(objective, tx, accumulate=training.accumulate)
     if epochs * minibatches > 1:
         step = minibatch_epochs(step, epochs=epochs, minibatches=minibatches)
-    return jit_step(step, setup.mesh, state, rules, frozen=frozen), state
+    return jit_step(step, mesh, state, rules, frozen=frozen), state
+
+
+def _warmup_cosine(peak: float, count: int) -> optax.Schedule:
+    """Learning rates of `count` updates: 10 % warm-up, cosine decay to 0."""
+    warmup = max(1, count // 10)
+    return optax.warmup_cosine_decay_schedule(
+        peak / (warmup + 1), peak, warmup, max(count, warmup + 1)
+    )
 
 
 def check_batches(

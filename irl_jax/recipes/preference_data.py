@@ -18,7 +18,7 @@ from irl_jax.data.identity import Identity
 from irl_jax.data.jsonl import PreferenceRecord, PromptRecord, read_preferences
 from irl_jax.data.tokenizer import Tokenizer
 from irl_jax.files import writing
-from irl_jax.recipes.language_model import LanguageModel
+from irl_jax.rollout.session import LanguageModel
 from irl_jax.types import InputError
 
 MULTIPLE = 8  # tokens; lengths of batches are rounded up to it

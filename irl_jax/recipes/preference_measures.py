@@ -4,29 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-import jax
 import numpy as np
 from jax import Array
 
 from irl_jax.data.batches import collate_preferences
 from irl_jax.data.encode import EncodedPreference, EncodedPrompt
 from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
-from irl_jax.eval.kl import sequence_kl
 from irl_jax.eval.ranking import pair_accuracy
 from irl_jax.losses.direct import log_ratio
 from irl_jax.masking import check_range
-from irl_jax.recipes.preference_data import as_text
-from irl_jax.recipes.preference_reward import RewardModel, aggregate
-from irl_jax.recipes.preference_training import Setup
-from irl_jax.rewards.aggregate import disagreement
+from irl_jax.models.mesh import fetch
+from irl_jax.recipes.movement import policy_kl
+from irl_jax.recipes.preference_data import Pairs, as_text
+from irl_jax.rollout.session import Completions, Session, chunks
 from irl_jax.train.progress import Advance
 from irl_jax.train.run import RunDirectory
-from irl_jax.train.shard import fetch
 from irl_jax.types import Preference, PyTree
 
-Item = TypeVar("Item")
 HELD_OUT = "held_out"  # stage of the samples
 
 
@@ -44,63 +40,10 @@ class EvaluationConfig:
         check_range("evaluation.batch_size", self.batch_size, 1)
 
 
-@dataclass(frozen=True)
-class Answers:
-    """What a policy answered to P prompts, K times each.
-
-    Attributes:
-        text: [P][K].
-        reward: f64[P, K], learned reward.
-        disagreement: f64[P, K], standard deviation of the reward over its members.
-        mask: bool[P, K, T].
-        terminated: bool[P, K], whether the completion ended with EOS.
-        logp: f32[P, K, T], log-probs under the policy that answered (nats).
-        ref_logp: f32[P, K, T], log-probs under the reference (nats).
-    """
-
-    text: list[list[str]]
-    reward: np.ndarray
-    disagreement: np.ndarray
-    mask: np.ndarray
-    terminated: np.ndarray
-    logp: np.ndarray
-    ref_logp: np.ndarray
-
-    @property
-    def length(self) -> float:
-        """Mean number of tokens of a completion."""
-        return float(self.mask.sum(-1).mean())
-
-
-def chunks(items: Sequence[Item], size: int) -> list[tuple[int, list[Item | None]]]:
-    """This process's rows of each batch of `size` items: (number of items, rows).
-
-    The last batch is filled up with None.
-    """
-    share = size // jax.process_count()
-    mine = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
-    found = []
-    for start in range(0, len(items), size):
-        rows: list[Item | None] = list(items[start : start + size])
-        found.append((len(rows), (rows + [None] * (size - len(rows)))[mine]))
-    return found
-
-
-def numbers_of(chunk: int, size: int) -> np.ndarray:
-    """Numbers of the items that are this process's rows of a batch of `chunks`, i32.
-
-    Args:
-        chunk: number of the batch.
-        size: of the batches.
-    """
-    share = size // jax.process_count()
-    first = chunk * size + jax.process_index() * share
-    return np.arange(first, first + share, dtype=np.int32)
-
-
 def score_pairs(
-    setup: Setup,
+    session: Session,
     pairs: Sequence[EncodedPreference],
+    shape: tuple[int, int],
     rewards: Callable[[Preference], Array],
     *,
     batch_size: int,
@@ -109,8 +52,9 @@ def score_pairs(
     """Rewards of pairs, f64[N, ..., 2].
 
     Args:
-        setup: for the shape of batches.
+        session: the model whose tokens they are.
         pairs: N pairs.
+        shape: of their batches, tokens of a prompt and of a completion.
         rewards: batch of B pairs -> f32[B, ..., 2].
         batch_size: B.
         advance: told the number of pairs done.
@@ -118,17 +62,16 @@ def score_pairs(
     found: list[np.ndarray] = []
     done = 0
     for count, rows in chunks(pairs, batch_size):
-        pad_id = setup.model.tokenizer.pad_id
-        batch = collate_preferences(rows, setup.pairs.shapes[-1], pad_id=pad_id)
+        batch = collate_preferences(rows, shape, pad_id=session.model.tokenizer.pad_id)
         found.append(fetch(rewards(batch))[:count])
         done += count
         advance(done, {})
     return np.concatenate(found).astype(np.float64)
 
 
-def implicit_rewards(setup: Setup, policy: PyTree, beta: float, batch: Preference) -> Array:
+def implicit_rewards(session: Session, policy: PyTree, beta: float, batch: Preference) -> Array:
     """β log π/π_ref of the sides of pairs, f32[B, 2]; `policy` is a decoder's parameters."""
-    logp, ref_logp = (setup.logp(params, batch, 1.0) for params in (policy, setup.model.params))
+    logp, ref_logp = (session.logp(params, batch, 1.0) for params in (policy, session.model.params))
     return beta * log_ratio(logp, ref_logp, batch.mask)
 
 
@@ -147,58 +90,14 @@ def lengths(pairs: Sequence[EncodedPreference]) -> np.ndarray:
     return np.array([[len(pair.chosen), len(pair.rejected)] for pair in pairs], np.float64)
 
 
-def answer(
-    setup: Setup,
-    policy: PyTree,
-    prompts: Sequence[EncodedPrompt],
-    learned: RewardModel,
-    config: EvaluationConfig,
-    advance: Advance,
-) -> Answers:
-    """Samples and scores completions; a prompt has the same random numbers for every policy.
-
-    Args:
-        setup: model, mesh, sampling.
-        policy: parameters of the decoder that answers.
-        prompts: P prompts.
-        learned: the reward model.
-        config: number of completions, size of batches.
-        advance: told the number of prompts done.
-    """
-    text: list[list[str]] = []
-    parts: list[tuple[np.ndarray, ...]] = []
-    key = setup.key(3)
-    for i, (count, rows) in enumerate(chunks(prompts, config.batch_size)):
-        numbers = numbers_of(i, config.batch_size)
-        group = setup.sample(policy, setup.prompts(rows), key, config.completions, numbers=numbers)
-        ref_logp = setup.logp(setup.model.params, group, setup.sampling.temperature)
-        each = learned.members(group)
-        judged = (aggregate(each, learned.config), disagreement(each))
-        arrays = (*judged, group.mask, group.terminated, group.logp, ref_logp)
-        action, *rest = (x[:count] for x in fetch((group.action, *arrays)))
-        decode = setup.model.tokenizer.decode
-        masks = rest[2]
-        text += [
-            [decode(a[m]) for a, m in zip(*row, strict=True)]
-            for row in zip(action, masks, strict=True)
-        ]
-        parts.append(tuple(rest))
-        advance(len(text), {})
-    reward, spread, *others = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Answers(text, reward.astype(np.float64), spread.astype(np.float64), *others)
-
-
-def compare(before: Answers, after: Answers) -> dict[str, Any]:
+def compare(before: Completions, after: Completions) -> dict[str, Any]:
     """How the policy changed, with intervals over prompts."""
-    mean = lambda answers: answers.reward.mean(1)
-    prompts, completions = after.reward.shape
-    flat = lambda x: x.reshape(prompts * completions, -1)
-    clusters = np.repeat(np.arange(prompts), completions)
+    mean = lambda answers: answers.values["reward"].mean(1)
     return {
         "reward_before": bootstrap(mean(before)),
         "reward_after": bootstrap(mean(after)),
         "reward_gain": paired_difference(mean(before), mean(after)),
-        "kl": sequence_kl(flat(after.logp), flat(after.ref_logp), flat(after.mask), clusters),
+        "kl": policy_kl(after),
         "length_before": before.length,
         "length_after": after.length,
         "terminated_before": float(before.terminated.mean()),
@@ -207,7 +106,7 @@ def compare(before: Answers, after: Answers) -> dict[str, Any]:
 
 
 def compare_members(
-    pairs: Sequence[EncodedPreference], rewards: np.ndarray, before: Answers, after: Answers
+    pairs: Sequence[EncodedPreference], rewards: np.ndarray, before: Completions, after: Completions
 ) -> dict[str, Any] | None:
     """What an ensemble's members say apart; None of a single reward model.
 
@@ -224,7 +123,7 @@ def compare_members(
     """
     if rewards.shape[1] == 1:
         return None
-    spread = lambda answers: answers.disagreement.mean(1)
+    spread = lambda answers: answers.values["disagreement"].mean(1)
     ahead = rewards[..., 0] - rewards[..., 1]
     return {
         "accuracy": [accuracy_on(pairs, rewards[:, m]) for m in range(rewards.shape[1])],
@@ -236,7 +135,11 @@ def compare_members(
 
 
 def write_samples(
-    run: RunDirectory, step: int, prompts: Sequence[EncodedPrompt], before: Answers, after: Answers
+    run: RunDirectory,
+    step: int,
+    prompts: Sequence[EncodedPrompt],
+    before: Completions,
+    after: Completions,
 ) -> None:
     """The first completion of each prompt, before and after, to samples.jsonl."""
     run.rewind(0, HELD_OUT)
@@ -245,15 +148,21 @@ def write_samples(
             "prompt": as_text(prompt.record.prompt),
             "before": before.text[i][0],
             "after": after.text[i][0],
-            "reward_before": before.reward[i, 0],
-            "reward_after": after.reward[i, 0],
+            "reward_before": before.values["reward"][i, 0],
+            "reward_after": after.values["reward"][i, 0],
         }
         run.sample(step, row, HELD_OUT)
 
 
 def held_out_rewards(
-    setup: Setup, rewards: Callable[[Preference], Array], config: EvaluationConfig, advance: Advance
+    session: Session,
+    pairs: Pairs,
+    rewards: Callable[[Preference], Array],
+    config: EvaluationConfig,
+    advance: Advance,
 ) -> np.ndarray:
     """Rewards of the held-out pairs, f64[N, ..., 2], as `score_pairs` takes them."""
-    pairs, size = setup.pairs.held_out, config.batch_size
-    return score_pairs(setup, pairs, rewards, batch_size=size, advance=advance)
+    return score_pairs(
+        session, pairs.held_out, pairs.shapes[-1], rewards,
+        batch_size=config.batch_size, advance=advance,
+    )  # fmt: skip

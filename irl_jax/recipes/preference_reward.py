@@ -19,13 +19,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from irl_jax.losses.direct import dpo
 from irl_jax.losses.regularisation import chosen_likelihood
 from irl_jax.models.decoder import DecoderConfig
 from irl_jax.models.heads import init_scalar_head
-from irl_jax.recipes.preference_training import REWARD, RewardConfig, Setup, fit_pairs
+from irl_jax.models.mesh import fetch, global_batch
+from irl_jax.recipes.policy_training import Training
+from irl_jax.recipes.preference_data import Pairs
+from irl_jax.recipes.preference_training import REWARD, RewardConfig, fit_pairs
 from irl_jax.rewards.aggregate import disagreement, lower_confidence_bound, worst_case
 from irl_jax.train.members import init_members
 from irl_jax.train.objectives import (
@@ -37,7 +41,6 @@ from irl_jax.train.objectives import (
 )
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
-from irl_jax.train.shard import global_batch
 from irl_jax.train.state import TrainState
 from irl_jax.types import Group, Loss, Objective, Preference, Prompt, PyTree
 
@@ -86,28 +89,35 @@ class RewardModel:
     """A trained reward model: called on a batch, it gives one reward, f32[B, K].
 
     Attributes:
-        setup: model and mesh.
-        config: how many members there are, and how their rewards are aggregated.
+        training: the session and the LoRA that it was trained with.
+        config: how many members there are, and how they come to a verdict.
         params: as `fit_reward` trains them.
     """
 
-    setup: Setup
+    training: Training
     config: RewardConfig
     params: PyTree
 
     def members(self, batch: Any) -> Array:
         """Rewards of a batch's completions by every member, f32[M, B, K]."""
-        setup, model = self.setup, self.setup.model
-        with jax.set_mesh(setup.mesh):
-            batch = global_batch(setup.mesh, (batch.context, batch.action, batch.mask))
+        session, model = self.training.session, self.training.session.model
+        with jax.set_mesh(session.mesh):
+            batch = global_batch(session.mesh, (batch.context, batch.action, batch.mask))
             return _rewards(
-                model.config, self.config.members, self.params, model.params, setup.lora.scale,
-                *batch,
+                model.config, self.config.members, self.params, model.params,
+                self.training.lora.scale, *batch,
             )  # fmt: skip
 
     def __call__(self, batch: Any) -> Array:
         """One reward of the members', of a batch's completions, f32[B, K]."""
         return aggregate(self.members(batch), self.config)
+
+    def measure(self, group: Group, texts: list[list[str]]) -> dict[str, np.ndarray]:
+        """The reward and the members' disagreement, f64[B, K], for `Session.respond`."""
+        del texts
+        each = self.members(group)
+        found = {"reward": aggregate(each, self.config), "disagreement": disagreement(each)}
+        return {name: x.astype(np.float64) for name, x in fetch(found).items()}
 
     def watched(self) -> tuple[Callable[[Group], Array], Callable[[int, Group], dict[str, float]]]:
         """The reward, and what the loop logs of the last batch: the members' `disagreement`."""
@@ -122,11 +132,12 @@ class RewardModel:
         return reward, lambda update, group: last
 
 
-def make_objective(setup: Setup, config: RewardConfig) -> Objective:
+def make_objective(training: Training, config: RewardConfig) -> Objective:
     """The objective of one member."""
+    shape = training.session.model.config
     options = {"label_smoothing": config.label_smoothing, "centering": config.centering}
     if config.regulariser == 0:
-        return reward_objective(setup.model.config, setup.adapt, **options)
+        return reward_objective(shape, training.adapt, **options)
 
     def text(logp: Array, batch: Preference) -> Loss:
         if config.text == "sft":
@@ -135,12 +146,12 @@ def make_objective(setup: Setup, config: RewardConfig) -> Objective:
         return dpo(logp, jnp.zeros_like(logp), unscaled, beta=config.text_beta)
 
     return regularised_reward_objective(
-        setup.model.config, setup.adapt, alpha=config.regulariser, text=text, **options
+        shape, training.adapt, alpha=config.regulariser, text=text, **options
     )
 
 
 def fit_reward(
-    setup: Setup, config: RewardConfig, run: RunDirectory, progress: Progress
+    training: Training, pairs: Pairs, config: RewardConfig, run: RunDirectory, progress: Progress
 ) -> TrainState:
     """Trains a reward model by Bradley-Terry likelihood.
 
@@ -148,18 +159,20 @@ def fit_reward(
         The state with the parameters {"decoder": LoRA, "head": scalar head}; every leaf
         has a leading axis of members where there are several.
     """
+    model = training.session.model
 
     def init(lora_key: Array, head_key: Array) -> PyTree:
-        head = init_scalar_head(head_key, setup.model.config.d_model)
-        return {"decoder": setup.lora.init(lora_key, setup.model.params), "head": head}
+        head = init_scalar_head(head_key, model.config.d_model)
+        return {"decoder": training.lora.init(lora_key, model.params), "head": head}
 
-    lora_key, head_key, key = jax.random.split(setup.key(1), 3)
+    lora_key, head_key, key = jax.random.split(training.key(1), 3)
     if config.members == 1:
         params = init(lora_key, head_key)
     else:
         own = lambda key: init(*jax.random.split(key))
         params = init_members(own, lora_key, config.members)
-    objective = make_objective(setup, config)
+    objective = make_objective(training, config)
     return fit_pairs(
-        setup, config, objective, params, key, run, progress, REWARD, members=config.members
-    )
+        training, pairs, config, objective, params, key, run, progress, REWARD,
+        members=config.members,
+    )  # fmt: skip

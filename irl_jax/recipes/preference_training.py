@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -18,7 +18,7 @@ from irl_jax.losses.direct import dpo
 from irl_jax.losses.link import logistic, smooth
 from irl_jax.losses.policy import grpo
 from irl_jax.masking import check_range
-from irl_jax.recipes.policy_training import POLICY, PolicySetup, Updates, align, begin
+from irl_jax.recipes.policy_training import POLICY, Training, Updates, align, begin
 from irl_jax.recipes.preference_data import Pairs
 from irl_jax.train.checkpoint import Checkpointer
 from irl_jax.train.objectives import direct_objective
@@ -107,30 +107,21 @@ class GrpoConfig:
         check_range("grpo.clip", self.clip, 0.0, 1.0, exclusive=True)
 
 
-@dataclass(frozen=True)
-class Setup(PolicySetup):
-    """What every stage works with, and what it learns from.
-
-    Attributes:
-        pairs: the preferences.
-    """
-
-    pairs: Pairs = field(kw_only=True)
-
-
 def align_offline(
-    setup: Setup, config: DpoConfig, run: RunDirectory, progress: Progress
+    training: Training, pairs: Pairs, config: DpoConfig, run: RunDirectory, progress: Progress
 ) -> TrainState:
     """A policy, a LoRA, by DPO on the pairs."""
-    lora_key, key = jax.random.split(setup.key(2))
+    model = training.session.model
+    lora_key, key = jax.random.split(training.key(2))
     loss = partial(dpo, beta=config.beta, link=smooth(logistic, config.label_smoothing))
-    objective = direct_objective(setup.model.config, setup.adapt, loss)
-    adapter = setup.lora.init(lora_key, setup.model.params)
-    return fit_pairs(setup, config, objective, adapter, key, run, progress, POLICY)
+    objective = direct_objective(model.config, training.adapt, loss)
+    adapter = training.lora.init(lora_key, model.params)
+    return fit_pairs(training, pairs, config, objective, adapter, key, run, progress, POLICY)
 
 
 def align_online(
-    setup: Setup,
+    training: Training,
+    pairs: Pairs,
     config: GrpoConfig,
     reward: Callable[[Group], Array],
     run: RunDirectory,
@@ -141,7 +132,8 @@ def align_online(
     """A policy, a LoRA, by GRPO on the prompts of the pairs.
 
     Args:
-        setup: model, mesh, prompts.
+        training: session, LoRA.
+        pairs: whose prompts are answered.
         config: of GRPO.
         reward: completions -> f32[B, K].
         run: takes metrics and checkpoints.
@@ -157,12 +149,12 @@ def align_online(
         completions=config.completions,
         lr=config.lr,
     )
-    prompts = setup.pairs.train_prompts
-    return align(setup, updates, prompts, reward, run, progress, observe=observe)
+    return align(training, updates, pairs.train_prompts, reward, run, progress, observe=observe)
 
 
 def fit_pairs(
-    setup: Setup,
+    training: Training,
+    pairs: Pairs,
     config: RewardConfig | DpoConfig,
     objective: Objective,
     params: PyTree,
@@ -174,19 +166,19 @@ def fit_pairs(
     members: int = 1,
 ) -> TrainState:
     """Trains on batches of the training pairs; several `members` on a leading axis of `params`."""
-    pad_id = setup.model.tokenizer.pad_id
-    pairs = [replace(pair, margin=config.margin * pair.margin) for pair in setup.pairs.train]
+    model = training.session.model
+    pad_id = model.tokenizer.pad_id
     feed = make_feed(
-        pairs,
+        [replace(pair, margin=config.margin * pair.margin) for pair in pairs.train],
         partial(collate_preferences, pad_id=pad_id),
         batch_size=config.batch_size,
-        shapes=setup.pairs.shapes,
-        seed=setup.seed,
+        shapes=pairs.shapes,
+        seed=training.seed,
     )
     steps = max(1, round(config.epochs * feed.batches_per_epoch))
-    frozen = (setup.model.params,)
+    frozen = (model.params,)
     step, state = begin(
-        setup, objective, params, key, lr=config.lr, steps=steps, members=members, frozen=frozen
+        training, objective, params, key, lr=config.lr, steps=steps, members=members, frozen=frozen
     )
     with closing(feed), Checkpointer(run.checkpoints / stage, run.config) as checkpoints:
         return train_offline(
@@ -197,7 +189,7 @@ def fit_pairs(
             frozen=frozen,
             run=run,
             checkpoints=checkpoints,
-            save_every=setup.save_every,
+            save_every=training.save_every,
             progress=progress,
             stage=stage,
         )

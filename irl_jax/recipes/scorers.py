@@ -27,17 +27,13 @@ from irl_jax.data.jsonl import GroupRecord
 from irl_jax.masking import check_range, masked_mean
 from irl_jax.models.logprob import completion_logp
 from irl_jax.recipes.embeddings import map_groups
-from irl_jax.recipes.language_model import (
-    LanguageModel,
-    load_language_model,
-    load_tokenizer,
-    model_path,
-)
+from irl_jax.recipes.language_model import load_language_model, load_tokenizer, model_path
 from irl_jax.recipes.launch import given_model
 from irl_jax.recipes.policy_training import LoraConfig
 from irl_jax.recipes.preference_data import DataConfig, limits, template_of
 from irl_jax.recipes.preference_reward import aggregate, member_rewards
 from irl_jax.recipes.preference_training import REWARD, RewardConfig
+from irl_jax.rollout.session import LanguageModel
 from irl_jax.train.checkpoint import load_params
 from irl_jax.train.inputs import identities
 from irl_jax.train.objectives import lora

@@ -10,12 +10,14 @@ Sentiment Analysis of Social Media Text", ICWSM.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 
 from irl_jax.types import InputError
 
 
+@cache
 def vader() -> Callable[[Sequence[str]], np.ndarray]:
     """The valence of texts as a function: N texts -> f64[N] in [-1, 1], 0 if neutral.
 
@@ -30,3 +32,12 @@ def vader() -> Callable[[Sequence[str]], np.ndarray]:
         ) from error
     analyzer = SentimentIntensityAnalyzer()
     return lambda texts: np.array([analyzer.polarity_scores(text)["compound"] for text in texts])
+
+
+def valence(texts: Sequence[Sequence[str]]) -> np.ndarray:
+    """The valence of rows of texts, [B][K] -> f64[B, K].
+
+    Raises:
+        InputError: if `vaderSentiment` is not installed.
+    """
+    return np.stack([vader()(row) for row in texts])

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-# number of updates done, name -> value
-Advance = Callable[[int, Mapping[str, float]], None]
+from irl_jax.types import Advance
+
 FIRST = ("reward", "loss")  # shown first, of the metrics
 SHOWN = 4  # metrics beside a bar
 INTERVAL = 30.0  # seconds between lines where there is no terminal

@@ -22,8 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from irl_jax.recipes.language_model import make_tiny
-from irl_jax.recipes.topics import topics
+from irl_jax.recipes.tiny import make_tiny, topics
 from irl_jax.train.progress import Progress
 from tests.experiments import (
     test_fine_grained_feedback,

@@ -21,21 +21,22 @@ from experiments.active_reward_modelling.study import (
 )
 from experiments.valence.answers import AnswersConfig
 from experiments.valence.comparisons import MEASURES
-from irl_jax.recipes.lab import Responses
 from irl_jax.rewards.embedding import EnsembleConfig
+from irl_jax.rollout.session import Completions
 from irl_jax.types import InputError
 
 P, K, F = 12, 8, 5
 DIRECTION = np.array([2.0, -1.0, 1.0, 0.0, 0.0])
 
 
-def planted(seed=0) -> Responses:
+def planted(seed=0) -> Completions:
     """Answers whose gold reward is linear in their features."""
     features = np.random.default_rng(seed).standard_normal((P, K, F)).astype(np.float32)
     empty = np.zeros((P, K, 1), np.float32)
     text = [["an answer"] * K] * P
     token, mask = empty.astype(np.int32), empty > 0
-    return Responses(text, features @ DIRECTION, features, token, mask, empty, empty)
+    values = {"gold": features @ DIRECTION, "features": features}
+    return Completions(text, token, mask, mask[..., 0], empty, empty, values)
 
 
 def configure(path):
@@ -118,7 +119,7 @@ def test_the_report_names_every_rule_and_again_it_reports_what_is_there(finished
 def test_no_pair_is_labelled_twice_and_a_label_is_read_only_where_chosen(finished):
     config, _ = finished
     rng = np.random.default_rng(0)
-    features = jnp.asarray(planted().features.reshape(P * K, F))
+    features = jnp.asarray(planted().values["features"].reshape(P * K, F))
     pools = np.array([rng.choice(P * K, (120, 2)) for _ in range(2)])
     for rule in (RANDOM, DESIGNS[1]):
         chosen, rewards = rounds(config, rule, features, pools, pools)

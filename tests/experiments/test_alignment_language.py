@@ -13,11 +13,11 @@ from experiments.alignment_frontier import language, study
 from experiments.alignment_frontier.worlds import LanguageConfig, compared
 from experiments.sandbox.runs import Training
 from irl_jax.eval.annotator import annotate, logistic_annotator
-from irl_jax.recipes.lab import Responses
 from irl_jax.recipes.language_model import MeshConfig
 from irl_jax.recipes.policy_training import LoraConfig
 from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.rewards.vader import vader
+from irl_jax.rollout.session import Completions
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError, Prompt
@@ -91,17 +91,17 @@ def test_comparisons_are_the_annotators():
     """The better side is chosen more often, pairs are of one prompt, and without noise always."""
     rng = np.random.default_rng(0)
     shape = (3, 4, 2)
-    answers = Responses(
-        text=[], gold=rng.normal(size=shape[:2]), features=np.zeros((3, 4, 1)),
-        action=rng.integers(0, 9, shape), mask=np.ones(shape, bool),
-        logp=np.zeros(shape), ref_logp=np.zeros(shape),
+    gold = rng.normal(size=shape[:2])
+    answers = Completions(
+        text=[], action=rng.integers(0, 9, shape), mask=np.ones(shape, bool),
+        terminated=np.ones(shape[:2], bool), logp=np.zeros(shape), ref_logp=np.zeros(shape),
     )  # fmt: skip
     prompts = Prompt(jnp.arange(3)[:, None], jnp.ones((3, 1), bool))
-    index, _ = annotate(answers.gold, logistic_annotator(np.inf), pairs_per_prompt=3, seed=0)
+    index, _ = annotate(gold, logistic_annotator(np.inf), pairs_per_prompt=3, seed=0)
     pairs = compared(prompts, answers, index)
     assert pairs.action.shape == (9, 2, 2)
     for row, (prompt, chosen, rejected) in enumerate(index):
-        assert answers.gold[prompt, chosen] > answers.gold[prompt, rejected]
+        assert gold[prompt, chosen] > gold[prompt, rejected]
         assert pairs.context.tokens[row] == prompt
         np.testing.assert_array_equal(pairs.action[row, 0], answers.action[prompt, chosen])
         np.testing.assert_array_equal(pairs.action[row, 1], answers.action[prompt, rejected])

@@ -13,10 +13,10 @@ from experiments.annotation_noise.study import CONFIG, FIRST, NOISES, check, los
 from experiments.valence.answers import AnswersConfig
 from experiments.valence.comparisons import MEASURES
 from irl_jax.eval.best_of_n import best_of_n
-from irl_jax.recipes.lab import Responses
 from irl_jax.recipes.language_model import MeshConfig
 from irl_jax.recipes.launch import splits
 from irl_jax.rewards.embedding import EnsembleConfig
+from irl_jax.rollout.session import Completions
 from irl_jax.types import InputError, Preference
 
 RATES = (0.0, 0.4)
@@ -85,7 +85,7 @@ def test_figures_are_means_over_seeds_and_differences_are_paired(finished):
 
 def test_ceilings_and_ends_equal_what_follows_from_gold(finished):
     config, summary = finished
-    gold = Responses.load(config.run_dir / "responses.npz").gold
+    gold = Completions.load(config.run_dir / "responses.npz").values["gold"]
     held = ~splits(np.arange(16), config.held_out, 3)
     i, j = np.triu_indices(8, 1)
     tied = np.mean([(gold[own][:, i] == gold[own][:, j]).mean() for own in held])

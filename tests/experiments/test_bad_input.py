@@ -82,9 +82,9 @@ def test_weights_that_are_not_finite(place, capsys):
 def test_reward_that_is_not_finite(place, capsys, monkeypatch):
     improve = experiment.align_online
 
-    def align_online(setup, config, reward, run, progress, observe):
+    def align_online(training, pairs, config, reward, run, progress, observe):
         spoilt = lambda group: reward(group).at[3, 1].set(jnp.nan)
-        return improve(setup, config, spoilt, run, progress, observe=observe)
+        return improve(training, pairs, config, spoilt, run, progress, observe=observe)
 
     monkeypatch.setattr(experiment, "align_online", align_online)
     says = (

@@ -21,9 +21,9 @@ from experiments.demonstration_rewards.study import (
 )
 from experiments.valence.answers import AnswersConfig
 from irl_jax.losses.rating import binary_cross_entropy
-from irl_jax.recipes.lab import Responses
 from irl_jax.recipes.launch import splits
 from irl_jax.rewards.embedding import EnsembleConfig
+from irl_jax.rollout.session import Completions
 from irl_jax.types import InputError
 
 QUICK = EnsembleConfig(members=2, widths=(8,), steps=120, batch_size=64, lr=1e-2)
@@ -74,12 +74,12 @@ def test_every_objective_learns_what_was_demonstrated(finished):
 def test_figures_are_those_of_the_responses(finished):
     """The baseline of length, computed again response by response."""
     summary = json.loads((finished.run_dir / "summary.json").read_text())
-    responses = Responses.load(finished.run_dir / "responses.npz")
+    responses = Completions.load(finished.run_dir / "responses.npz")
     train = splits(np.arange(24), 0.25, 3)
     for s, inside in enumerate(train):
         ranks, gains, right, pairs = [], [], 0.0, 0
         for p in np.flatnonzero(~inside):
-            gold, length = responses.gold[p], responses.mask[p].sum(-1)
+            gold, length = responses.values["gold"][p], responses.mask[p].sum(-1)
             if np.ptp(gold) > 0:
                 constant = np.ptp(length) == 0
                 ranks.append(0 if constant else scipy.stats.spearmanr(length, gold).statistic)

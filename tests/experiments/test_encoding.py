@@ -14,8 +14,8 @@ from irl_jax.data.tokenizer import Tokenizer
 from irl_jax.models.decoder import DecoderConfig
 from irl_jax.recipes import judging, preference_data
 from irl_jax.recipes.cli import parse
-from irl_jax.recipes.language_model import LanguageModel
 from irl_jax.rewards.judge import VERDICTS, comparison
+from irl_jax.rollout.session import LanguageModel
 from tests.data.kinds import MISTRAL, sentence_pieces
 
 SHAPE = DecoderConfig(

@@ -15,9 +15,9 @@ from experiments.feedback_forms.training_rate import RateConfig
 from experiments.valence.answers import AnswersConfig
 from experiments.valence.comparisons import predict
 from irl_jax.eval.best_of_n import best_of_n
-from irl_jax.recipes.lab import Responses
 from irl_jax.recipes.language_model import MeshConfig
 from irl_jax.recipes.launch import splits
+from irl_jax.rollout.session import Completions
 from irl_jax.types import InputError
 
 ORDINAL = "marks of 5, ordinal"
@@ -169,7 +169,7 @@ def test_figures_are_means_over_seeds_and_ends_follow_from_gold(finished):
             values, base = (np.array(r["by_seed"][m]) for r in (row, rows[condition, FIRST]))
             assert row[m][0] == pytest.approx(values.mean())
             assert row["against"][m][0] == pytest.approx((values - base).mean())
-    gold = Responses.load(config.run_dir / "responses.npz").gold
+    gold = Completions.load(config.run_dir / "responses.npz").values["gold"]
     held = ~splits(np.arange(16), config.held_out, 3)
     best = np.mean([best_of_n(gold[own], gold[own], 4).mean() for own in held])
     assert summary["ends"]["by gold itself"][0] == pytest.approx(best)

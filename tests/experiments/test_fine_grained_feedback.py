@@ -26,8 +26,8 @@ from irl_jax.models.decoder import forward, logits
 from irl_jax.models.logprob import completion_hidden
 from irl_jax.recipes.embeddings import embed_segments
 from irl_jax.recipes.judging import ask
-from irl_jax.recipes.language_model import PLAIN, PLEASANT, UNPLEASANT, load_language_model
-from irl_jax.recipes.topics import prompt_of, topics
+from irl_jax.recipes.language_model import load_language_model
+from irl_jax.recipes.tiny import PLAIN, PLEASANT, UNPLEASANT, prompt_of, topics
 from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.rewards.judge import comparison
 from irl_jax.train.progress import Progress

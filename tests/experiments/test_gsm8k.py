@@ -26,7 +26,7 @@ from irl_jax.models.pretrained import load_pretrained, smollm2_path
 from irl_jax.recipes.cli import run as run_cli
 from irl_jax.recipes.language_model import MeshConfig
 from irl_jax.recipes.policy_training import LoraConfig
-from irl_jax.recipes.topics import prompt_of, topics
+from irl_jax.recipes.tiny import prompt_of, topics
 from irl_jax.rewards.numeric import number
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError

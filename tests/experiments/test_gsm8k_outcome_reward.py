@@ -20,8 +20,8 @@ from experiments.gsm8k_outcome_reward.study import (
     same_writers_auc,
     writer_accuracy,
 )
-from irl_jax.recipes.language_model import PLEASANT, UNPLEASANT
 from irl_jax.recipes.launch import splits
+from irl_jax.recipes.tiny import PLEASANT, UNPLEASANT
 from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.types import InputError
 from tests.experiments.conftest import write_jsonl

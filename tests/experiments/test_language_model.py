@@ -13,13 +13,14 @@ import pytest
 from irl_jax.data.tokenizer import Tokenizer
 from irl_jax.models.decoder import DecoderConfig, init_params
 from irl_jax.models.huggingface import save_huggingface
+from irl_jax.models.mesh import make_mesh
 from irl_jax.models.pretrained import minilm_path
 from irl_jax.recipes.embeddings import embed_texts
-from irl_jax.recipes.language_model import LanguageModel, load_language_model
-from irl_jax.recipes.policy_training import LoraConfig, PolicySetup, export
+from irl_jax.recipes.language_model import load_language_model
+from irl_jax.recipes.policy_training import export
 from irl_jax.rollout.sampling import Sampling
+from irl_jax.rollout.session import LanguageModel, Session
 from irl_jax.train.progress import Progress
-from irl_jax.train.shard import make_mesh
 from irl_jax.types import InputError, Prompt
 
 QUIET = Progress(io.StringIO())
@@ -58,14 +59,12 @@ def load(path, tokenizer=None):
 
 
 def sample(model):
-    """Completions in columns and their mask, by way of an experiment's own setup."""
-    setup = PolicySetup(
-        model=model, mesh=make_mesh(1), width=2, lora=LoraConfig(), sampling=Sampling(),
-        max_new_tokens=8, seed=0, accumulate=1, save_every=1,
-    )  # fmt: skip
+    """Completions in columns and their mask, by way of a session."""
+    session = Session.create(
+        model, make_mesh(1), prompt_width=2, max_new_tokens=8, sampling=Sampling()
+    )
     prompt = Prompt(jnp.full((2, 2), 5, jnp.int32), jnp.ones((2, 2), bool))
-    params = jax.tree.map(jnp.asarray, model.params)
-    return jax.device_get(setup.sample(params, prompt, jax.random.key(0), 60))
+    return jax.device_get(session.sample(session.model.params, prompt, jax.random.key(0), 60))
 
 
 def test_every_end_stops_a_completion_and_survives_the_export(directory, tokenizer, tmp_path):

@@ -2,33 +2,32 @@
 
 import io
 
+import jax
 import pytest
 
 from irl_jax.data.jsonl import PromptRecord
 from irl_jax.eval.kl import unmoved
+from irl_jax.models.mesh import make_mesh
 from irl_jax.models.sharding import RULES
 from irl_jax.recipes.language_model import load_language_model
 from irl_jax.recipes.movement import policy_kl
-from irl_jax.recipes.policy_training import LoraConfig, PolicySetup
-from irl_jax.recipes.topics import prompt_of, topics
+from irl_jax.recipes.tiny import prompt_of, topics
 from irl_jax.rollout.sampling import Sampling
+from irl_jax.rollout.session import Session
 from irl_jax.train.progress import Progress
-from irl_jax.train.shard import make_mesh, place
+from irl_jax.train.shard import place
 
 
 @pytest.fixture(scope="module")
 def measured(tiny_model_dir, tmp_path_factory):
-    """`policy_kl` on nine prompts, four at a time, and the setup."""
+    """`policy_kl` on nine prompts, four at a time, and the model."""
     with Progress(io.StringIO()) as progress:
         model = load_language_model(
             str(tiny_model_dir), tmp_path_factory.mktemp("run"), seed=0, dtype="float32",
             progress=progress,
         )  # fmt: skip
     mesh = make_mesh(1)
-    setup = PolicySetup(
-        model, mesh, 24, lora=LoraConfig(), sampling=Sampling(), max_new_tokens=8, seed=0,
-        accumulate=1, save_every=1,
-    )  # fmt: skip
+    session = Session.create(model, mesh, prompt_width=24, max_new_tokens=8, sampling=Sampling())
     encoder = model.encoder(max_prompt=24, max_completion=8)
     records = [PromptRecord(prompt_of(t), {}, f"topic {i}") for i, t in enumerate(topics(9, 0))]
     prompts = encoder.prompts(records)
@@ -37,9 +36,12 @@ def measured(tiny_model_dir, tmp_path_factory):
     def measure(params):
         done.clear()
         advance = lambda count, _: done.append(count)
-        found = policy_kl(setup, place(mesh, params, RULES), prompts, batch_size=4, advance=advance)
+        found = session.respond(
+            place(mesh, params, RULES), prompts, jax.random.key(0),
+            completions=4, batch_size=4, advance=advance,
+        )  # fmt: skip
         assert done == [4, 8, 9]
-        return found
+        return policy_kl(found)
 
     return measure, model
 

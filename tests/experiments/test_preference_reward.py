@@ -51,21 +51,31 @@ def config(tiny_model_dir, tmp_path_factory) -> Config:
 
 
 @pytest.fixture(scope="module")
-def setup(config):
+def prepared(config):
     with Progress() as progress:
         return prepare(config, progress)
 
 
 @pytest.fixture(scope="module")
-def batch(setup):
-    pairs, pad_id = setup.pairs.held_out[:8], setup.model.tokenizer.pad_id
-    return collate_preferences(pairs, setup.pairs.shapes[-1], pad_id=pad_id)
+def training(prepared):
+    return prepared[0]
 
 
-def trained_like(setup, key):
+@pytest.fixture(scope="module")
+def batch(prepared):
+    return collated(*prepared, 8)
+
+
+def collated(training, pairs, count=None):
+    """The first held-out pairs, or all of them."""
+    pad_id = training.session.model.tokenizer.pad_id
+    return collate_preferences(pairs.held_out[:count], pairs.shapes[-1], pad_id=pad_id)
+
+
+def trained_like(training, key):
     """A reward model of the shapes of a trained one."""
     noise = lambda x: x + 0.1 * jax.random.normal(jax.random.key(9), x.shape)
-    adapter = jax.tree.map(noise, setup.lora.init(key, setup.model.params))
+    adapter = jax.tree.map(noise, training.lora.init(key, training.session.model.params))
     head = {"kernel": jax.random.normal(key, (64,)), "bias": jnp.float32(0.3)}
     return {"decoder": adapter, "head": head}
 
@@ -78,18 +88,19 @@ def test_aggregates_of_two_members():
     assert judge("worst_case").tolist() == [1.0, 4.0]
 
 
-def test_the_loss_is_a_mix_with_the_text_loss(setup, batch):
+def test_the_loss_is_a_mix_with_the_text_loss(training, batch):
     """Against the losses themselves, on the rewards and log-probs of the same parameters."""
-    params, base, shape = trained_like(setup, jax.random.key(3)), setup.model.params, setup.model
+    params, shape = trained_like(training, jax.random.key(3)), training.session.model
+    base = shape.params
     count = len(batch.weight)
     batch = batch.replace(margin=jnp.linspace(0.0, 1.0, count))
 
     @jax.jit
     def read(params, base, batch):
         options = (shape.config, params, base, batch.context, batch.action, batch.mask)
-        decoder = attach(base, params["decoder"], setup.lora.scale)
+        decoder = attach(base, params["decoder"], training.lora.scale)
         logp = completion_logp(shape.config, decoder, batch.context, batch.action)
-        return preference_rewards(*options, adapt=setup.adapt), logp
+        return preference_rewards(*options, adapt=training.adapt), logp
 
     reward, logp = read(params, base, batch)
     main = bradley_terry(reward, batch, label_smoothing=0.1, centering=0.2).mean.item()
@@ -100,18 +111,18 @@ def test_the_loss_is_a_mix_with_the_text_loss(setup, batch):
     }
     options = {"label_smoothing": 0.1, "centering": 0.2, "text_beta": 0.3}
     for text, value in texts.items():
-        objective = make_objective(setup, RewardConfig(regulariser=0.4, text=text, **options))
+        objective = make_objective(training, RewardConfig(regulariser=0.4, text=text, **options))
         loss = jax.jit(objective)(params, batch, jax.random.key(0), base)
         assert float(loss.mean) == pytest.approx(0.6 * main + 0.4 * value, rel=1e-4)
 
 
-def test_members_are_told_apart_and_judged(setup, batch):
+def test_members_are_told_apart_and_judged(training, batch):
     """Each as if it were alone, on the head's reading of the last token."""
-    own = [trained_like(setup, jax.random.key(k)) for k in (0, 1)]
+    own = [trained_like(training, jax.random.key(k)) for k in (0, 1)]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *own)
-    one = partial(RewardModel, setup, RewardConfig())
+    one = partial(RewardModel, training, RewardConfig())
     alone = np.array([one(params)(batch) for params in own])
-    learned = RewardModel(setup, ENSEMBLE, stacked)
+    learned = RewardModel(training, ENSEMBLE, stacked)
     np.testing.assert_allclose(learned.members(batch), alone, rtol=1e-4, atol=1e-4)
     mean, spread = np.mean(alone, 0), np.std(alone, 0)
     assert spread.min() > 1e-3
@@ -151,10 +162,9 @@ def summary_of(config: Config) -> dict:
 
 
 @pytest.mark.slow
-def test_summary_of_members(finished, setup, params):
-    pairs, pad_id = setup.pairs.held_out, setup.model.tokenizer.pad_id
-    every = collate_preferences(pairs, setup.pairs.shapes[-1], pad_id=pad_id)
-    rewards = np.asarray(RewardModel(setup, ENSEMBLE, params).members(every), np.float64)
+def test_summary_of_members(finished, prepared, params):
+    every = collated(*prepared)
+    rewards = np.asarray(RewardModel(prepared[0], ENSEMBLE, params).members(every), np.float64)
     found = summary_of(finished)["members"]
     ahead = rewards[..., 0] - rewards[..., 1]
     assert [a[0] for a in found["accuracy"]] == pytest.approx((ahead > 0).mean(1).tolist())
@@ -180,19 +190,19 @@ def test_disagreement_is_logged_and_shown(finished):
 
 
 @pytest.mark.slow
-def test_score_reads_the_aggregate(finished, setup, params, batch, tmp_path):
-    lines = [int(pair.source.rsplit(":", 1)[1]) for pair in setup.pairs.held_out[:4]]
+def test_score_reads_the_aggregate(finished, prepared, params, batch, tmp_path):
+    lines = [int(pair.source.rsplit(":", 1)[1]) for pair in prepared[1].held_out[:4]]
     rows = [ROWS[line - 1] for line in lines]
     groups = [GroupRecord(r["prompt"], [r["chosen"], r["rejected"]], {}, "x:1") for r in rows]
     with Progress() as progress:
         scorer = learned_scorer(str(finished.run_dir), ReadConfig(), tmp_path, progress)
         found = np.array(scorer(groups))
-    expected = np.asarray(RewardModel(setup, ENSEMBLE, params)(batch))[:4]
+    expected = np.asarray(RewardModel(prepared[0], ENSEMBLE, params)(batch))[:4]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow
-def test_eight_devices_train_the_members_of_one(finished, setup, tmp_path):
+def test_eight_devices_train_the_members_of_one(finished, tmp_path):
     many = replace(finished, run_dir=tmp_path / "run", mesh=MeshConfig(data=2, fsdp=2, tensor=2))
     main(many)
     for stage in ("reward", "policy"):

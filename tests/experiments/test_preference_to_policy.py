@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import json
 import re
 import shutil
@@ -24,9 +23,11 @@ from irl_jax.models.lora import attach
 from irl_jax.models.pretrained import load_pretrained
 from irl_jax.recipes import preference_training
 from irl_jax.recipes.cli import run as run_cli
-from irl_jax.recipes.language_model import LanguageModel, MeshConfig
+from irl_jax.recipes.language_model import MeshConfig
+from irl_jax.recipes.policy_training import Training
 from irl_jax.recipes.preference_data import (
     DataConfig,
+    Pairs,
     as_text,
     bucket_shapes,
     check_file,
@@ -34,16 +35,10 @@ from irl_jax.recipes.preference_data import (
     limits,
     read_records,
 )
-from irl_jax.recipes.preference_measures import (
-    accuracy_on,
-    answer,
-    chunks,
-    implicit_rewards,
-    lengths,
-)
+from irl_jax.recipes.preference_measures import accuracy_on, implicit_rewards, lengths
 from irl_jax.recipes.preference_reward import RewardModel, fit_reward
-from irl_jax.recipes.preference_training import RewardConfig, Setup, align_offline
-from irl_jax.train.checkpoint import load_params
+from irl_jax.recipes.preference_training import RewardConfig, align_offline
+from irl_jax.rollout.session import LanguageModel
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError, PyTree
@@ -128,9 +123,10 @@ def test_every_function_compiles_once(dpo_counted):
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run's setup and parameters, restored from its checkpoints."""
+    """A finished run's pairs and parameters, restored from its checkpoints."""
 
-    setup: Setup
+    training: Training
+    pairs: Pairs
     reward: PyTree
     adapter: PyTree
     base: PyTree  # on the host
@@ -139,26 +135,26 @@ class Trained:
     def hidden(self, adapter, completion):
         """Last hidden states f32[1, S, D] and tokens of prompt + completion, one sequence."""
         tokens = jnp.array([self.pair.prompt + completion])
-        params = attach(self.base, adapter, self.setup.lora.scale)
-        return forward(self.setup.model.config, params, tokens)[0], tokens[0]
+        params = attach(self.base, adapter, self.training.lora.scale)
+        return forward(self.training.session.model.config, params, tokens)[0], tokens[0]
 
 
 @pytest.fixture(scope="module")
 def trained(dpo, tiny_model_dir) -> Trained:
     settings = json.loads((dpo.run_dir / "config.json").read_text())
     with Progress() as progress, RunDirectory(dpo.run_dir, settings) as run:
-        setup = prepare(dpo, progress)
-        reward = fit_reward(setup, dpo.reward, run, progress).params
-        adapter = align_offline(setup, dpo.dpo, run, progress).params
+        training, pairs = prepare(dpo, progress)
+        reward = fit_reward(training, pairs, dpo.reward, run, progress).params
+        adapter = align_offline(training, pairs, dpo.dpo, run, progress).params
     base = load_pretrained(tiny_model_dir)[1]
     host = jax.device_get((reward, adapter))
-    return Trained(setup, *host, base, setup.pairs.held_out[0])
+    return Trained(training, pairs, *host, base, pairs.held_out[0])
 
 
 def batch_of(trained):
     """Eight rows of the pair."""
-    pad_id = trained.setup.model.tokenizer.pad_id
-    shape = trained.setup.pairs.shapes[-1]
+    pad_id = trained.training.session.model.tokenizer.pad_id
+    shape = trained.pairs.shapes[-1]
     return collate_preferences([trained.pair] * 8, shape, pad_id=pad_id)
 
 
@@ -168,21 +164,23 @@ def test_learned_reward_is_the_head_on_the_last_token(trained):
         hidden, _ = trained.hidden(trained.reward["decoder"], side)
         head = trained.reward["head"]
         expected.append(float(hidden[0, -1] @ head["kernel"] + head["bias"]))
-    found = RewardModel(trained.setup, RewardConfig(), trained.reward)(batch_of(trained))
+    found = RewardModel(trained.training, RewardConfig(), trained.reward)(batch_of(trained))
     np.testing.assert_allclose(found, [expected] * 8, rtol=1e-4, atol=1e-4)
 
 
 def test_implicit_reward_is_beta_times_the_log_ratio(trained):
-    setup, expected = trained.setup, []
+    training, expected = trained.training, []
     for side in (trained.pair.chosen, trained.pair.rejected):
         total = []
         for adapter in (trained.adapter, jax.tree.map(jnp.zeros_like, trained.adapter)):
             hidden, tokens = trained.hidden(adapter, side)
-            scores = logits(setup.model.config, trained.base, hidden)[0, :-1]
+            scores = logits(training.session.model.config, trained.base, hidden)[0, :-1]
             logp = jax.nn.log_softmax(scores)[np.arange(len(tokens) - 1), tokens[1:]]
             total.append(float(logp[-len(side) :].sum()))
         expected.append(0.3 * (total[0] - total[1]))
-    found = implicit_rewards(setup, setup.merged(trained.adapter), 0.3, batch_of(trained))
+    found = implicit_rewards(
+        training.session, training.merged(trained.adapter), 0.3, batch_of(trained)
+    )
     np.testing.assert_allclose(found, [expected] * 8, rtol=1e-3, atol=1e-4)
 
 
@@ -194,11 +192,10 @@ def test_margins_count_only_if_told(dpo, trained, monkeypatch):
         raise Killed
 
     monkeypatch.setattr(preference_training, "make_feed", make_feed)
-    pairs = replace(trained.setup.pairs, train=[replace(trained.pair, margin=4.0)])
-    setup = replace(trained.setup, pairs=pairs)
+    pairs = replace(trained.pairs, train=[replace(trained.pair, margin=4.0)])
     for config in (dpo.dpo, replace(dpo.dpo, margin=0.5)):
         with pytest.raises(Killed):
-            align_offline(setup, config, None, None)
+            align_offline(trained.training, pairs, config, None, None)
     assert margins == [{0.0}, {2.0}]
 
 
@@ -455,26 +452,6 @@ def test_limits_come_from_the_context():
     assert limits(DataConfig(max_prompt=100, max_completion=28), 128) == (100, 28)
     with pytest.raises(InputError, match=r"data\.max_prompt 100 .* context of 128"):
         limits(DataConfig(max_prompt=100), 128)
-
-
-@pytest.mark.parametrize("size", [1, 4])
-def test_answers_do_not_depend_on_the_size_of_their_batches(size, dpo):
-    with Progress(io.StringIO()) as progress:
-        setup = prepare(dpo, progress)
-    learned = RewardModel(setup, dpo.reward, load_params(dpo.run_dir / "checkpoints" / "reward"))
-    ask = lambda config: answer(
-        setup, setup.model.params, setup.pairs.held_out_prompts, learned, config, lambda *_: None
-    )
-    given = ask(dpo.evaluation)
-    other = ask(replace(dpo.evaluation, batch_size=size))
-    assert other.text == given.text and len({text for row in given.text for text in row}) > 3
-    np.testing.assert_allclose(other.logp, given.logp, atol=1e-4)
-    np.testing.assert_allclose(other.reward, given.reward, atol=1e-3)
-
-
-def test_rows_of_an_evaluation():
-    assert chunks([1, 2, 3], 2) == [(2, [1, 2]), (1, [3, None])]
-    assert chunks([], 2) == []
 
 
 def test_prompts_are_split_and_counted_once(mixed, tiny_model_dir, tmp_path):

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.quickstart import study
 from experiments.quickstart.study import (
     CONFIG,
     Config,
@@ -17,8 +18,9 @@ from experiments.quickstart.study import (
 )
 from irl_jax.eval.intervals import Interval
 from irl_jax.recipes.language_model import MeshConfig
-from irl_jax.recipes.topics import TOPICS, topics
+from irl_jax.recipes.tiny import TOPICS, topics
 from irl_jax.rewards.embedding import EnsembleConfig
+from irl_jax.rewards.vader import valence
 from irl_jax.train.run import read_rows
 from irl_jax.types import InputError
 from tests.train.compilations import count_compilations
@@ -104,18 +106,15 @@ def test_resumed_run_is_the_same(finished, tmp_path, monkeypatch):
     """Killed in the fourth update, it goes on to the same numbers."""
     config = replace(finished[0], run_dir=str(tmp_path / "run"))
     judged = 0
-    import irl_jax.recipes.lab as lab
 
-    original = lab.Lab.judge
-
-    def judge(self, text):
+    def judge(texts):
         nonlocal judged
         judged += 1
-        if judged == 5:  # once for the responses, then once an update
+        if judged == 4 + 4:  # batches of responses, and updates
             raise RuntimeError("killed")
-        return original(self, text)
+        return valence(texts)
 
-    monkeypatch.setattr(lab.Lab, "judge", judge)
+    monkeypatch.setattr(study, "valence", judge)
     with pytest.raises(RuntimeError, match="killed"):
         main(config)
     monkeypatch.undo()

@@ -7,8 +7,9 @@ from jax.sharding import PartitionSpec as P
 from irl_jax.models.decoder import DecoderConfig, init_params
 from irl_jax.models.heads import init_scalar_head
 from irl_jax.models.lora import attach, init_lora
+from irl_jax.models.mesh import make_mesh
 from irl_jax.models.sharding import REPLICATED, RULES, constrain, stacked
-from irl_jax.train.shard import make_mesh, shardings
+from irl_jax.train.shard import shardings
 from irl_jax.types import InputError
 
 CONFIG = DecoderConfig(

@@ -10,11 +10,12 @@ import pytest
 from irl_jax.models import decoding
 from irl_jax.models.logprob import completion_logp
 from irl_jax.models.lora import attach, init_lora, merge
+from irl_jax.models.mesh import global_batch, make_mesh
 from irl_jax.models.sharding import RULES
 from irl_jax.rollout import generate as module
 from irl_jax.rollout.generate import generate
 from irl_jax.rollout.sampling import Sampling
-from irl_jax.train.shard import global_batch, make_mesh, place
+from irl_jax.train.shard import place
 from irl_jax.types import InputError, Prompt
 from tests.models.cases import CONFIG, context, joined, random_params
 from tests.oracles import decoder as oracle

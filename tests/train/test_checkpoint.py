@@ -8,9 +8,10 @@ import numpy as np
 import optax
 import pytest
 
+from irl_jax.models.mesh import make_mesh
 from irl_jax.models.sharding import RULES
 from irl_jax.train.checkpoint import Checkpointer, load_params
-from irl_jax.train.shard import jit_step, make_mesh, place
+from irl_jax.train.shard import jit_step, place
 from irl_jax.train.state import init_state
 from irl_jax.train.step import make_train_step
 from irl_jax.types import InputError

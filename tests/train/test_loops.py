@@ -458,7 +458,8 @@ def test_objective_of_ones_own():
     """The README's promise: a loss is a function, and a loop takes it as it is."""
     import optax
 
-    from irl_jax.train.shard import jit_step, make_mesh, place
+    from irl_jax.models.mesh import make_mesh
+    from irl_jax.train.shard import jit_step, place
     from irl_jax.train.state import init_state
     from irl_jax.train.step import make_train_step
 

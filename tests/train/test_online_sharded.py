@@ -8,10 +8,11 @@ import optax
 import pytest
 from jax.sharding import NamedSharding
 
+from irl_jax.models.mesh import fetch, global_batch, make_mesh
 from irl_jax.models.sharding import BATCH
 from irl_jax.train.online import train_online
 from irl_jax.train.run import RunDirectory
-from irl_jax.train.shard import fetch, global_batch, jit_step, make_mesh, place
+from irl_jax.train.shard import jit_step, place
 from irl_jax.train.state import init_state
 from irl_jax.train.step import make_train_step, minibatch_epochs
 from irl_jax.types import InputError
@@ -80,7 +81,7 @@ def test_four_devices_are_one(one_device, tmp_path):
 PROCESS = """
 import jax
 import numpy as np
-from irl_jax.train.shard import make_mesh
+from irl_jax.models.mesh import make_mesh
 from irl_jax.types import InputError
 from tests.train.test_online_sharded import train
 np.savez(directory / f"{jax.process_index()}.npz", **train(make_mesh(2, 2), directory / "run"))

@@ -6,8 +6,9 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from irl_jax.models.mesh import global_batch, make_mesh
 from irl_jax.models.sharding import RULES
-from irl_jax.train.shard import global_batch, jit_step, make_mesh, place, shardings
+from irl_jax.train.shard import jit_step, place, shardings
 from irl_jax.train.state import init_state
 from irl_jax.train.step import make_train_step, minibatch_epochs
 from irl_jax.types import InputError, Loss
@@ -170,7 +171,8 @@ PROCESS = """
 import jax
 import numpy as np
 from irl_jax.models.sharding import RULES
-from irl_jax.train.shard import jit_step, make_mesh, place
+from irl_jax.models.mesh import make_mesh
+from irl_jax.train.shard import jit_step, place
 from irl_jax.train.step import make_train_step
 from tests.train.cases import TX, demonstrations, new_state, objective
 mesh = make_mesh(2, 2, 2)

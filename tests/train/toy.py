@@ -21,11 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from irl_jax.models.mesh import make_mesh
 from irl_jax.train.checkpoint import Checkpointer
 from irl_jax.train.offline import train_offline
 from irl_jax.train.online import train_online
 from irl_jax.train.run import RunDirectory
-from irl_jax.train.shard import jit_step, make_mesh, place
+from irl_jax.train.shard import jit_step, place
 from irl_jax.train.state import init_state
 from irl_jax.train.step import make_train_step, minibatch_epochs
 from irl_jax.types import Group, InputError, Loss

@@ -19,11 +19,12 @@ from irl_jax.losses.policy import grpo as grpo_loss
 from irl_jax.models.decoder import DecoderConfig
 from irl_jax.models.huggingface import load_huggingface
 from irl_jax.models.logprob import completion_logp
+from irl_jax.models.mesh import make_mesh
 from irl_jax.models.sharding import RULES
 from irl_jax.rollout.generate import generate
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.train.objectives import PolicyBatch, direct_objective, full, policy_objective
-from irl_jax.train.shard import jit_step, make_mesh, place
+from irl_jax.train.shard import jit_step, place
 from irl_jax.train.state import TrainState, init_state
 from irl_jax.train.step import make_train_step
 from irl_jax.types import Objective, Preference, Prompt, PyTree

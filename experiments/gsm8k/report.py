@@ -140,7 +140,7 @@ def training_curves(run: RunDirectory) -> Markup:
     terms = [name for name in rows[0] if name.startswith("reward_")]
     panels = [
         (["reward", *terms], "reward and its terms", "Mean reward of sampled completions."),
-        (["solved", "useful", "moves"], "share of questions",
+        (["solved", "has_signal", "moves"], "share of questions",
          "Solved: a completion is right. Useful: another one is wrong. Moves: rewards differ."),
         (["length"], "tokens of a completion", "Length of sampled completions."),
         (["entropy"], "entropy, nats a token", "Entropy of the policy, estimated on its samples."),

@@ -6,7 +6,9 @@ import fcntl
 import io
 import json
 import os
+import shutil
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -42,19 +44,36 @@ def steady_adam():
         yield
 
 
-@pytest.fixture(scope="session")
-def tiny_model_dir(tmp_path_factory) -> Path:
-    """The tiny model and its tokenizer, trained once in all processes; not to be written to."""
+def shared(
+    tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]
+) -> Path:
+    """A directory that `make` fills once in a run of the tests, whichever process needs it first.
+
+    What it holds is not to be written to.
+    """
     place = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
-        place = place.parent  # of this run of the tests, whatever process
-    path = place / "tiny_model"
-    with (place / "tiny_model.lock").open("w") as lock:
+        place = place.parent  # of the run, not of the process
+    path, whole = place / name, place / f"{name}.whole"
+    with (place / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():  # made under another name, so that it is whole
-            with Progress(io.StringIO()) as progress:
-                make_tiny(path, seed=0, progress=progress)
+        if not whole.exists():
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir()
+            make(path)
+            whole.touch()
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(tmp_path_factory) -> Path:
+    """The tiny model and its tokenizer; not to be written to."""
+
+    def make(folder: Path) -> None:
+        with Progress(io.StringIO()) as progress:
+            make_tiny(folder / "tiny", seed=0, progress=progress)
+
+    return shared(tmp_path_factory, "model", make) / "tiny"
 
 
 def preference_rows(prompts: int, pairs: int) -> list[dict[str, str]]:
@@ -148,17 +167,23 @@ def configure(path: Path, model: Path, run_dir: Path, **changes) -> Config:
 def mixed(tmp_path_factory) -> Path:
     """Pairs as strings, but for every other prompt as lists of messages."""
     rows = [as_messages(row) if i // 2 % 2 else row for i, row in enumerate(ROWS)]
-    return write_jsonl(tmp_path_factory.mktemp("data") / "mixed.jsonl", rows)
+    make = lambda folder: write_jsonl(folder / "mixed.jsonl", rows)
+    return shared(tmp_path_factory, "data", make) / "mixed.jsonl"
 
 
 @pytest.fixture(scope="session")
 def dpo_counted(mixed, tiny_model_dir, tmp_path_factory) -> tuple[Config, Counter]:
     """A finished run with DPO, and how often each function was compiled in it."""
-    config = configure(mixed, tiny_model_dir, tmp_path_factory.mktemp("runs") / "dpo")
-    jax.clear_caches()  # what earlier tests compiled is to be counted, too
-    with count_compilations() as counts:
-        main(config)
-    return config, counts.copy()
+    config = lambda folder: configure(mixed, tiny_model_dir, folder / "run")
+
+    def make(folder: Path) -> None:
+        jax.clear_caches()  # what earlier tests compiled is to be counted, too
+        with count_compilations() as counts:
+            main(config(folder))
+        (folder / "counts.json").write_text(json.dumps(counts))
+
+    folder = shared(tmp_path_factory, "dpo", make)
+    return config(folder), Counter(json.loads((folder / "counts.json").read_text()))
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from irl_jax.masking import check_range
 from irl_jax.recipes.language_model import MeshConfig, load_language_model
 from irl_jax.recipes.launch import Clock, given_model, launch_prepared, settings_of
 from irl_jax.recipes.policy_training import LoraConfig, Training, check_batches, export
-from irl_jax.recipes.preference_data import DataConfig, Pairs, check_file, encode, read_records
+from irl_jax.recipes.preference_data import DataConfig, Pairs, encode, read_file, read_records
 from irl_jax.recipes.preference_measures import (
     EvaluationConfig,
     accuracy_on,
@@ -39,7 +39,7 @@ from irl_jax.recipes.preference_training import (
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.rollout.session import Session
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import RunDirectory
+from irl_jax.train.run import SHA256, RunDirectory
 from irl_jax.types import InputError
 
 ELSEWHERE = ("run_dir", "mesh")  # fields that may change between the launches of a run
@@ -95,17 +95,25 @@ def main(config: Config) -> None:
         "model": given_model(config.model),
         "tokenizer": config.tokenizer,
     }
+    settings = settings_of(config, inputs, ELSEWHERE)
     launch_prepared(
         config.run_dir,
-        settings_of(config, inputs, ELSEWHERE),
-        partial(prepare, config),
+        settings,
+        partial(prepare, config, sha256=settings[SHA256]["data.path"]),
         partial(experiment, config),
         conclusion,
     )
 
 
-def prepare(config: Config, progress: Progress) -> tuple[Training, Pairs]:
+def prepare(
+    config: Config, progress: Progress, *, sha256: str | None = None
+) -> tuple[Training, Pairs]:
     """Reads data and model, checks that they fit, and places the model on the devices.
+
+    Args:
+        config: of the run.
+        progress: shows how long a tiny model takes to make.
+        sha256: of the data's content, where it is known.
 
     Raises:
         InputError: whatever there is to fix in the data, the model or the flags.
@@ -124,14 +132,16 @@ def prepare(config: Config, progress: Progress) -> tuple[Training, Pairs]:
         accumulate=config.accumulate,
         ways=mesh.shape["data"] * mesh.shape["fsdp"],
     )
-    equal = check_file(config.data, margins)
+    read, equal = read_file(config.data, margins)
     with writing(config.run_dir):
         model = load_language_model(
             config.model, config.run_dir, seed=config.seed, dtype=config.dtype, progress=progress,
             tokenizer=config.tokenizer,
         )  # fmt: skip
     cache = config.run_dir / "data"
-    records = read_records(config.data, model.tokenizer, cache, seed=config.seed)
+    records = read_records(
+        config.data, model.tokenizer, cache, seed=config.seed, records=read, sha256=sha256
+    )
     pairs = encode(config.data, model, *records, equal=equal)
     if config.method == "grpo" and len(pairs.train_prompts) < config.grpo.prompts:
         raise InputError(

@@ -1,13 +1,12 @@
-"""TFDS builders: JSON Lines to ArrayRecord, read at random, without TensorFlow.
+"""Files of examples, split by prompt and prepared once: TFDS with ArrayRecord, no TensorFlow.
 
-A file is prepared once: its dataset lies in the given cache under a hash of its
-content and of the split, and is found there the next time. TFDS writes into a
-temporary directory and renames it at the end.
+A file is read, checked and split once. Its dataset lies in the given cache under a hash of
+the file's content, of the kind of its examples and of the split, and is found there the next
+time. TFDS writes into a temporary directory and renames it at the end.
 """
 
 from __future__ import annotations
 
-import abc
 import contextlib
 import errno
 import hashlib
@@ -15,28 +14,22 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from irl_jax.data.chat import Text
 from irl_jax.data.identity import Identity
-from irl_jax.data.jsonl import (
-    DemonstrationRecord,
-    PreferenceRecord,
-    PromptRecord,
-    Scores,
-    read_preferences,
-    read_prompts,
-)
+from irl_jax.data.kinds import Kind
+from irl_jax.files import file_sha256
 from irl_jax.types import InputError
 
-R = TypeVar("R", bound=PreferenceRecord | PromptRecord | DemonstrationRecord)
+R = TypeVar("R")  # a record of `irl_jax.data.kinds`
 
 TRAIN, HELD_OUT = "train", "held_out"
 
@@ -73,43 +66,63 @@ class HeldOut:
         return HELD_OUT if number < self.fraction * 2**64 else TRAIN
 
 
-@dataclass
-class Side:
+@dataclass(frozen=True)
+class Side(Generic[R]):
     """What falls on a side of a split.
 
     Attributes:
-        records: how many.
-        weight: the sum of their weights; of records without weights 0.
-        source: `FILE:LINE` of the first.
+        examples: its records, in the order of the file.
     """
 
-    records: int = 0
-    weight: float = 0.0
-    source: str = ""
+    examples: Sequence[R]
+
+    @property
+    def records(self) -> int:
+        """How many."""
+        return len(self.examples)
+
+    @cached_property
+    def weight(self) -> float:
+        """The sum of their weights; of records without weights 0."""
+        return sum(getattr(record, "weight", 0.0) for record in self.examples)
+
+    @property
+    def source(self) -> str:
+        """`FILE:LINE` of the first; "" if there is none."""
+        return getattr(self.examples[0], "source", "") if len(self.examples) else ""
 
 
 # of the sides of a split, by name: raises `InputError` where they are of no use
 Check = Callable[[dict[str, Side]], None]
 
 
-def split_by_prompt(records: Iterable[R], *, fraction: float, seed: int) -> tuple[list[R], list[R]]:
+def split_by_prompt(
+    records: Iterable[R], *, fraction: float, seed: int, identity: Identity | None = None
+) -> tuple[list[R], list[R]]:
     """Splits records so that all records of a prompt fall on one side.
 
     Args:
-        records: preferences, prompts or demonstrations.
+        records: with `prompt`, `tools` and `source`.
         fraction: of the prompts that are held out, 0 to 1.
         seed: of the split.
+        identity: which prompts are one, as in `HeldOut`.
 
     Returns:
         (train, held out), each in the order of the records.
 
     Raises:
-        InputError: a fraction outside [0, 1].
+        InputError: a fraction outside [0, 1], or a prompt that the template of the identity
+            refuses.
     """
-    split = HeldOut(fraction, seed)
+    split = HeldOut(fraction, seed, identity)
     sides: dict[str, list[R]] = {TRAIN: [], HELD_OUT: []}
-    for record in records:
-        sides[split.name(record.prompt, record.tools)].append(record)
+    for given in records:
+        record: Any = given
+        try:
+            name = split.name(record.prompt, record.tools)
+        except InputError as error:
+            raise InputError(f"{record.source}: {error}") from error
+        sides[name].append(record)
     return sides[TRAIN], sides[HELD_OUT]
 
 
@@ -120,140 +133,65 @@ class _LocalInfo(tfds.core.DatasetInfo):
         """Nothing: what is not on disk is not yet prepared."""
 
 
-class _RecordBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
-    """Records that a reader yields, in their order, split by prompt."""
+class JsonlRecords(tfds.core.GeneratorBasedBuilder):
+    """The records of a file, each as JSON, with the number of its line."""
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("1.0.0")
     code_path = None  # nothing is downloaded: no checksums to look for beside the code
 
-    def __init__(self, *, read: Callable[[], Iterator[Any]], split: HeldOut, **options: Any):
-        self._read, self._split = read, split
-        self._sides: list[str] = []
+    def __init__(self, *, sides: Mapping[str, Sequence[dict[str, Any]]], **options: Any):
+        """The dataset of the rows of each side; of one that was prepared there may be none."""
+        self._sides = sides
         super().__init__(file_format="array_record", **options)
-
-    @staticmethod
-    @abc.abstractmethod
-    def columns() -> dict[str, Any]:
-        """TFDS features of a row."""
-
-    @staticmethod
-    @abc.abstractmethod
-    def encode(record: Any) -> dict[str, Any]:
-        """A record as a row."""
-
-    @staticmethod
-    @abc.abstractmethod
-    def decode(row: dict[str, Any], source: str) -> Any:
-        """A row as the record it was."""
 
     def _info(self) -> tfds.core.DatasetInfo:
         return _LocalInfo(
             builder=self,
-            description="Records of a JSON Lines file, split by prompt.",
+            description="Records of a file of examples, split by prompt.",
             features=tfds.features.FeaturesDict(
-                self.columns()
-                | {
-                    "line": tfds.features.Scalar(np.int64),
-                    "messages": tfds.features.Scalar(np.bool_),
-                    "tools": tfds.features.Text(),
-                }
+                {"record": tfds.features.Text(), "line": tfds.features.Scalar(np.int64)}
             ),
             disable_shuffling=True,
         )
 
-    def survey(self) -> dict[str, Side]:
-        """Reads every record, and finds the side of each; nothing is written.
-
-        Raises:
-            InputError: a line that cannot be read, a prompt that the template refuses.
-        """
-        found: dict[str, Side] = {TRAIN: Side(), HELD_OUT: Side()}
-        self._sides = []
-        for record in self._read():
-            try:
-                name = self._split.name(record.prompt, record.tools)
-            except InputError as error:
-                raise InputError(f"{record.source}: {error}") from error
-            side = found[name]
-            self._sides.append(name)
-            side.records += 1
-            side.weight += getattr(record, "weight", 0.0)
-            side.source = side.source or record.source
-        return found
-
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        return {name: self._generate_examples(name) for name in sorted(set(self._sides))}
-
-    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        for i, (record, side) in enumerate(zip(self._read(), self._sides, strict=True)):
-            if side == split:
-                line = int(record.source.rpartition(":")[2])
-                own = {"line": line, "messages": not isinstance(record.prompt, str)}
-                yield i, self.encode(record) | own | {"tools": json.dumps(record.tools)}
-
-
-class JsonlPreferences(_RecordBuilder):
-    """Preferences: prompt, chosen, rejected, margin, weight, line.
-
-    The three texts are JSON where `messages` is true: lists of messages.
-    """
-
-    @staticmethod
-    def columns() -> dict[str, Any]:
-        """TFDS features of a row."""
-        texts = {name: tfds.features.Text() for name in ("prompt", "chosen", "rejected")}
-        return texts | {n: tfds.features.Scalar(np.float32) for n in ("margin", "weight")}
-
-    @staticmethod
-    def encode(record: PreferenceRecord) -> dict[str, Any]:
-        """A record as a row."""
         return {
-            "prompt": _dump(record.prompt),
-            "chosen": _dump(record.chosen),
-            "rejected": _dump(record.rejected),
-            "margin": record.margin,
-            "weight": record.weight,
+            name: self._generate_examples(rows)
+            for name, rows in sorted(self._sides.items())
+            if rows
         }
 
-    @staticmethod
-    def decode(row: dict[str, Any], source: str) -> PreferenceRecord:
-        """A row as the record it was."""
-        return PreferenceRecord(
-            prompt=_load(row, "prompt"),
-            chosen=_load(row, "chosen"),
-            rejected=_load(row, "rejected"),
-            margin=float(row["margin"]),
-            weight=float(row["weight"]),
-            source=source,
-            tools=json.loads(row["tools"]),
-        )
+    def _generate_examples(self, rows: Sequence[dict[str, Any]]) -> Iterator[Any]:
+        yield from enumerate(rows)
 
 
-class JsonlPrompts(_RecordBuilder):
-    """Prompts: prompt (JSON where `messages` is true), fields (JSON), line."""
+def as_row(record: Any) -> dict[str, Any]:
+    """A record as a row of the dataset.
 
-    @staticmethod
-    def columns() -> dict[str, Any]:
-        """TFDS features of a row."""
-        return {name: tfds.features.Text() for name in ("prompt", "fields")}
+    Raises:
+        InputError: it is nested too deep.
+    """
+    source = record.source
+    names = [field.name for field in fields(record) if field.name != "source"]
+    with _deep(source):
+        text = json.dumps({name: getattr(record, name) for name in names})
+    return {"record": text, "line": int(source.rpartition(":")[2])}
 
-    @staticmethod
-    def encode(record: PromptRecord) -> dict[str, Any]:
-        """A record as a row."""
-        return {"prompt": _dump(record.prompt), "fields": json.dumps(record.fields)}
 
-    @staticmethod
-    def decode(row: dict[str, Any], source: str) -> PromptRecord:
-        """A row as the record it was."""
-        fields, tools = (json.loads(row[name]) for name in ("fields", "tools"))
-        return PromptRecord(_load(row, "prompt"), fields, source, tools)
+@contextlib.contextmanager
+def _deep(source: str) -> Iterator[None]:
+    """Tells in one line that JSON is nested too deep."""
+    try:
+        yield
+    except RecursionError as error:
+        raise InputError(f"{source}: JSON nested too deep to be kept; fix the line") from error
 
 
 class Records(Sequence[R]):
     """Records on disk, each read when it is asked for."""
 
-    def __init__(self, rows: Sequence[dict[str, Any]], decode: Callable[..., R], path: Path):
-        self._rows, self._decode, self._path = rows, decode, path
+    def __init__(self, rows: Sequence[dict[str, Any]], record: Callable[..., R], path: Path):
+        self._rows, self._record, self._path = rows, record, path
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -264,99 +202,86 @@ class Records(Sequence[R]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
         row = self._rows[index % len(self)]
-        return self._decode(row, f"{self._path}:{row['line']}")
+        source = f"{self._path}:{row['line']}"
+        with _deep(source):
+            return self._record(**json.loads(row["record"]), source=source)
 
 
-def prepare_preferences(
+def prepare(
+    kind: Kind,
     path: str | Path,
     cache: str | Path,
     *,
     fraction: float,
     seed: int,
-    ties: Literal["error", "drop"] = "error",
-    scores: Scores = "error",
     identity: Identity | None = None,
     check: Check | None = None,
-) -> tuple[Records[PreferenceRecord], Records[PreferenceRecord]]:
-    """The preferences of a JSON Lines file, prepared once, as (train, held out).
+    records: Sequence[Any] | None = None,
+    sha256: str | None = None,
+    **options: Any,
+) -> tuple[Sequence[Any], Sequence[Any]]:
+    """The examples of a file, prepared once, as (train, held out).
 
     Args:
-        path: file that `read_preferences` reads.
+        kind: of the examples.
+        path: file that the kind reads.
         cache: directory for prepared datasets.
         fraction: of the prompts that are held out.
         seed: of the split.
-        ties: as in `read_preferences`.
-        scores: as in `read_preferences`.
         identity: which prompts are one, as in `HeldOut`.
-        check: looks at the sides before anything is written.
+        check: looks at the sides, "train" and "held_out", before anything is written; at those
+            in the cache too.
+        records: what the kind reads in the file with these options, where it was read before.
+        sha256: of the file's content, where it is known.
+        **options: of the kind's reader.
+
+    Returns:
+        Records in the order of the file: those that were read, or, where the cache has them,
+        equal ones that are read when they are asked for.
 
     Raises:
-        InputError: as `read_preferences`, or of the check; the cache is left as it was.
+        InputError: as the reader, or of the check; a prompt that the template of the identity
+            refuses. The cache is left as it was.
     """
-    read = partial(read_preferences, path, ties=ties, scores=scores)
-    split, option = HeldOut(fraction, seed, identity), f"{ties} {scores}"
-    return _prepare(JsonlPreferences, read, Path(path), Path(cache), split, option, check)
-
-
-def prepare_prompts(
-    path: str | Path,
-    cache: str | Path,
-    *,
-    fraction: float,
-    seed: int,
-    prompt_field: str = "prompt",
-    identity: Identity | None = None,
-) -> tuple[Records[PromptRecord], Records[PromptRecord]]:
-    """The prompts of a JSON Lines file, prepared once, as (train, held out).
-
-    Args:
-        path: file that `read_prompts` reads.
-        cache: directory for prepared datasets.
-        fraction: of the prompts that are held out.
-        seed: of the split.
-        prompt_field: as in `read_prompts`.
-        identity: which prompts are one, as in `HeldOut`.
-
-    Raises:
-        InputError: as `read_prompts`; the cache is left as it was.
-    """
-    read = partial(read_prompts, path, prompt_field=prompt_field)
-    split = HeldOut(fraction, seed, identity)
-    return _prepare(JsonlPrompts, read, Path(path), Path(cache), split, prompt_field)
-
-
-def _prepare(
-    kind: type[_RecordBuilder],
-    read: Callable[[], Iterator[Any]],
-    path: Path,
-    cache: Path,
-    split: HeldOut,
-    option: str,
-    check: Check | None = None,
-) -> tuple[Records[Any], Records[Any]]:
-    directory = cache / _content_hash(path, f"{split} {option}")
-    make = lambda: kind(read=read, split=split, data_dir=str(directory))
-    builder = make()
+    path, split = Path(path), HeldOut(fraction, seed, identity)
+    names = [field.name for field in fields(kind.record)]
+    key = f"{sha256 or _digest(path)} {kind.name} {names} {split} {sorted(options.items())}"
+    directory = Path(cache) / hashlib.sha256(key.encode()).hexdigest()[:32]
+    builder = JsonlRecords(sides={}, data_dir=str(directory))
     if not Path(builder.data_dir).exists():
-        sides = builder.survey()  # every error is found before anything is written
-        if check is not None:
-            check(sides)
-        tfds.disable_progress_bar()
-        with contextlib.redirect_stdout(io.StringIO()):
-            try:
-                directory.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryDirectory(dir=directory) as downloads:
-                    builder.download_and_prepare(download_dir=downloads)
-            except (OSError, RuntimeError) as error:
-                if not Path(builder.data_dir).exists():
-                    _check_space(directory, error)
-                    raise
-                builder = make()  # another process has put the same dataset there first
+        read = kind.read(path, **options) if records is None else records
+        sides = split_by_prompt(read, fraction=fraction, seed=seed, identity=identity)
+        _check(check, sides)
+        _write(directory, dict(zip((TRAIN, HELD_OUT), sides, strict=True)))
+        return sides
     rows = [
         builder.as_data_source(name) if name in builder.info.splits else ()
         for name in (TRAIN, HELD_OUT)
     ]
-    return Records(rows[0], kind.decode, path), Records(rows[1], kind.decode, path)
+    found = (Records(rows[0], kind.record, path), Records(rows[1], kind.record, path))
+    _check(check, found)
+    return found
+
+
+def _check(check: Check | None, sides: tuple[Sequence[Any], Sequence[Any]]) -> None:
+    if check is not None:
+        check({name: Side(side) for name, side in zip((TRAIN, HELD_OUT), sides, strict=True)})
+
+
+def _write(directory: Path, sides: Mapping[str, Sequence[Any]]) -> None:
+    """Writes the dataset, unless another process puts the same one there first."""
+    rows = {name: [as_row(record) for record in side] for name, side in sides.items()}
+    builder = JsonlRecords(sides=rows, data_dir=str(directory))
+    tfds.disable_progress_bar()
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=directory) as downloads:
+                builder.download_and_prepare(download_dir=downloads)
+        except (OSError, RuntimeError) as error:
+            if not Path(builder.data_dir).exists():
+                _check_space(directory, error)
+                raise
 
 
 def _check_space(directory: Path, error: Exception) -> None:
@@ -369,20 +294,8 @@ def _check_space(directory: Path, error: Exception) -> None:
             ) from error
 
 
-def _content_hash(path: Path, options: str) -> str:
+def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
+        return file_sha256(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    digest.update(options.encode())
-    return digest.hexdigest()[:32]
-
-
-def _dump(text: Text) -> str:
-    return text if isinstance(text, str) else json.dumps(text)
-
-
-def _load(row: dict[str, Any], name: str) -> Any:
-    text = row[name].decode()
-    return json.loads(text) if row["messages"] else text

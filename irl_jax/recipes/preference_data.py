@@ -10,12 +10,13 @@ from typing import Literal
 
 import numpy as np
 
-from irl_jax.data.builders import HELD_OUT, TRAIN, Records, Side, prepare_preferences
+from irl_jax.data.builders import HELD_OUT, TRAIN, Side, prepare
 from irl_jax.data.chat import DIALOGUE_TEMPLATE, Text
 from irl_jax.data.encode import EncodedPreference, EncodedPrompt, Encoder, untied
 from irl_jax.data.fields import number
 from irl_jax.data.identity import Identity
 from irl_jax.data.jsonl import PreferenceRecord, PromptRecord, read_preferences
+from irl_jax.data.kinds import KINDS
 from irl_jax.data.tokenizer import Tokenizer
 from irl_jax.files import writing
 from irl_jax.rollout.session import LanguageModel
@@ -81,7 +82,9 @@ class Pairs:
     left_out: dict[str, int]
 
 
-def check_file(config: DataConfig, margins: Mapping[str, float]) -> int:
+def read_file(
+    config: DataConfig, margins: Mapping[str, float]
+) -> tuple[list[PreferenceRecord], int]:
     """Reads every line, before any work is done.
 
     Args:
@@ -89,30 +92,26 @@ def check_file(config: DataConfig, margins: Mapping[str, float]) -> int:
         margins: flag -> factor of the file's margins.
 
     Returns:
-        The number of pairs that are dropped because their sides are equal.
+        The pairs, and the number of those that were dropped because their sides are equal.
 
     Raises:
         InputError: a line that cannot be read, equal sides that are not to be dropped,
             weights that are all 0, margins that are wanted but all 0, or too large for f32.
     """
     ties: Literal["error", "keep"] = "keep" if config.ties == "drop" else "error"
-    equal, some = 0, False
-    widest, place = 0.0, ""
-    for record in read_preferences(config.file, ties=ties, scores=config.scores):
-        equal += record.chosen == record.rejected
-        some = some or record.weight > 0
-        if abs(record.margin) > widest:
-            widest, place = abs(record.margin), record.source
-    if not some:
+    found = list(read_preferences(config.file, ties=ties, scores=config.scores))
+    if not any(record.weight > 0 for record in found):
         raise InputError(f"{config.path}: every pair has `weight` 0; give some of them more")
+    widest = max(found, key=lambda record: abs(record.margin))
     for name, factor in margins.items():
-        if factor and not place:
+        if factor and not widest.margin:
             raise InputError(
                 f"{name}: {factor}, but every pair of {config.path} has margin 0; give `margin` or "
                 "scores in the file, or leave the flag away"
             )
-        number(factor * widest, f"{name} x margin", place)
-    return equal
+        number(factor * abs(widest.margin), f"{name} x margin", widest.source)
+    records = [record for record in found if record.chosen != record.rejected]
+    return records, len(found) - len(records)
 
 
 def template_of(chat: str, tokenizer: Tokenizer) -> str | None:
@@ -121,25 +120,42 @@ def template_of(chat: str, tokenizer: Tokenizer) -> str | None:
 
 
 def read_records(
-    config: DataConfig, tokenizer: Tokenizer, cache: Path, *, seed: int
-) -> tuple[Records[PreferenceRecord], Records[PreferenceRecord]]:
+    config: DataConfig,
+    tokenizer: Tokenizer,
+    cache: Path,
+    *,
+    seed: int,
+    records: Sequence[PreferenceRecord] | None = None,
+    sha256: str | None = None,
+) -> tuple[Sequence[PreferenceRecord], Sequence[PreferenceRecord]]:
     """The preferences of a file, (train, held out), prepared once in a cache.
 
     Prompts that the model sees as one text are on one side.
+
+    Args:
+        config: the file.
+        tokenizer: of the model.
+        cache: directory for prepared datasets.
+        seed: of the split.
+        records: of `read_file`, where the file was read before.
+        sha256: of the file's content, where it is known.
 
     Raises:
         InputError: a line that cannot be read, too few prompts on a side.
     """
     with writing(cache):
-        return prepare_preferences(
+        return prepare(
+            KINDS["pairs"],
             config.file,
             cache,
             fraction=config.held_out,
             seed=seed,
-            ties=config.ties,
-            scores=config.scores,
             identity=Identity.of(tokenizer, template_of(config.chat, tokenizer)),
             check=partial(check_sides, config),
+            records=records,
+            sha256=sha256,
+            ties=config.ties,
+            scores=config.scores,
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from irl_jax.data.builders import HeldOut, prepare_preferences
+from irl_jax.data.builders import HeldOut, prepare
 from irl_jax.data.encode import Encoder
 from irl_jax.data.evaluation import read_evaluation
 from irl_jax.data.identity import Identity
@@ -18,6 +18,7 @@ from irl_jax.data.jsonl import (
     read_preferences,
     read_prompts,
 )
+from irl_jax.data.kinds import KINDS
 from irl_jax.types import InputError
 
 SHOWS = (
@@ -167,7 +168,7 @@ def test_tools_are_kept_when_prepared_and_belong_to_the_prompt(tmp_path):
     rows = [{"prompt": f"q{i}", "chosen": "a", "rejected": "b", "tools": TOOLS} for i in range(9)]
     path = write(tmp_path / "x.jsonl", *rows)
     same = Identity(SHOWS, {})
-    sides = prepare_preferences(path, tmp_path / "c", fraction=0.4, seed=0, identity=same)
+    sides = prepare(KINDS["pairs"], path, tmp_path / "c", fraction=0.4, seed=0, identity=same)
     assert all(record.tools == TOOLS for side in sides for record in side)
     names = lambda tools: [HeldOut(0.5, s, same).name("q", tools) for s in range(20)]
     assert names(TOOLS) != names(None)

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from irl_jax.data.builders import HeldOut, prepare_preferences
+from irl_jax.data.builders import HeldOut, prepare
 from irl_jax.data.chat import DIALOGUE_TEMPLATE
 from irl_jax.data.identity import Identity
+from irl_jax.data.kinds import KINDS
 from irl_jax.types import InputError
 
 CHATML = (
@@ -70,5 +71,5 @@ def test_a_prompt_that_the_template_refuses_is_named(tmp_path):
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     refuses = of("{% if messages[0].content == 'q1' %}{{ raise_exception('no') }}{% endif %}")
     with pytest.raises(InputError, match=r"x\.jsonl:2: chat template: no"):
-        prepare_preferences(file, tmp_path / "c", fraction=0.5, seed=0, identity=refuses)
+        prepare(KINDS["pairs"], file, tmp_path / "c", fraction=0.5, seed=0, identity=refuses)
     assert not (tmp_path / "c").exists()

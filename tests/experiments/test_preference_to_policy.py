@@ -30,9 +30,9 @@ from irl_jax.recipes.preference_data import (
     Pairs,
     as_text,
     bucket_shapes,
-    check_file,
     encode,
     limits,
+    read_file,
     read_records,
 )
 from irl_jax.recipes.preference_measures import accuracy_on, implicit_rewards, lengths
@@ -511,14 +511,17 @@ def test_pairs_that_become_equal_are_ties_and_counted(tiny_model_dir, tmp_path):
     config, params = load_pretrained(tiny_model_dir)
     model = LanguageModel(config, params, Tokenizer.from_directory(tiny_model_dir))
     data = DataConfig(path=path, held_out=0.25, max_completion=4, overlong="truncate", ties="drop")
-    equal = check_file(data, {})
+    read, equal = read_file(data, {})
     records = read_records(data, model.tokenizer, tmp_path / "data", seed=0)
+    assert read == sorted(
+        [*records[0], *records[1]], key=lambda r: int(r.source.rpartition(":")[2])
+    )
     pairs = encode(data, model, *records, equal=equal)
     assert equal == 3 and pairs.left_out["with equal sides"] == 8
     assert len(pairs.train) + len(pairs.held_out) == len(ROWS) - 8
     assert all(pair.chosen != pair.rejected for pair in [*pairs.train, *pairs.held_out])
     with pytest.raises(InputError, match=r"ties\.jsonl:1: `chosen` equals `rejected`"):
-        check_file(replace(data, ties="error"), {})
+        read_file(replace(data, ties="error"), {})
     with pytest.raises(InputError, match=r"ties\.jsonl:\d+: .* are the same tokens, rendered"):
         encode(replace(data, ties="error"), model, *records)
 

@@ -96,7 +96,7 @@ FLAGS = {
     "overoptimisation": SANDBOX
     + ENSEMBLE
     + "--seeds 2 --pairs 32 64 --widths 2 8 --best-of 8 --best-of-prompts 8 --policy.updates 8 "
-    "--policy.every 4 --policy.prompts 4 --policy.completions 4 --policy.dpo-batch 16",
+    "--policy.dpo-every 4 --policy.prompts 4 --policy.completions 4 --policy.dpo-batch 16",
     "preference_to_policy": MODEL
     + "--data.path {preferences} --data.held-out 0.25 --data.buckets 1 --lora.rank 4 "
     "--reward.epochs 1 --reward.batch-size 8 --dpo.batch-size 8 --evaluation.prompts 8 "

@@ -10,10 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
 from jax import Array
 
 from experiments.fine_grained_feedback.data import ANSWERS, KINDS, PAIRS, Example, cut, labels
+from irl_jax.eval.ranking import auc
 from irl_jax.losses.preference import bradley_terry
 from irl_jax.losses.rating import binary_cross_entropy
 from irl_jax.models.heads import pool_segments
@@ -295,13 +295,6 @@ def accuracies(reward: np.ndarray, pairs: Pairs, held_out: np.ndarray) -> np.nda
         sides = pairs.where(new[pairs.question]).take(each)
         out.append(((np.sign(sides[:, 0] - sides[:, 1]) + 1) / 2).mean())
     return np.array(out)
-
-
-def auc(score: np.ndarray, positive: np.ndarray) -> float:
-    """Probability that a positive scores above a negative; a tie is half."""
-    n, m = positive.sum(), (~positive).sum()
-    rank = scipy.stats.rankdata(score)
-    return float((rank[positive].sum() - n * (n + 1) / 2) / (n * m))
 
 
 def first_against_others(reward: np.ndarray, pairs: Pairs, held_out: np.ndarray) -> np.ndarray:

@@ -97,6 +97,7 @@ def bootstrap(
     groups = cluster_rows(len(rows), clusters)
     if len(groups) < 2:
         raise InputError("clusters: an interval needs at least 2 clusters (prompts), got 1")
+    # scipy.stats.bootstrap draws rows and not clusters, and has no expanded interval
     rng = np.random.default_rng(seed)
     drawn = rng.integers(len(groups), size=(resamples, len(groups)))
     members, sizes = np.concatenate(groups), np.array([len(group) for group in groups])
@@ -176,6 +177,7 @@ def t_interval(values: ArrayLike, *, level: float = LEVEL) -> Interval:
     rows = finite("values", values, 1)
     if len(rows) < 2:
         raise InputError(f"values: an interval needs at least 2 of them, got {len(rows)}")
+    # scipy.stats.ttest_1samp warns of equal values, whose interval is a point
     half = scipy.stats.t.ppf((1 + level) / 2, len(rows) - 1) * scipy.stats.sem(rows)
     return Interval(float(rows.mean()), float(rows.mean() - half), float(rows.mean() + half))
 
@@ -265,7 +267,7 @@ def proportion(values: ArrayLike, *, level: float = LEVEL) -> Interval:
     rows = finite("values", values, 1)
     if len(rows) == 0 or ((rows < 0) | (rows > 1)).any():
         raise InputError("values: expected one or more numbers in [0, 1]")
-    n, p = len(rows), float(rows.mean())
+    n, p = len(rows), float(rows.mean())  # scipy.stats.binomtest takes counts, and no shares
     z2 = float(scipy.stats.norm.ppf((1 + level) / 2)) ** 2 / n
     half = np.sqrt(z2 * p * (1 - p) + z2**2 / 4)
     low, high = (float((p + z2 / 2 + sign * half) / (1 + z2)) for sign in (-1, 1))

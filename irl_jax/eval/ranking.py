@@ -120,7 +120,7 @@ def auc(score: ArrayLike, right: ArrayLike, strata: ArrayLike | None = None) -> 
     above = pairs = 0.0
     for rows in cluster_rows(len(score), np.zeros(len(score)) if strata is None else strata):
         good = right[rows] == 1
-        n = int(good.sum())
+        n = int(good.sum())  # scipy.stats.mannwhitneyu finds a p, too, in each resample
         above += scipy.stats.rankdata(score[rows])[good].sum() - n * (n + 1) / 2
         pairs += n * (len(rows) - n)
     return float(above / pairs) if pairs else 0.5

@@ -17,7 +17,6 @@ from experiments.fine_grained_feedback.rewards import (
     SEQUENCE,
     Pairs,
     Split,
-    auc,
     split_of,
 )
 from experiments.fine_grained_feedback.study import CONFIG, main
@@ -219,13 +218,6 @@ def test_rows_of_a_split_count_once_and_smaller_sets_are_nested():
         total = np.bincount(each, w, 70)
         np.testing.assert_allclose(total, chosen[question], atol=1e-6)
     assert Split(train, train).rows(question)[0].shape == rows.shape
-
-
-def test_auc_counts_pairs():
-    rng = np.random.default_rng(0)
-    score, positive = rng.integers(0, 5, 40).astype(float), rng.random(40) < 0.4
-    pairs = [(a > b) + 0.5 * (a == b) for a in score[positive] for b in score[~positive]]
-    assert auc(score, positive) == pytest.approx(np.mean(pairs))
 
 
 def test_a_judge_is_asked_in_both_orders(tiny_model_dir, tmp_path):

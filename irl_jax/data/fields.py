@@ -9,7 +9,7 @@ import numpy as np
 
 from irl_jax.data.chat import ROLES, Message, Text
 from irl_jax.data.extras import extras_of
-from irl_jax.data.lines import kind, shown
+from irl_jax.data.lines import kind, names, shown
 from irl_jax.types import InputError
 
 GREATEST, LEAST = (float(getattr(np.finfo(np.float32), name)) for name in ("max", "tiny"))
@@ -22,8 +22,7 @@ def field(row: dict[str, Any], name: str, source: str) -> Any:
         InputError: there is none.
     """
     if name not in row:
-        has = ", ".join(row) or "none"
-        raise InputError(f"{source}: no field `{name}` (fields: {has}); add or rename it")
+        raise InputError(f"{source}: no field `{name}` (fields: {names(row)}); add or rename it")
     return row[name]
 
 

@@ -27,10 +27,10 @@ from irl_jax.data.chat import Text, as_messages
 from irl_jax.data.extras import tools_of
 from irl_jax.data.fields import Weights, field, number
 from irl_jax.data.jsonl import sides_of
-from irl_jax.data.lines import kind, read_jsonl, shown
+from irl_jax.data.lines import kind, names, read_jsonl, shown
 from irl_jax.types import InputError
 
-Judgement = Literal["number", "probability", "category"]  # what a score may be
+Scale = Literal["number", "probability", "category"]  # what a score may be
 
 
 @dataclass(frozen=True)
@@ -119,14 +119,14 @@ def read_ratings(
     path: str | Path,
     *,
     completion_field: str = "completion",
-    scores: Judgement = "number",
+    scale: Scale = "number",
 ) -> Iterator[RatingRecord]:
     """Yields the ratings of a file.
 
     Args:
         path: JSON Lines file, `.gz` if gzipped.
         completion_field: field with the completion.
-        scores: what a `score` may be: any "number", a "probability" in [0, 1], or a
+        scale: what a `score` may be: any "number", a "probability" in [0, 1], or a
             "category" 0, 1, ... A `label` is all three.
 
     Raises:
@@ -139,7 +139,7 @@ def read_ratings(
         field(row, "prompt", source)
         given = field(row, completion_field, source)
         prompt, (completion,) = sides_of(row, [given], [completion_field], source)
-        score = _judged(row, source, scores)
+        score = _judged(row, source, scale)
         own = weights.of(row, source)
         yield RatingRecord(prompt, completion, score, own, source, tools_of(row, source))
 
@@ -308,16 +308,17 @@ def _first_equal(values: Sequence[Any], name: str) -> str | None:
     return None
 
 
-def _judged(row: dict[str, Any], source: str, scores: Judgement) -> float:
+def _judged(row: dict[str, Any], source: str, scale: Scale) -> float:
     """The `label` or the `score` of a line."""
     if "label" not in row:
         if "score" not in row:
-            has = ", ".join(row)
-            raise InputError(f"{source}: no field `label` or `score` (fields: {has}); add one")
+            raise InputError(
+                f"{source}: no field `label` or `score` (fields: {names(row)}); add one"
+            )
         score = number(row["score"], "score", source)
-        if scores == "probability" and not 0 <= score <= 1:
+        if scale == "probability" and not 0 <= score <= 1:
             raise InputError(f"{source}: `score` is {score:g}; expected a number from 0 to 1")
-        if scores == "category" and not (score >= 0 and score == int(score)):
+        if scale == "category" and not (score >= 0 and score == int(score)):
             raise InputError(f"{source}: `score` is {score:g}; expected a category 0, 1, 2, ...")
         return score
     if "score" in row:

@@ -37,7 +37,7 @@ from irl_jax.data.judged import (
     read_scored,
     read_steps,
 )
-from irl_jax.data.lines import read_jsonl
+from irl_jax.data.lines import names, read_jsonl
 from irl_jax.types import InputError
 
 
@@ -154,10 +154,9 @@ def guess(path: str | Path) -> Kind:
         (len(fields), kind) for kind in _ALL for fields in kind.known_by if set(fields) <= set(row)
     ]
     if not found:
-        has = ", ".join(row) or "none"
         known = "; ".join(f"{kind.name} ({kind.fields.replace(';', ',')})" for kind in _ALL)
         raise InputError(
-            f"{path}:{line}: cannot tell the kind of examples by the fields {has}; expected "
+            f"{path}:{line}: cannot tell the kind of examples by the fields {names(row)}; expected "
             f"those of {known}"
         )
     return max(found, key=lambda pair: pair[0])[1]

@@ -84,6 +84,12 @@ def shown(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:20]}...{text[-10:]}"
 
 
+def names(row: dict[str, Any]) -> str:
+    """The names of an object's fields, on one line and in few characters."""
+    text = ", ".join(json.dumps(name, ensure_ascii=False)[1:-1] for name in row) or "none"
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
 def _check_form(path: Path, start: bytes) -> None:
     for magic, what in FORMS.items():
         if start.startswith(magic):

@@ -6,6 +6,8 @@ import json
 import re
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from irl_jax.data.judged import (
     RankingRecord,
@@ -127,7 +129,7 @@ def test_rankings_may_differ_in_length(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("scores", "score", "message"),
+    ("scale", "score", "message"),
     [
         ("probability", 1.5, "`score` is 1.5; expected a number from 0 to 1"),
         ("category", 1.5, "`score` is 1.5; expected a category 0, 1, 2, ..."),
@@ -137,13 +139,13 @@ def test_rankings_may_differ_in_length(tmp_path):
         ("number", -1e30, None),
     ],
 )
-def test_what_a_score_may_be(scores, score, message, tmp_path):
+def test_what_a_score_may_be(scale, score, message, tmp_path):
     file = write(tmp_path / "a.jsonl", {"prompt": "p", "completion": "c", "score": score})
     if message is None:
-        assert [r.score for r in read_ratings(file, scores=scores)] == [score]
+        assert [r.score for r in read_ratings(file, scale=scale)] == [score]
     else:
         with pytest.raises(InputError, match=re.escape(f"{file}:1: {message}")):
-            list(read_ratings(file, scores=scores))
+            list(read_ratings(file, scale=scale))
 
 
 LARGE = 10**400
@@ -153,6 +155,11 @@ ERRORS = {
     "rating: no label": (
         {"prompt": "p", "completion": "c"},
         "no field `label` or `score` (fields: prompt, completion); add one",
+    ),
+    "rating: names of lines": ({"a\nb": 1}, "no field `prompt` (fields: a\\nb); add or rename"),
+    "rating: many names": (
+        {f"field {i}": 1 for i in range(999)},
+        "no field `prompt` (fields: field 0, field 1, field 2, ",
     ),
     "rating: both": ({**RATING, "score": 1}, "has `label` and `score`; remove one of them"),
     "rating: label 2": (
@@ -261,6 +268,45 @@ def test_errors_name_file_and_line(error, tmp_path):
 def test_lines_that_are_no_objects(name, error, tmp_path):
     line, message = LINES[error]
     fails(READ[name], write(tmp_path / "a.jsonl", ROWS[name], "", line), message)
+
+
+TEXTS = st.sampled_from(["", "p", "a", " ", "\n\nHuman: p\n\nAssistant: b", "p and more"])
+MESSAGES = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "assistant", "system", "x"]), "content": TEXTS}
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | MESSAGES,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=2),
+    max_leaves=6,
+)
+LISTS = st.lists(TEXTS | MESSAGES | st.lists(MESSAGES, max_size=3), max_size=3)
+NUMBERS = st.lists(st.none() | st.booleans() | st.sampled_from([0, 1, 2, 3, 0.5]), max_size=3)
+FIELDS = st.fixed_dictionaries(
+    {},
+    optional={
+        "prompt": TEXTS | st.lists(MESSAGES, max_size=3) | VALUES,
+        **{name: TEXTS | LISTS | VALUES for name in ("completion", "responses", "completions")},
+        **{name: NUMBERS | VALUES for name in ("scores", "ranking", "labels")},
+        **{name: VALUES for name in ("label", "score", "weight", "tools", "system", "images")},
+    },
+)
+
+
+@settings(
+    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(row=FIELDS)
+def test_any_line_is_read_or_refused_in_one_line(row, tmp_path):
+    file = write(tmp_path / "a.jsonl", row)
+    for read in READ.values():
+        try:
+            (record,) = read(file)
+        except InputError as error:
+            said = str(error)
+            assert said.startswith(f"{file}:1: ") and said.isprintable() and len(said) < 500
+            assert ";" in said or "expected" in said  # the fix
+        else:
+            assert record.source == f"{file}:1"
 
 
 @pytest.mark.parametrize("name", READ)

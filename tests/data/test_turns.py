@@ -150,7 +150,7 @@ def test_a_prompt_with_two_readings_is_refused(name, tmp_path):
         ({"prompt": "Why?", "completion": "Why? So."}, "`completion` begins with the text of the"),
         ({"prompt": "q", "completion": [Q0, A]}, "`completion` holds a user message first"),
         ({"prompt": "q", "completion": [A0, Q, A]}, "`completion` holds the prompt again, after"),
-        ({"messages": [Q, A, Q0]}, "the prompt ends with an assistant message"),
+        ({"messages": [Q, A, Q0]}, "`messages` ends with a user message; expected"),
     ],
 )
 def test_demonstrations_likewise(row, says, tmp_path):

@@ -56,14 +56,15 @@ def train(step, tx, params, batch, reference):
 def trained(reference, batch):
     """All members at once, and each alone: parameters, metrics."""
     objective = reward_objective(CONFIG, lora(SCALE), label_smoothing=0.1, centering=0.01)
-    params = init_members(initial(reference), jax.random.key(5), MEMBERS)
+    init = jax.jit(initial(reference))
+    params = init_members(init, jax.random.key(5), MEMBERS)
     tx = per_member(optimizer())
     step = jax.jit(make_train_step(for_members(objective), tx))
     together = train(step, tx, params, batch, reference)
     tx = optimizer()
     step = jax.jit(make_train_step(objective, tx))
     keys = jax.random.split(jax.random.key(5), MEMBERS)
-    alone = [train(step, tx, initial(reference)(key), batch, reference) for key in keys]
+    alone = [train(step, tx, init(key), batch, reference) for key in keys]
     return together, alone
 
 
@@ -86,11 +87,10 @@ def test_metrics_are_sums_and_means_over_members(trained):
 
 def test_members_disagree(trained, reference, batch):
     (together, _), _ = trained
-    reward = jax.vmap(
-        lambda params: preference_rewards(
-            CONFIG, params, reference, batch.context, batch.action, batch.mask, adapt=lora(SCALE)
-        )
-    )(together)
+    rewards = lambda params: preference_rewards(
+        CONFIG, params, reference, batch.context, batch.action, batch.mask, adapt=lora(SCALE)
+    )
+    reward = jax.jit(jax.vmap(rewards))(together)
     assert reward.shape == (MEMBERS, 3, 2)
     spread = np.asarray(reward.std(0))[np.asarray(batch.mask).any(-1)]
     assert spread.min() > 1e-3

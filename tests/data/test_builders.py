@@ -92,6 +92,14 @@ def test_options_of_the_reader(tmp_path):
     assert found == ["a\nb", "a b", "ab"]
 
 
+def test_another_split_is_another_dataset(pairs, tmp_path):
+    records = list(read_preferences(pairs))
+    for fraction, seed in ((0.3, 0), (0.6, 0), (0.3, 1)):
+        split = {"fraction": fraction, "seed": seed}
+        found = prepare(PAIRS, pairs, tmp_path / "cache", **split)
+        assert tuple(map(list, found)) == split_by_prompt(records, **split)
+
+
 def test_a_file_is_read_once_and_hashed_once(pairs, tmp_path, monkeypatch):
     reads, hashes = [], []
     kind = dataclasses.replace(PAIRS, read=lambda *args: reads.append(1) or PAIRS.read(*args))

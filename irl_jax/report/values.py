@@ -132,5 +132,5 @@ def closing(*parts: str | Rows, report: Path | str) -> str:
 
 def _plain(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.3f}"
+        return f"{value:.3f}" if not value or abs(value) >= 5e-4 else f"{value:.2g}"
     return "–" if value is None else str(value)

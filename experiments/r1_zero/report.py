@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
+from irl_jax.eval.intervals import bootstrap, paired_difference
 from irl_jax.eval.pass_at_k import pass_at_k
 from irl_jax.report.page import Sample, card, cards, figure, figures, samples, section, table
 from irl_jax.report.plots import COLOURS, against_n, lines
-from irl_jax.report.series import Series, from_intervals, smooth
+from irl_jax.report.series import Series, curves, smooth
 from irl_jax.report.study import write_study
+from irl_jax.report.values import closing
 from irl_jax.train.run import RunDirectory
 
 BEFORE = "before"  # the policy that was shown worked solutions, and no more
@@ -111,183 +112,145 @@ def _samples(result: Result, name: str) -> list[list[Any]]:
 
 def conclusion(summary: dict[str, Any], report: Path) -> str:
     """The closing lines in the terminal."""
-    out = []
+    out: list[Any] = []
     for task, found in summary["tasks"].items():
-        first, last = min(found["ks"]), max(found["ks"])
-        out += ["", f"{task}: share of {sum(found['questions'])} held-out questions solved"]
-        out.append(f"  {'':28}{f'pass@{first}':24}{f'pass@{last}':24}{'by seed'}")
-        for name, intervals in found["passed"].items():
-            ends = (f"{Interval(*intervals[i])!s:24}" for i in (0, -1))
-            seeds = " ".join(f"{x:.3f}" for x in found["by_seed"][name])
-            out.append(f"  {found['labels'][name]:28}{''.join(ends)}{seeds}")
-    return "\n".join([*out, f"report  {report}"])
+        out.append(f"{task}: share of {sum(found['questions'])} held-out questions solved")
+        head = ["", f"pass@{min(found['ks'])}", f"pass@{max(found['ks'])}", "by seed"]
+        rows = [
+            [found["labels"][name], passed[0], passed[-1], by_seed(found["by_seed"][name], " ")]
+            for name, passed in found["passed"].items()
+        ]
+        out.append([head, *rows])
+    return closing(*out, report=report)
 
 
 def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
     """Writes report.html: for each task headline numbers, figures, the table of variants."""
-    sections = [part for task, found in summary["tasks"].items() for part in _sections(task, found)]
+    parts = (results, variants, solutions)
     write_study(
         run,
         summary["seconds"],
         "Reinforcement learning from verifiable rewards",
-        [
-            *sections,
-        ],
-        subtitle="A small policy that was shown few worked solutions goes on by trial and error; "
+        [part(task, found) for task, found in summary["tasks"].items() for part in parts],
+        subtitle="A small policy was shown few worked solutions and goes on by trial and error. "
         "reasoning-gym's verifiers say what is right.",
     )
 
 
-def _sections(task: str, found: dict[str, Any]) -> list[Markup]:
-    """The results of a task, the table of its variants, and what policies wrote."""
-    labels, ks, rows = found["labels"], found["ks"], found["variants"]
-    passed = {name: [Interval(*i) for i in each] for name, each in found["passed"].items()}
-    first, last = ks.index(min(ks)), ks.index(max(ks))
-    gain = {
-        k: {name: Interval(*row["less_before"][str(k)]["interval"]) for name, row in rows.items()}
-        for k in (ks[first], ks[last])
-    }
-    top = next(iter(rows))
-    headline = cards(
-        *(
-            card(
-                f"pass@{k}, {labels[top]} − before",
-                gain[k][top],
-                f"{passed[BEFORE][i].estimate:.3f} before, {passed[top][i].estimate:.3f} after; "
-                "paired by question",
-                interval=gain[k][top],
-            )
-            for i, k in ((first, ks[first]), (last, ks[last]))
-        )
+def results(task: str, found: dict[str, Any]) -> Markup:
+    """What the first variant gains, and the curves of all."""
+    ks, passed = found["ks"], found["passed"]
+    top, row = next(iter(found["variants"].items()))
+    headline = [
+        card(f"pass@{k}, {found['labels'][top]} − before",
+             row["less_before"][str(k)]["interval"],
+             f"{passed[BEFORE][ks.index(k)][0]:.3f} before, {passed[top][ks.index(k)][0]:.3f} "
+             "after; paired by question")
+        for k in (min(ks), max(ks))
+    ]  # fmt: skip
+    return section(
+        f"Results on {task}",
+        cards(*headline),
+        figures(learning(found), pass_curves(found)),
+        "Every variant starts from the same policy and draws the same number of completions. It is "
+        f"tested on {sum(found['questions'])} questions of {len(found['questions'])} seeds that it "
+        "never saw. Intervals are 95 %, over the questions of all seeds. Each seed has a policy "
+        "and questions of its own: the spread of “by seed” shows what luck in training does.",
     )
-    return [
-        section(
-            f"Results on {task}",
-            headline,
-            figures(_learning(found), _pass_curves(found, passed)),
-            "Every variant starts from the same policy, draws the same number of completions, and "
-            f"is tested on {sum(found['questions'])} questions of {len(found['questions'])} seeds "
-            "that it never saw. Intervals are 95 %, over the questions of all seeds; a seed has "
-            "a policy and questions of its own, so that the spread of 'by seed' says what luck "
-            "in training does.",
-        ),
-        section(f"Variants on {task}", *_tables(found, passed, gain)),
-        section(
-            f"Solutions to {task}",
-            f"The first attempt at the first held-out questions of seed 0, before and after "
-            f"{labels[list(rows)[-1]]}.",
-            samples([Sample(*row) for row in found["samples"]], reward="right"),
-        ),
-    ]
 
 
-def _learning(found: dict[str, Any]) -> Markup:
+def solutions(task: str, found: dict[str, Any]) -> Markup:
+    """What the policies wrote."""
+    last = found["labels"][list(found["variants"])[-1]]
+    return section(
+        f"Solutions to {task}",
+        f"The first attempt at the first held-out questions of seed 0, before and after {last}.",
+        samples([Sample(*row) for row in found["samples"]], reward="right"),
+    )
+
+
+def learning(found: dict[str, Any]) -> Markup:
     """Accuracy and entropy of what was drawn in training, against completions."""
     labels, per_batch = found["labels"], found["per_batch"]
-    colours = list(COLOURS)
-    shown = list(found["variants"])[: len(colours)]
+    shown = dict(zip(found["variants"], COLOURS, strict=False))
 
     def curve(name: str, what: str) -> Series:
         y = np.array(found["variants"][name]["drawn"][what])
         x = per_batch * np.arange(1, len(y) + 1, dtype=np.float64)
-        series = Series(labels[name], x, y, colour=colours[shown.index(name)])
-        return smooth(series, 5)
+        return smooth(Series(labels[name], x, y, colour=shown[name]), 5)
 
+    panels = {
+        "Right, share of what is drawn": [curve(name, "accuracy") for name in shown],
+        "Entropy, nats a token": [curve(name, "entropy") for name in shown],
+    }
     return figure(
-        lines(
-            {
-                "Right, share of what is drawn": [curve(n, "accuracy") for n in shown],
-                "Entropy, nats a token": [curve(n, "entropy") for n in shown],
-            },
-            x="completions drawn",
-        ),
+        lines(panels, x="completions drawn"),
         "Accuracy of the completions drawn in training, means over seeds and over 5 batches. "
         "Completions drawn only to replace others count.",
     )
 
 
-def _pass_curves(found: dict[str, Any], passed: Mapping[str, list[Interval]]) -> Markup:
+def pass_curves(found: dict[str, Any]) -> Markup:
     """pass@k before and after, for the first variant and the last of the ablation."""
-    labels, ks = found["labels"], found["ks"]
-    shown = [BEFORE, *dict.fromkeys([*list(found["variants"])[:1], *_cumulative(found)[-1:]])]
-    curves = [from_intervals(labels[n], ks, passed[n], reference=n == BEFORE) for n in shown]
+    labels, ks, passed = found["labels"], found["ks"], found["passed"]
+    added = [name for name in found["variants"] if labels[name].startswith("+")]
+    shown = dict.fromkeys([BEFORE, *list(found["variants"])[:1], *added[-1:]])
+    drawn = curves({labels[n]: passed[n] for n in shown}, ks, reference=[labels[BEFORE]])
     return figure(
-        against_n({"Solved in k attempts, pass@k": curves}, x="attempts, k"),
-        "pass@k on held-out questions, without bias from more attempts than k. Where the curves "
-        "meet, training made likelier what the policy could already do; where they cross, it "
-        "lost some of it.",
+        against_n({"Solved in k attempts, pass@k": drawn}, x="attempts, k"),
+        "pass@k on held-out questions, an unbiased estimate from more attempts than k. Where the "
+        "curves meet, training made likelier what the policy could already do. Where they cross, "
+        "it lost some of it.",
         table(
             ["policy", *(f"pass@{k}" for k in ks), "never solved"],
-            [[labels[n], *each, found["never"][n]] for n, each in passed.items()],
+            {labels[n]: [*each, found["never"][n]] for n, each in passed.items()},
         ),
     )
 
 
-def _cumulative(found: dict[str, Any]) -> list[str]:
-    """Variants whose label says that they add to the one above."""
-    return [name for name in found["variants"] if found["labels"][name].startswith("+")]
-
-
-def _tables(
-    found: dict[str, Any],
-    passed: Mapping[str, list[Interval]],
-    gain: Mapping[int, Mapping[str, Interval]],
-) -> list[Markup | str]:
+def variants(task: str, found: dict[str, Any]) -> Markup:
     """What each variant came to, and how it differs from the start and from the first one."""
-    labels, ks, rows = found["labels"], found["ks"], found["variants"]
+    labels, ks, rows, passed = found["labels"], found["ks"], found["variants"], found["passed"]
     k, most = min(ks), max(ks)
-    base = labels[next(iter(rows))]
-    first, last = ks.index(k), ks.index(most)
-
-    def versus(row: dict[str, Any]) -> Interval | None:
-        difference = row["less_first"].get(str(k))
-        return None if difference is None else Interval(*difference["interval"])
-
-    start = [labels[BEFORE], passed[BEFORE][first], None, None, passed[BEFORE][last], None]
-    reached = [
-        [labels[n], passed[n][first], gain[k][n], versus(row), passed[n][last], gain[most][n]]
+    at = lambda name, k: passed[name][ks.index(k)]
+    less = lambda row, to, k: row.get(to, {}).get(str(k), {}).get("interval")
+    reached = {
+        labels[n]: [
+            *(at(n, k), less(row, "less_before", k), less(row, "less_first", k)),
+            *(at(n, most), less(row, "less_before", most)),
+        ]
+        for n, row in ({BEFORE: {}} | rows).items()
+    }
+    first = f"pass@{k}"
+    columns = ["variant", first, f"{first} minus before", f"{first} minus "
+               f"{labels[next(iter(rows))]}", f"pass@{most}",
+               f"pass@{most} minus before"]  # fmt: skip
+    trained = {
+        labels[n]: [
+            by_seed(row["less_before"][str(k)]["by_seed"]),
+            int(np.mean(row["completions"])),
+            *(ends(row["drawn"][what]) for what in DRAWN[1:]),
+        ]
         for n, row in rows.items()
-    ]
-    by_seed = lambda row: ", ".join(f"{v:.3f}" for v in row["less_before"][str(k)]["by_seed"])
-    return [
-        table(
-            [
-                "variant",
-                f"pass@{k}",
-                f"pass@{k} minus before",
-                f"pass@{k} minus {base}",
-                f"pass@{most}",
-                f"pass@{most} minus before",
-            ],
-            [start, *reached],
-        ),
+    }
+    drawn = ["completions drawn", "entropy, nats a token", "tokens", "cut", "clipped"]
+    return section(
+        f"Variants on {task}",
+        table(columns, reached),
         "A row with + has all that the rows above it have. Dynamic sampling draws up to twice as "
         "much for an update, and so makes half the updates from the same completions.",
-        table(
-            [
-                "variant",
-                f"pass@{k} minus before, by seed",
-                "completions drawn",
-                "entropy, nats a token",
-                "tokens",
-                "cut",
-                "clipped",
-            ],
-            [
-                [
-                    labels[n],
-                    by_seed(row),
-                    int(np.mean(row["completions"])),
-                    *(_ends(row["drawn"][what]) for what in DRAWN[1:]),
-                ]
-                for n, row in rows.items()
-            ],
-        ),
-        "Entropy, tokens, the share of completions that was cut and of tokens whose ratio was at "
-        "the clip: of the first and of the last five batches.",
-    ]
+        table(["variant", f"{first} minus before, by seed", *drawn], trained),
+        "The last four columns are means over the first and over the last five batches. “Cut” is "
+        "the share of completions that were cut, “clipped” that of tokens whose ratio was at the "
+        "clip.",
+    )
 
 
-def _ends(values: Sequence[float]) -> str:
+def by_seed(values: Sequence[float], between: str = ", ") -> str:
+    """A number for each seed."""
+    return between.join(f"{v:.3f}" for v in values)
+
+
+def ends(values: Sequence[float]) -> str:
     """Means over the first and the last five batches."""
     return " → ".join(f"{np.mean(part):.3g}" for part in (values[:5], values[-5:]))

@@ -44,7 +44,7 @@ UNSURE = {
 def conclusion(summary: dict[str, Any]) -> str:
     """The closing lines in the terminal."""
     method = summary["method"].upper()
-    change = lambda before, after, digits=3: f"{before:.{digits}f} -> {after:.{digits}f}"
+    change = lambda values, digits=3: " -> ".join(f"{v:.{digits}f}" for v in values)
     rows = {
         "reward model, pair accuracy": summary["reward_accuracy"],
         "  longer is better": summary["longer_accuracy"],
@@ -52,18 +52,16 @@ def conclusion(summary: dict[str, Any]) -> str:
     }
     if members := summary["members"]:
         rows["  its members alone"] = ", ".join(f"{a[0]:.3f}" for a in members["accuracy"])
-        rows["  their disagreement"] = change(members["before"][0], members["after"][0])
+        rows["  their disagreement"] = change(members[at][0] for at in AT)
     if summary["implicit_accuracy"] is not None:
         rows[f"{method}, implicit-reward accuracy"] = summary["implicit_accuracy"]
     if left_out := list_left_out(summary):
         rows["pairs left out"] = left_out
     rows |= {
-        f"{method}, learned reward": change(
-            summary["reward_before"][0], summary["reward_after"][0]
-        ),
+        f"{method}, learned reward": change(summary[f"reward_{at}"][0] for at in AT),
         "  paired difference (95 %)": summary["reward_gain"],
         "  KL to the model, nats": summary["kl"],
-        "  tokens": change(*(summary[f"length_{at}"] for at in AT), 1),
+        "  tokens": change((summary[f"length_{at}"] for at in AT), 1),
         "time": f"{sum(summary['seconds'].values()):.0f} s",
         "model": summary["export"],
     }

@@ -91,36 +91,14 @@ def speculate(
     Reference: Leviathan et al. 2022, "Fast Inference from Transformers via Speculative
     Decoding", arXiv 2211.17192, algorithm 1.
     """
-    for shape in (config, draft_config):
-        check_request(shape, context, completions, max_new_tokens, eos_ids)
-    if draft_tokens < 1:
-        raise InputError(f"draft_tokens: must be at least 1, got {draft_tokens}")
-    if config.vocab_size != draft_config.vocab_size:
-        raise InputError(
-            f"draft_config: its vocabulary has {draft_config.vocab_size} tokens, the policy's "
-            f"{config.vocab_size}; both must be the same"
-        )
+    check(config, draft_config, context, completions, draft_tokens, max_new_tokens, eos_ids)
     b, room = context.tokens.shape[0], max_new_tokens + draft_tokens
     first, prefix, layers = prefill(config, params, context)
     _, draft_prefix, draft_layers = prefill(draft_config, draft_params, context)
 
-    def draft(key: Array, token: Array, start: Array, cache: PyTree) -> tuple:
-        """γ tokens, i32[B, K, γ], and log q, f32[B, K, γ, V]; the last one is read, too."""
-
-        def one(carry: tuple, i: Array) -> tuple:
-            token, cache = carry
-            hidden, cache = decode_step(
-                draft_config, draft_params, draft_layers, token, start + i, draft_prefix, cache
-            )
-            logq = log_probs(logits(draft_config, draft_params, hidden), sampling)
-            token, _ = draw(jax.random.fold_in(key, i), logq, Sampling())
-            return (token, cache), (token, logq)
-
-        steps = jnp.arange(draft_tokens + 1)
-        out: Any = jax.lax.scan(one, (token, cache), steps)
-        (_, cache), drafted = out
-        tokens, logq = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 2)[:, :, :-1], drafted)
-        return tokens, logq, cache
+    write = partial(
+        draft, draft_config, draft_params, draft_layers, draft_prefix, sampling, draft_tokens
+    )
 
     def unfinished(carry: tuple) -> Array:
         _, out, length, *_ = carry
@@ -130,7 +108,7 @@ def speculate(
         count, out, length, cache, draft_cache = carry
         draft_key, check_key = jax.random.split(jax.random.fold_in(key, count))
         last = jnp.take_along_axis(out.group.action, length[..., None] - 1, axis=-1)
-        tokens, logq, draft_cache = draft(draft_key, last[..., 0], length - 1, draft_cache)
+        tokens, logq, draft_cache = write(draft_key, last[..., 0], length - 1, draft_cache)
         hidden, cache = decode_columns(
             config, params, layers, jnp.concatenate([last, tokens], -1), length - 1, prefix,
             cache,
@@ -159,6 +137,74 @@ def speculate(
         init_cache(draft_config, b, completions, room),
     )  # fmt: skip
     return jax.lax.while_loop(unfinished, extend, carry)[1]
+
+
+def check(
+    config: DecoderConfig,
+    draft_config: DecoderConfig,
+    context: Prompt,
+    completions: int,
+    draft_tokens: int,
+    max_new_tokens: int,
+    eos_ids: tuple[int, ...],
+) -> None:
+    """Refuses what `speculate` cannot do; its arguments.
+
+    Raises:
+        InputError: as `speculate`.
+    """
+    for shape in (config, draft_config):
+        check_request(shape, context, completions, max_new_tokens, eos_ids)
+    if draft_tokens < 1:
+        raise InputError(f"draft_tokens: must be at least 1, got {draft_tokens}")
+    if config.vocab_size != draft_config.vocab_size:
+        raise InputError(
+            f"draft_config: its vocabulary has {draft_config.vocab_size} tokens, the policy's "
+            f"{config.vocab_size}; both must be the same"
+        )
+
+
+def draft(
+    config: DecoderConfig,
+    params: PyTree,
+    layers: PyTree,
+    prefix: PyTree,
+    sampling: Sampling,
+    count: int,
+    key: Array,
+    token: Array,
+    start: Array,
+    cache: PyTree,
+) -> tuple[Array, Array, PyTree]:
+    """Writes γ tokens ahead; reads the last one, too.
+
+    Args:
+        config: the shape of the draft model.
+        params: its parameters.
+        layers: of `prefill`.
+        prefix: of `prefill`.
+        sampling: what the draft model is drawn from.
+        count: γ.
+        key: typed PRNG key.
+        token: i32[B, K], the last that was written.
+        start: i32[B, K], its place in the completion.
+        cache: of the draft model.
+
+    Returns:
+        The tokens i32[B, K, γ], log q f32[B, K, γ, V], and the cache.
+    """
+
+    def one(carry: tuple, i: Array) -> tuple:
+        token, cache = carry
+        hidden, cache = decode_step(config, params, layers, token, start + i, prefix, cache)
+        logq = log_probs(logits(config, params, hidden), sampling)
+        token, _ = draw(jax.random.fold_in(key, i), logq, Sampling())
+        return (token, cache), (token, logq)
+
+    out: Any = jax.lax.scan(one, (token, cache), jnp.arange(count + 1))
+    (_, cache), drafted = out
+    tokens, logq = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 2)[:, :, :-1], drafted)
+    return tokens, logq, cache
 
 
 def verify(key: Array, tokens: Array, logq: Array, logp: Array) -> tuple[Array, Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
@@ -10,10 +11,29 @@ from irl_jax.report.page import UNCORRECTED, card, cards, figure, figures, secti
 from irl_jax.report.plots import COLOURS, against_n
 from irl_jax.report.series import curves, from_intervals
 from irl_jax.report.study import write_study
-from irl_jax.report.values import as_interval, means_over
+from irl_jax.report.values import as_interval, closing, means_over
 from irl_jax.train.run import RunDirectory
 
 ATTRIBUTE_COLOURS = ("blue", "teal", "orange", "purple")
+
+
+def conclusion(summary: dict[str, Any], report: Path) -> str:
+    """The closing lines in the terminal."""
+    forms = [
+        [r["condition"], r["form"], r["best of n"], r["against"]["best of n"]]
+        for r in summary["rows"]
+    ]
+    told = [
+        [f"{r['comparisons']} comparisons", r["from"], r["best of n"]]
+        for r in summary["attributes"]["rows"]
+    ]
+    speed = [
+        [r["model"], f"{r['a minute']:.0f} reward models a minute",
+         f"{r['a CPU minute']:.0f} a minute of CPU"]
+        for r in summary["models a minute"]
+    ]  # fmt: skip
+    head = f"gold reward of the best of {summary['best_of']}, mean over seeds [95 % interval]"
+    return closing(head, forms, told, speed, report=report)
 
 
 def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:

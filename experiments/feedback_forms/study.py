@@ -17,7 +17,7 @@ from experiments.feedback_forms.attributes import (
     check_attributes,
 )
 from experiments.feedback_forms.feedback import FIRST, FORMS, GROUP, Form, Readings, first, learn
-from experiments.feedback_forms.report import write_report
+from experiments.feedback_forms.report import conclusion, write_report
 from experiments.feedback_forms.training_rate import RateConfig, models_a_minute
 from experiments.valence.answers import AnswersConfig, sample_answers
 from experiments.valence.comparisons import check_best_of, predict
@@ -296,28 +296,3 @@ def outcome(
             )
     shape = (len(here.forms), len(config.lrs), len(train))
     return {m: np.array([[s[m] for s in one] for one in found]).reshape(shape) for m in MEASURED}
-
-
-def conclusion(summary: dict[str, Any], report: Path) -> str:
-    """The closing lines in the terminal."""
-    n = summary["best_of"]
-    lines = ["", f"gold reward of the best of {n}, mean over seeds [95 % interval]"]
-    for row in summary["rows"]:
-        mean, low, high = row["best of n"]
-        gap, under, over = row["against"]["best of n"]
-        lines.append(
-            f"  {row['condition']:16}{row['form']:32}{mean:.3f} [{low:.3f}, {high:.3f}]"
-            f"  {gap:+.3f} [{under:.3f}, {over:.3f}]"
-        )
-    for row in summary["attributes"]["rows"]:
-        mean, low, high = row["best of n"]
-        lines.append(
-            f"  {row['comparisons']:5} comparisons  {row['from']:38}{mean:.3f} "
-            f"[{low:.3f}, {high:.3f}]"
-        )
-    for row in summary["models a minute"]:
-        lines.append(
-            f"  {row['model']:24}{row['a minute']:8.0f} reward models a minute, "
-            f"{row['a CPU minute']:.0f} a minute of CPU"
-        )
-    return "\n".join([*lines, f"report  {report}"])

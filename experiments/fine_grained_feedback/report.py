@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from irl_jax.report.page import UNCORRECTED, card, cards, figure, section, table
 from irl_jax.report.plots import against_n
 from irl_jax.report.series import Series, curves
 from irl_jax.report.study import write_study
-from irl_jax.report.values import minus
+from irl_jax.report.values import closing, minus
 from irl_jax.train.run import RunDirectory
 
 LISTED, LONGER, MARKED = "listed first", "longer answer", "marked errors of one side"
@@ -30,6 +31,15 @@ JUDGED = {
     "consistent": "both orders name one answer",
     "bias": "log-odds for the place shown first, nats",
 }
+
+
+def conclusion(summary: dict[str, Any], report: Path) -> str:
+    """The closing lines in the terminal."""
+    rows = dict(summary["accuracy"])
+    if "judge" in summary:
+        rows[JUDGE] = summary["judge"]["accuracy"]
+    head = "held-out pairs in order, mean over splits [95 % interval over splits]"
+    return closing(head, list(rows.items()), report=report)
 
 
 def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:

@@ -12,10 +12,10 @@ import numpy as np
 from experiments.fine_grained_feedback.data import KINDS, Example, cut, read
 from experiments.fine_grained_feedback.report import (
     CURVES,
-    JUDGE,
     LISTED,
     LONGER,
     MARKED,
+    conclusion,
     write_report,
 )
 from experiments.fine_grained_feedback.rewards import (
@@ -261,14 +261,3 @@ def judged(preference: np.ndarray, bias: np.ndarray) -> dict[str, Any]:
         "bias": bootstrap(bias),
         "preference_size": float(np.abs(preference).mean()),
     }
-
-
-def conclusion(summary: dict[str, Any], report: Path) -> str:
-    """The closing lines in the terminal."""
-    lines = ["", "held-out pairs in order, mean over splits [95 % interval over splits]"]
-    for name, value in summary["accuracy"].items():
-        lines.append(f"  {name:32}{Interval(*value)}")
-    if "judge" in summary:
-        lines.append(f"  {JUDGE:32}{Interval(*summary['judge']['accuracy'])}")
-    lines.append(f"report                            {report}")
-    return "\n".join(lines)

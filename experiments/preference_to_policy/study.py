@@ -40,7 +40,8 @@ from irl_jax.rollout.sampling import Sampling
 from irl_jax.rollout.session import Session
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import SHA256, RunDirectory
-from irl_jax.types import InputError
+from irl_jax.train.state import TrainState
+from irl_jax.types import InputError, PyTree
 
 ELSEWHERE = ("run_dir", "mesh")  # fields that may change between the launches of a run
 
@@ -174,6 +175,30 @@ def prepare(
     return training, pairs
 
 
+def align_policy(
+    config: Config,
+    training: Training,
+    pairs: Pairs,
+    learned: RewardModel,
+    run: RunDirectory,
+    progress: Progress,
+) -> TrainState:
+    """Trains the policy on the pairs, or on what the reward model says of its completions."""
+    if config.method == "dpo":
+        return align_offline(training, pairs, config.dpo, run, progress)
+    reward, observe = learned.watched()
+    return align_online(training, pairs, config.grpo, reward, run, progress, observe=observe)
+
+
+def implied(
+    config: Config, session: Session, pairs: Pairs, policy: PyTree, progress: Progress
+) -> np.ndarray:
+    """What DPO's implicit reward says of the held-out pairs."""
+    advance = progress.stage("held-out pairs, DPO", len(pairs.held_out))
+    score = partial(implicit_rewards, session, policy, config.dpo.beta)
+    return held_out_rewards(session, pairs, score, config.evaluation, advance)
+
+
 def experiment(
     config: Config, prepared: tuple[Training, Pairs], run: RunDirectory, progress: Progress
 ) -> dict[str, Any]:
@@ -191,15 +216,10 @@ def experiment(
         rewards = held_out_rewards(session, pairs, by_member, evaluation, advance)
         judged = np.asarray(aggregate(jnp.asarray(rewards.swapaxes(0, 1)), config.reward))
     with clock("policy"):
-        if config.method == "dpo":
-            state = align_offline(training, pairs, config.dpo, run, progress)
-        else:
-            reward, observe = learned.watched()
-            state = align_online(
-                training, pairs, config.grpo, reward, run, progress, observe=observe
-            )
+        state = align_policy(config, training, pairs, learned, run, progress)
         policy = training.merged(state.params)
     with clock("measure the policy"):
+        named = {"answers before": session.model.params, "answers after": policy}
         answers = [
             session.respond(
                 params,
@@ -210,17 +230,12 @@ def experiment(
                 advance=progress.stage(name, len(held_out)),
                 measure=learned.measure,
             )
-            for name, params in (
-                ("answers before", session.model.params),
-                ("answers after", policy),
-            )
+            for name, params in named.items()
         ]
         implicit = None
         if config.method == "dpo":
-            advance = progress.stage("held-out pairs, DPO", len(pairs.held_out))
-            score = partial(implicit_rewards, session, policy, config.dpo.beta)
-            found = held_out_rewards(session, pairs, score, evaluation, advance)
-            implicit = accuracy_on(pairs.held_out, found)
+            rewarded = implied(config, session, pairs, policy, progress)
+            implicit = accuracy_on(pairs.held_out, rewarded)
         write_samples(run, int(state.step), held_out, *answers)
     with clock("export"):
         exported = export(config.run_dir, session.model, policy, dtype=config.export_dtype)

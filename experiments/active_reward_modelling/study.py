@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -13,15 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from experiments.active_reward_modelling.config import Config
 from experiments.active_reward_modelling.report import DESIGNS, RANDOM, conclusion, write_report
-from experiments.valence.answers import AnswersConfig, sample_answers
-from experiments.valence.comparisons import (
-    check_best_of,
-    draw_pairs,
-    label,
-    learn,
-    predict,
-)
+from experiments.valence.answers import sample_answers
+from experiments.valence.comparisons import check_best_of, draw_pairs, label, learn, predict
 from irl_jax.eval.annotator import logistic_annotator
 from irl_jax.eval.intervals import bootstrap, paired_difference
 from irl_jax.eval.ranking import MEASURES, ranking_measures
@@ -36,35 +29,13 @@ from irl_jax.rewards.active import (
     k_centre,
     leverage,
 )
-from irl_jax.rewards.embedding import EmbeddingReward, EnsembleConfig
+from irl_jax.rewards.embedding import EmbeddingReward
 from irl_jax.rollout.session import Completions
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError
 
 SETTINGS = {"same prompt": False, "any two answers": True}
-QUICK = EnsembleConfig(members=5, widths=(16,), steps=100, batch_size=64, lr=2e-3)
-
-
-@dataclass(frozen=True)
-class Config:
-    """Rules that choose which pairs of answers are labelled."""
-
-    run_dir: Path = Path("runs/active_reward_modelling")  # what is written; a run goes on there
-    answers: AnswersConfig = field(default_factory=AnswersConfig)
-    pool: int = 2000  # pairs that a rule chooses from
-    batch: int = 32  # labels a round; those of the first round are of random pairs
-    rounds: int = 8  # batches, the first included
-    beta: float = 6.0  # of the annotator, P(first) = sigmoid(beta (gold difference))
-    prior: float = 1.0  # precision of the last layer's weights before any label
-    samples: int = 200  # imagined sequences of labels of BatchBALD
-    held_out: float = 0.25  # share of the prompts that is kept from training
-    best_of: int = 16  # answers from which the learned reward chooses the best
-    seeds: int = 10  # splits, pools, labels and models
-    reward: EnsembleConfig = QUICK
-
-
-CONFIG = Config()
 
 
 class Pool(NamedTuple):

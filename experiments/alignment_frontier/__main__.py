@@ -1,7 +1,8 @@
 """`python -m experiments.alignment_frontier`."""
 
 from experiments import alignment_frontier
-from experiments.alignment_frontier.study import CONFIG, main
+from experiments.alignment_frontier.config import CONFIG
+from experiments.alignment_frontier.study import main
 from irl_jax.recipes.cli import run
 
 if __name__ == "__main__":

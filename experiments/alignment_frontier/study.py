@@ -3,115 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from experiments.alignment_frontier.config import GOLD, METHODS, PROXY, SANDBOX, Config
 from experiments.alignment_frontier.language import on_language_model
 from experiments.alignment_frontier.report import conclusion, write_report
-from experiments.alignment_frontier.worlds import LanguageConfig
-from experiments.sandbox.runs import (
-    Bench,
-    Measuring,
-    Signal,
-    Training,
-    align,
-    interval,
-    make_signals,
-    world_keys,
-)
-from experiments.sandbox.task import SandboxConfig, Task, draw_prompts, kept_tasks, proxy, sample
-from irl_jax.dynamics.advantages import group_advantages
+from experiments.sandbox.runs import Bench, Signal, align, interval, make_signals, world_keys
+from experiments.sandbox.task import Task, draw_prompts, kept_tasks, proxy, sample
 from irl_jax.eval.best_of_n import mean_curves, powers_of_two
 from irl_jax.eval.frontier import frontier
 from irl_jax.eval.intervals import adjusted
 from irl_jax.files import as_json
-from irl_jax.losses.direct import dpo, ipo
-from irl_jax.losses.policy import grpo
-from irl_jax.losses.reference_free import simpo
-from irl_jax.losses.unpaired import each_side, kto
 from irl_jax.recipes.launch import Clock, given_model, kept, launch
-from irl_jax.rewards.embedding import EnsembleConfig
-from irl_jax.train.methods import (
-    Method,
-    actor_critic,
-    compared,
-    nash_md,
-    offline,
-    online,
-    remax,
-    rloo,
-)
-from irl_jax.train.objectives import (
-    direct_objective,
-    mismatched_objective,
-    reference_free_objective,
-)
+from irl_jax.train.methods import Method
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError
 
-METHODS: dict[str, Method] = {
-    "DPO": offline(direct_objective, lambda b: partial(dpo, beta=b), (0.1, 0.5)),
-    "IPO": offline(direct_objective, lambda b: partial(ipo, tau=b), (0.02, 0.1)),
-    "KTO": offline(
-        mismatched_objective,
-        lambda b: partial(each_side(kto), beta=b, good=1.0, bad=1.0),
-        (0.1, 0.5),
-    ),
-    "SimPO": offline(
-        reference_free_objective, lambda b: partial(simpo, beta=b, gamma=0.5), (0.5, 2.0)
-    ),
-    "RLOO": rloo((0.1, 0.2)),
-    "GRPO": online(lambda b: partial(grpo, clip=0.2, beta=b), group_advantages, (0.02, 0.2)),
-    "PPO": actor_critic((0.1, 0.2), clip=0.2, value_clip=5.0, value_weight=0.1),
-    "online DPO": compared(lambda b: partial(dpo, beta=b), (0.1, 0.5)),
-    "ReMax": remax((0.1, 0.2)),
-    "Nash-MD": nash_md((0.02, 0.05), share=0.125, opponents=2),
-}
 BASE = "DPO"
 BEST_OF_N = "best-of-n"
 COMPARISONS = "comparisons"
-PROXY: Literal["proxy"] = "proxy"
-GOLD: Literal["gold"] = "gold"
-SANDBOX = "sandbox"
 EQUAL_KL = (1.0, 2.0, 3.0)  # nats at which methods are compared
 GRID = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)  # nats, of the figure
 
 Curves = Mapping[str, np.ndarray]  # "kl" and "gold", f[S, A, T]
-
-
-@dataclass(frozen=True)
-class Config:
-    """One task, every method."""
-
-    model: str = SANDBOX  # sandbox, smollm2, tiny, a GGUF file or a Hugging Face directory
-    run_dir: Path = Path("runs/alignment_frontier")  # what is written; a run goes on there
-    methods: tuple[str, ...] = tuple(METHODS)  # of METHODS, DPO among them
-    teachers: tuple[Literal["proxy", "gold"], ...] = (PROXY, GOLD)  # of methods that sample
-    language: LanguageConfig = field(default_factory=LanguageConfig)  # where `model` is one
-    sandbox: SandboxConfig = field(default_factory=SandboxConfig)
-    seeds: int = 8  # worlds, each with its comparisons, proxy and policies
-    comparisons: int = 1024  # that offline methods and the proxy learn from
-    annotator_beta: float = 2.0  # inverse noise of comparisons, per standard deviation of gold
-    reward: EnsembleConfig = field(
-        default_factory=lambda: EnsembleConfig(
-            members=4, steps=200, batch_size=64, lr=3e-3, weight_decay=0.1
-        )
-    )
-    training: Training = field(default_factory=Training)
-    measuring: Measuring = field(default_factory=Measuring)
-    best_of: int = 128  # completions to choose from
-    best_of_prompts: int = 64  # prompts, for best-of-n
-
-
-CONFIG = Config()
 
 
 def check(config: Config) -> None:

@@ -15,13 +15,7 @@ from jax import Array
 
 from experiments.annotation_noise.report import FIRST, NOISES, conclusion, write_report
 from experiments.valence.answers import AnswersConfig, sample_answers
-from experiments.valence.comparisons import (
-    check_best_of,
-    draw_pairs,
-    label,
-    learn,
-    predict,
-)
+from experiments.valence.comparisons import check_best_of, draw_pairs, label, learn, predict
 from irl_jax.eval.annotator import (
     Annotator,
     agreement,

@@ -13,12 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.demonstration_rewards.demonstrations import Draws, draw, matched
-from experiments.demonstration_rewards.report import (
-    LOGISTIC,
-    PREFERENCES,
-    conclusion,
-    write_report,
-)
+from experiments.demonstration_rewards.report import LOGISTIC, PREFERENCES, conclusion, write_report
 from experiments.valence.answers import AnswersConfig, sample_answers
 from irl_jax.eval.best_of_n import best_of_n, mean_curves
 from irl_jax.eval.intervals import Interval, bootstrap, paired_difference

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.feedback_forms.attributes import (
-    AttributesConfig,
-    attribute_study,
-    check_attributes,
-)
+from experiments.feedback_forms.attributes import attribute_study, check_attributes
+from experiments.feedback_forms.config import Config
 from experiments.feedback_forms.feedback import FIRST, FORMS, GROUP, Form, Readings, first, learn
 from experiments.feedback_forms.report import conclusion, write_report
-from experiments.feedback_forms.training_rate import RateConfig, models_a_minute
-from experiments.valence.answers import AnswersConfig, sample_answers
+from experiments.feedback_forms.training_rate import models_a_minute
+from experiments.valence.answers import sample_answers
 from experiments.valence.comparisons import check_best_of, predict
 from irl_jax.eval.annotator import beta_of_error_rate
 from irl_jax.eval.best_of_n import best_of_n
@@ -28,14 +24,12 @@ from irl_jax.eval.ranking import ranking_measures
 from irl_jax.files import as_json
 from irl_jax.masking import check_range
 from irl_jax.recipes.launch import Clock, kept, launch, splits
-from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.rollout.session import Completions
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError
 
 MEASURED = ("rank correlation", "best of n")
-LINEAR = EnsembleConfig(members=1, widths=(), steps=100, batch_size=256)
 CURVES = (
     FIRST,
     "rankings of 8, Plackett-Luce",
@@ -43,33 +37,6 @@ CURVES = (
     "marks of 5, ordinal",
     "numbers, regression",
 )
-
-
-@dataclass(frozen=True)
-class Config:
-    """The same impressions of answers, told in every form of feedback."""
-
-    run_dir: Path = Path("runs/feedback_forms")  # what is written; a run goes on there
-    answers: AnswersConfig = field(default_factory=AnswersConfig)
-    forms: tuple[str, ...] = tuple(FORMS)  # what is tried; the first is held against the others
-    error_rates: tuple[float, ...] = (0.1, 0.2, 0.3)  # shares of pairs told the wrong way round
-    error_rate: float = 0.2  # that of all that follows
-    readings: tuple[int, ...] = (240, 480, 960, 1920)  # answers read; elsewhere the last
-    decisions: int = 480  # marks, or comparisons, where these are what is equal
-    ties: float = 0.3  # share of pairs that are called equal where that is allowed
-    people: int = 20  # who read; where they differ:
-    spread: float = 0.5  # standard deviation of the logarithm of their scales
-    offset: float = 1.0  # standard deviation of their offsets, in those of impressions
-    held_out: float = 0.25  # share of the prompts that is kept from training
-    best_of: int = 16  # answers from which the learned reward chooses the best
-    seeds: int = 10  # splits, groups, noise and people
-    lrs: tuple[float, ...] = (3e-4, 1e-3)  # each form has the best of them
-    reward: EnsembleConfig = LINEAR  # batch_size in answers; lr is not read
-    attributes: AttributesConfig = field(default_factory=AttributesConfig)
-    rate: RateConfig = field(default_factory=RateConfig)
-
-
-CONFIG = Config()
 
 
 @dataclass(frozen=True)

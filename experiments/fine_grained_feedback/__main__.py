@@ -1,7 +1,8 @@
 """`python -m experiments.fine_grained_feedback`."""
 
 from experiments import fine_grained_feedback
-from experiments.fine_grained_feedback.study import CONFIG, main
+from experiments.fine_grained_feedback.config import CONFIG
+from experiments.fine_grained_feedback.study import main
 from irl_jax.recipes.cli import run
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from experiments.fine_grained_feedback.config import Config
 from experiments.fine_grained_feedback.data import KINDS, Example, cut, read
 from experiments.fine_grained_feedback.report import (
     CURVES,
@@ -34,43 +34,14 @@ from experiments.fine_grained_feedback.rewards import (
 from irl_jax.data.spans import segment_of, token_ends
 from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
 from irl_jax.files import as_json
-from irl_jax.masking import check_range
 from irl_jax.recipes.embeddings import embed_segments
 from irl_jax.recipes.judging import ask
 from irl_jax.recipes.language_model import load_language_model
 from irl_jax.recipes.launch import Clock, given_model, kept, launch, splits
-from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.rollout.session import LanguageModel
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError
-
-
-@dataclass(frozen=True)
-class Config:
-    """Dense and whole rewards from one set of questions."""
-
-    data: Path | None = None  # dev_feedback.json of QA-Feedback
-    run_dir: Path = Path("runs/fine_grained_feedback")  # what is written; a run goes on there
-    language_model: str = "smollm2"  # smollm2, tiny, a GGUF file or a Hugging Face directory
-    tokenizer: Path | None = None  # directory of another tokenizer; None: the model's own
-    dtype: str = "bfloat16"  # of the language model's activations: bfloat16 or float32
-    layers: int = 15  # layers of the language model that the features come from
-    max_prompt: int = 384  # tokens of passages and question that are read, the last ones
-    max_completion: int = 288  # tokens of an answer that are read, the first ones
-    judged: int = 100  # questions of which the language model judges one pair; 0 for none
-    held_out: float = 0.2  # share of the questions that is kept from training
-    questions: tuple[int, ...] = (50, 100, 200, 400)  # to learn from; the last is the result
-    seeds: int = 10  # splits, each with models of its own
-    reward: EnsembleConfig = field(default_factory=lambda: EnsembleConfig(members=3))
-
-    def __post_init__(self) -> None:
-        check_range("held_out", self.held_out, 0.0, 0.5, exclusive=True)
-        check_range("seeds", self.seeds, 2)
-        check_range("judged", self.judged, 0)
-
-
-CONFIG = Config()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """`python -m experiments.gsm8k`."""
 
 from experiments import gsm8k
-from experiments.gsm8k.study import CONFIG, main
+from experiments.gsm8k.config import CONFIG
+from experiments.gsm8k.study import main
 from irl_jax.recipes.cli import run
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """`python -m experiments.gsm8k_outcome_reward`."""
 
 from experiments import gsm8k_outcome_reward
-from experiments.gsm8k_outcome_reward.study import CONFIG, main
+from experiments.gsm8k_outcome_reward.config import CONFIG
+from experiments.gsm8k_outcome_reward.study import main
 from irl_jax.recipes.cli import run
 
 if __name__ == "__main__":

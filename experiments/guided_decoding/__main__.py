@@ -1,7 +1,8 @@
 """`python -m experiments.guided_decoding`."""
 
 from experiments import guided_decoding
-from experiments.guided_decoding.study import CONFIG, main
+from experiments.guided_decoding.config import CONFIG
+from experiments.guided_decoding.study import main
 from irl_jax.recipes.cli import run
 
 if __name__ == "__main__":

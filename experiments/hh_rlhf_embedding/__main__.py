@@ -1,7 +1,8 @@
 """`python -m experiments.hh_rlhf_embedding`."""
 
 from experiments import hh_rlhf_embedding
-from experiments.hh_rlhf_embedding.study import CONFIG, main
+from experiments.hh_rlhf_embedding.config import CONFIG
+from experiments.hh_rlhf_embedding.study import main
 from irl_jax.recipes.cli import run
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.hh_rlhf_embedding.config import Config
 from experiments.hh_rlhf_embedding.report import conclusion, write_report
 from irl_jax.data.chat import DIALOGUE_TEMPLATE, render_chat
 from irl_jax.data.jsonl import GroupRecord, PreferenceRecord, read_preferences
@@ -33,28 +33,6 @@ from irl_jax.rewards.embedding import (
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError, Loss, Preference, PyTree
-
-
-@dataclass(frozen=True)
-class Config:
-    """Losses and embeddings on human comparisons."""
-
-    data: Path | None = None  # JSON Lines (.gz if gzipped) of comparisons
-    run_dir: Path = Path("runs/hh_rlhf_embedding")  # what is written; a run goes on there
-    language_model: str = "smollm2"  # smollm2, tiny, a GGUF file or a Hugging Face directory
-    tokenizer: Path | None = None  # directory of another tokenizer; None: the model's own
-    sentence_encoder: Path | None = None  # BERT in Hugging Face's layout; None: all-MiniLM-L6-v2
-    layers: int = 15  # layers of the language model that its features come from
-    max_prompt: int = 192  # tokens of a dialogue that are read, the last ones
-    max_completion: int = 96  # tokens of an answer that are read, the first ones
-    held_out: float = 0.2  # share of the dialogues that is kept from training
-    seeds: int = 10  # splits, each with models of its own
-    flip_rate: float = 0.1  # of labels, as the noise-robust losses take it to be
-    reward: EnsembleConfig = field(default_factory=lambda: EnsembleConfig(members=3))
-
-
-CONFIG = Config()
-
 
 # features f32[N, 2, F], pairs of which those of weight 0 are not learned from, key -> f32[N, 2]
 Learner = Callable[[jax.Array, Preference, jax.Array], jax.Array]

@@ -1,7 +1,8 @@
 """`python -m experiments.overoptimisation`."""
 
 from experiments import overoptimisation
-from experiments.overoptimisation.study import CONFIG, main
+from experiments.overoptimisation.config import CONFIG
+from experiments.overoptimisation.study import main
 from irl_jax.recipes.cli import run
 
 if __name__ == "__main__":

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from experiments.overoptimisation.config import Config
 from experiments.overoptimisation.report import conclusion, summarise, write_report
 from experiments.overoptimisation.runs import (
     AGGREGATES,
@@ -24,7 +24,6 @@ from experiments.overoptimisation.runs import (
     widened,
 )
 from experiments.sandbox.task import (
-    SandboxConfig,
     Task,
     compare,
     draw_prompts,
@@ -41,46 +40,6 @@ from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError, Preference, PyTree
 
 SMOOTHING = 0.2  # share of wrong labels that label smoothing assumes
-
-
-@dataclass(frozen=True)
-class PolicyConfig:
-    """GRPO and DPO."""
-
-    updates: int = 48  # of GRPO, even; the second half may see new comparisons
-    prompts: int = 8  # of an update of GRPO
-    completions: int = 4  # of each prompt
-    lr: float = 3e-3  # of Adam, in GRPO
-    penalties: tuple[float, ...] = (0.1, 0.3)  # of KL, proxy reward a nat
-    deviations: float = 1.0  # of the lower confidence bound
-    dpo_updates: int = 120  # of DPO
-    dpo_every: int = 10  # updates of DPO between measurements
-    dpo_batch: int = 32  # pairs of an update of DPO
-    dpo_lr: float = 1e-3  # of Adam, in DPO
-    dpo_beta: float = 0.05  # of DPO
-
-
-@dataclass(frozen=True)
-class Config:
-    """Proxies of several sizes, optimised in several ways."""
-
-    run_dir: Path = Path("runs/overoptimisation")  # what is written; a run goes on there
-    sandbox: SandboxConfig = field(default_factory=SandboxConfig)
-    seeds: int = 24  # worlds, each with its comparisons, proxies and policies
-    pairs: tuple[int, ...] = (128, 512, 2048)  # comparisons that a proxy learns from
-    widths: tuple[int, ...] = (4, 64)  # hidden units of a proxy
-    annotator_beta: float = 2.0  # inverse noise of comparisons, per standard deviation of gold
-    best_of: int = 128  # completions to choose from
-    best_of_prompts: int = 32  # prompts, for best-of-n
-    reward: EnsembleConfig = field(
-        default_factory=lambda: EnsembleConfig(
-            members=4, steps=200, batch_size=64, lr=3e-3, weight_decay=0.1
-        )
-    )
-    policy: PolicyConfig = field(default_factory=PolicyConfig)
-
-
-CONFIG = Config()
 
 
 def check(config: Config) -> None:

@@ -1,7 +1,8 @@
 """`python -m experiments.preference_to_policy`."""
 
 from experiments import preference_to_policy
-from experiments.preference_to_policy.study import CONFIG, main
+from experiments.preference_to_policy.config import CONFIG
+from experiments.preference_to_policy.study import main
 from irl_jax.recipes.cli import run
 
 if __name__ == "__main__":

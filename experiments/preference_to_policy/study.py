@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.preference_to_policy.config import Config
 from experiments.preference_to_policy.report import conclusion, write_report
 from irl_jax.files import as_json, writing
-from irl_jax.masking import check_range
-from irl_jax.recipes.language_model import MeshConfig, load_language_model
+from irl_jax.recipes.language_model import load_language_model
 from irl_jax.recipes.launch import Clock, given_model, launch_prepared, settings_of
-from irl_jax.recipes.policy_training import LoraConfig, Training, check_batches, export
-from irl_jax.recipes.preference_data import DataConfig, Pairs, encode, read_file, read_records
+from irl_jax.recipes.policy_training import Training, check_batches, export
+from irl_jax.recipes.preference_data import Pairs, encode, read_file, read_records
 from irl_jax.recipes.preference_measures import (
-    EvaluationConfig,
     accuracy_on,
     compare,
     compare_members,
@@ -29,13 +27,7 @@ from irl_jax.recipes.preference_measures import (
     write_samples,
 )
 from irl_jax.recipes.preference_reward import RewardModel, aggregate, fit_reward
-from irl_jax.recipes.preference_training import (
-    DpoConfig,
-    GrpoConfig,
-    RewardConfig,
-    align_offline,
-    align_online,
-)
+from irl_jax.recipes.preference_training import align_offline, align_online
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.rollout.session import Session
 from irl_jax.train.progress import Progress
@@ -44,46 +36,6 @@ from irl_jax.train.state import TrainState
 from irl_jax.types import InputError, PyTree
 
 ELSEWHERE = ("run_dir", "mesh")  # fields that may change between the launches of a run
-
-
-@dataclass(frozen=True)
-class SampleConfig:
-    """How completions are sampled, in training (GRPO) and for measuring."""
-
-    temperature: float = 1.0  # divides the logits
-    max_new_tokens: int | None = None  # tokens; None: the longest completion of the data
-
-    def __post_init__(self) -> None:
-        check_range("sample.temperature", self.temperature, 0.0, exclusive=True)
-        if self.max_new_tokens is not None:
-            check_range("sample.max_new_tokens", self.max_new_tokens, 1)
-
-
-@dataclass(frozen=True)
-class Config:
-    """From preferences to a policy."""
-
-    data: DataConfig = field(default_factory=DataConfig)
-    model: str = "smollm2"  # smollm2, tiny, a GGUF file or a Hugging Face directory
-    tokenizer: Path | None = None  # directory of another tokenizer; None: the model's own
-    method: Literal["dpo", "grpo"] = "dpo"  # how the policy is trained
-    run_dir: Path = Path("runs/preference_to_policy")  # what is written; a run goes on there
-    seed: int = 0  # of everything random
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation
-    remat: bool = False  # recompute activations in the backward pass: less memory, slower
-    accumulate: int = 1  # micro-batches of an update: less memory, slower
-    save_every: int = 50  # updates between checkpoints
-    export_dtype: Literal["float32", "bfloat16"] = "float32"  # of the exported weights
-    lora: LoraConfig = field(default_factory=LoraConfig)
-    reward: RewardConfig = field(default_factory=RewardConfig)
-    dpo: DpoConfig = field(default_factory=DpoConfig)
-    grpo: GrpoConfig = field(default_factory=GrpoConfig)
-    sample: SampleConfig = field(default_factory=SampleConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    mesh: MeshConfig = field(default_factory=MeshConfig)
-
-
-CONFIG = Config()
 
 
 def main(config: Config) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from experiments.prompt_oirl_gsm8k.config import Config
 from experiments.prompt_oirl_gsm8k.report import conclusion, write_report
 from experiments.prompt_oirl_gsm8k.rewards import PAPER, PROMPTS, Log, fit_all, kinds, read
 from irl_jax.eval.calibration import calibration_error
@@ -21,29 +21,8 @@ from irl_jax.files import as_json
 from irl_jax.models.pretrained import minilm_path
 from irl_jax.recipes.embeddings import embed_texts
 from irl_jax.recipes.launch import Clock, kept, launch
-from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
-
-
-@dataclass(frozen=True)
-class Config:
-    """A prompt for each question."""
-
-    data: Path | None = None  # npz of the logs: train_correct, test_correct, bool[6, N]
-    gsm8k: Path | None = None  # directory of train.jsonl and test.jsonl
-    run_dir: Path = Path("runs/prompt_oirl_gsm8k")  # what is written; a run goes on there
-    sentence_encoder: Path | None = None  # BERT in Hugging Face's layout; None: all-MiniLM-L6-v2
-    folds: int = 3  # of the training questions, to choose a reward model by
-    seeds: int = 3  # ensembles of each kind; for a set of prompts, one of one member
-    reward: EnsembleConfig = field(
-        default_factory=lambda: EnsembleConfig(
-            members=3, widths=(64,), steps=500, batch_size=64, lr=1e-3
-        )
-    )
-
-
-CONFIG = Config()
 
 
 def taken(probability: np.ndarray, correct: np.ndarray) -> np.ndarray:

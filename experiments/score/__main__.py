@@ -1,7 +1,8 @@
 """`python -m experiments.score`."""
 
 from experiments import score
-from experiments.score.study import CONFIG, main
+from experiments.score.config import CONFIG
+from experiments.score.study import main
 from irl_jax.recipes.cli import run
 
 if __name__ == "__main__":

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from experiments.score.config import Config
 from experiments.score.report import conclusion, write_report
 from irl_jax.data.builders import HELD_OUT, HeldOut
 from irl_jax.data.chat import Message, Text
@@ -24,11 +25,9 @@ from irl_jax.eval.ranking import kendall, pair_accuracy, spearman, within_prompt
 from irl_jax.eval.subsets import SubsetAccuracy, all_above, by_subset, chance, mean_over_subsets
 from irl_jax.eval.ties import ties
 from irl_jax.files import as_json, write_atomic
-from irl_jax.masking import check_range
 from irl_jax.recipes.launch import Clock, kept, launch
 from irl_jax.recipes.scorers import (
     SCORERS,
-    ReadConfig,
     characters,
     identity,
     required,
@@ -39,35 +38,6 @@ from irl_jax.train.inputs import identities
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import SHA256, RunDirectory
 from irl_jax.types import InputError
-
-
-@dataclass(frozen=True)
-class Config:
-    """A reward and what it is held against."""
-
-    data: Path | None = None  # JSON Lines (.gz if gzipped) of comparisons or scored responses
-    reward: Literal["learned", "likelihood", "length"] = "learned"  # what gives the numbers
-    model: str | None = None  # learned: a run's directory; likelihood: smollm2, tiny, GGUF, HF
-    run_dir: Path = Path("runs/score")  # what is written; a run goes on there
-    held_out: bool = False  # score only prompts that the run of a learned reward held out
-    ties: Literal["error", "drop"] = "error"  # what becomes of a line whose sides are equal
-    scores: Literal["error", "swap"] = "error"  # or of one with score_chosen < score_rejected
-    limit: int | None = None  # lines that are scored, drawn at random; None: all
-    edits: int = 100  # comparisons that are also scored after edits, drawn at random; 0: none
-    seed: int = 0  # of what is drawn
-    read: ReadConfig = field(default_factory=ReadConfig)
-
-    def __post_init__(self) -> None:
-        check_range("edits", self.edits, 0)
-        if self.held_out and self.reward != "learned":
-            raise InputError(
-                f"held_out: a {self.reward} reward has no run that held prompts out; leave it away"
-            )
-        if self.limit is not None:
-            check_range("limit", self.limit, 2)
-
-
-CONFIG = Config()
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ import pytest
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from experiments.preference_to_policy.study import Config, main
+from experiments.preference_to_policy.config import Config
+from experiments.preference_to_policy.study import main
 from irl_jax.models.bert import NAMES, BertConfig, param_shapes
 from irl_jax.models.layout import slots
 from irl_jax.recipes.language_model import MeshConfig

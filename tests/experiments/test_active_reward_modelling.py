@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.active_reward_modelling.config import CONFIG
 from experiments.active_reward_modelling.report import DESIGNS, RANDOM
 from experiments.active_reward_modelling.study import (
-    CONFIG,
     SETTINGS,
     Pool,
     check,
@@ -20,7 +20,7 @@ from experiments.active_reward_modelling.study import (
     rules,
 )
 from experiments.valence.answers import AnswersConfig
-from experiments.valence.comparisons import MEASURES
+from irl_jax.eval.ranking import MEASURES
 from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.rollout.session import Completions
 from irl_jax.types import InputError

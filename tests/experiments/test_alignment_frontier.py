@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from experiments.alignment_frontier import study
+from experiments.alignment_frontier.config import CONFIG
 from experiments.sandbox.runs import (
     Measuring,
     Signal,
@@ -37,7 +38,7 @@ SANDBOX = SandboxConfig(
 )  # fmt: skip
 REWARD = EnsembleConfig(members=1, widths=(8,), steps=100, batch_size=64, lr=3e-3)
 TINY = replace(
-    study.CONFIG,
+    CONFIG,
     sandbox=SANDBOX,
     seeds=3,
     comparisons=128,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from experiments.alignment_frontier import language, study
+from experiments.alignment_frontier.config import CONFIG
 from experiments.alignment_frontier.worlds import LanguageConfig, compared
 from experiments.sandbox.runs import Training
 from irl_jax.eval.annotator import annotate, logistic_annotator
@@ -36,7 +37,7 @@ SIZE = LanguageConfig(
     lora=LoraConfig(rank=2, alpha=4.0),
     mesh=MeshConfig(data=2, fsdp=2),
 )
-TINY = replace(study.CONFIG, methods=("DPO", "GRPO"), teachers=("proxy",), language=SIZE, seeds=3)
+TINY = replace(CONFIG, methods=("DPO", "GRPO"), teachers=("proxy",), language=SIZE, seeds=3)
 
 
 @pytest.fixture(scope="module")

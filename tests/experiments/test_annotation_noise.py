@@ -11,8 +11,8 @@ import pytest
 
 from experiments.annotation_noise.study import CONFIG, FIRST, NOISES, check, losses, main
 from experiments.valence.answers import AnswersConfig
-from experiments.valence.comparisons import MEASURES
 from irl_jax.eval.best_of_n import best_of_n
+from irl_jax.eval.ranking import MEASURES
 from irl_jax.recipes.language_model import MeshConfig
 from irl_jax.recipes.launch import splits
 from irl_jax.rewards.embedding import EnsembleConfig

@@ -9,12 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.benchmarks import (
-    launch,
-    reward_ensemble,
-    sampling,
-    sft_step,
-)
+from experiments.benchmarks import launch, reward_ensemble, sampling, sft_step
 from experiments.benchmarks.peers import irl_jax_update
 from experiments.benchmarks.peers.task import Task
 

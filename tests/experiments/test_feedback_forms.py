@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from experiments.feedback_forms.attributes import ALONE, EQUAL, WEIGHED, AttributesConfig
+from experiments.feedback_forms.config import CONFIG, LINEAR
 from experiments.feedback_forms.feedback import FIRST, FORMS, Readings, first, learn
-from experiments.feedback_forms.study import CONFIG, LINEAR, Condition, check, main, read
+from experiments.feedback_forms.study import Condition, check, main, read
 from experiments.feedback_forms.training_rate import RateConfig
 from experiments.valence.answers import AnswersConfig
 from experiments.valence.comparisons import predict

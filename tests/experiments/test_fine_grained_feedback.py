@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.fine_grained_feedback.config import CONFIG
 from experiments.fine_grained_feedback.data import KINDS, PAIRS, cut, labels, read
 from experiments.fine_grained_feedback.report import LISTED, LONGER, MARKED
 from experiments.fine_grained_feedback.rewards import (
@@ -19,7 +20,7 @@ from experiments.fine_grained_feedback.rewards import (
     Split,
     split_of,
 )
-from experiments.fine_grained_feedback.study import CONFIG, main
+from experiments.fine_grained_feedback.study import main
 from irl_jax.data.chat import render_chat
 from irl_jax.models.decoder import forward, logits
 from irl_jax.models.logprob import completion_hidden

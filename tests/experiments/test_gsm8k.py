@@ -13,7 +13,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.gsm8k.study import ALGORITHMS, CONFIG, Config, Name, PolicyConfig, main
+from experiments.gsm8k.config import ALGORITHMS, CONFIG, Config, Name, PolicyConfig
+from experiments.gsm8k.study import main
 from experiments.gsm8k.tasks import (
     DataConfig,
     EvaluationConfig,

@@ -7,9 +7,9 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
+from experiments.gsm8k_outcome_reward.config import CONFIG
 from experiments.gsm8k_outcome_reward.study import (
     BEST,
-    CONFIG,
     VOTE,
     WRITERS,
     areas,

@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from experiments.guided_decoding.config import CONFIG
 from experiments.guided_decoding.report import against_best
 from experiments.guided_decoding.study import (
     ARGS,
     BELLMAN,
     BEST,
     BLOCKS,
-    CONFIG,
     FUDGE,
     GREEDY,
     MEASURES,

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.hh_rlhf_embedding.study import CONFIG, accuracies, group, learners, main, read
+from experiments.hh_rlhf_embedding.config import CONFIG
+from experiments.hh_rlhf_embedding.study import accuracies, group, learners, main, read
 from irl_jax.models.logprob import completion_hidden
 from irl_jax.recipes.embeddings import embed_groups, embed_texts
 from irl_jax.recipes.language_model import load_language_model

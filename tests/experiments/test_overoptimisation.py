@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from experiments.overoptimisation.config import CONFIG, PolicyConfig
 from experiments.overoptimisation.report import STOPPED, blocks, summarise
 from experiments.overoptimisation.runs import aggregates, widened
-from experiments.overoptimisation.study import CONFIG, PolicyConfig, arms_of, main
+from experiments.overoptimisation.study import arms_of, main
 from experiments.sandbox.task import SandboxConfig
 from irl_jax.models.heads import init_mlp
 from irl_jax.rewards.embedding import EmbeddingReward, EnsembleConfig

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.preference_to_policy.study import Config, main, prepare
+from experiments.preference_to_policy.config import Config
+from experiments.preference_to_policy.study import main, prepare
 from irl_jax.data.batches import collate_preferences
 from irl_jax.data.jsonl import GroupRecord
 from irl_jax.losses.direct import dpo

@@ -14,7 +14,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from experiments.preference_to_policy import study as preference_to_policy
-from experiments.preference_to_policy.study import CONFIG, Config, main, prepare
+from experiments.preference_to_policy.config import CONFIG, Config
+from experiments.preference_to_policy.study import main, prepare
 from irl_jax.data.batches import collate_preferences
 from irl_jax.data.encode import EncodedPreference
 from irl_jax.data.tokenizer import Tokenizer

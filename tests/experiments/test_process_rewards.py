@@ -26,9 +26,10 @@ from experiments.arithmetic.chain_sums import (
     step_ends,
 )
 from experiments.process_rewards import judges
+from experiments.process_rewards.config import CONFIG
 from experiments.process_rewards.judges import JudgeConfig
 from experiments.process_rewards.report import detection, up_to_first_error
-from experiments.process_rewards.study import CONFIG, main, solution_scores
+from experiments.process_rewards.study import main, solution_scores
 from irl_jax.models.decoder import init_params
 from irl_jax.models.logprob import completion_logp
 from irl_jax.rollout.sampling import Sampling

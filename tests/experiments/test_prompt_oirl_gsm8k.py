@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from experiments.prompt_oirl_gsm8k import study as prompt_oirl_gsm8k
+from experiments.prompt_oirl_gsm8k.config import CONFIG
 from experiments.prompt_oirl_gsm8k.rewards import PROMPTS, kinds, read
-from experiments.prompt_oirl_gsm8k.study import CONFIG, main, preference_auc
+from experiments.prompt_oirl_gsm8k.study import main, preference_auc
 from irl_jax.eval.ranking import auc
 from irl_jax.rewards.embedding import EnsembleConfig
 from irl_jax.types import InputError

@@ -9,13 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.quickstart import study
-from experiments.quickstart.study import (
-    CONFIG,
-    Config,
-    PolicyConfig,
-    PromptsConfig,
-    main,
-)
+from experiments.quickstart.study import CONFIG, Config, PolicyConfig, PromptsConfig, main
 from irl_jax.eval.intervals import Interval
 from irl_jax.recipes.language_model import MeshConfig
 from irl_jax.recipes.tiny import TOPICS, topics

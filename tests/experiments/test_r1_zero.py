@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.arithmetic import tasks as r1_tasks
+from experiments.r1_zero import tasks as r1_tasks
+from experiments.r1_zero.config import CONFIG
 from experiments.r1_zero.report import Result, summarise
-from experiments.r1_zero.study import CONFIG, Learner, World, main, sample, shape
+from experiments.r1_zero.study import Learner, World, main, sample, shape
 from experiments.r1_zero.tasks import (
     EOS,
     LENGTH,

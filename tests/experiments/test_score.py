@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.score.study import CONFIG, Config, edit, main, read
+from experiments.score.config import CONFIG, Config
+from experiments.score.study import edit, main, read
 from irl_jax.eval.edits import EDITS
 from irl_jax.train.run import read_rows
 from irl_jax.types import InputError

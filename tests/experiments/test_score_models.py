@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from experiments.score.study import CONFIG, main, read
+from experiments.score.config import CONFIG
+from experiments.score.study import main, read
 from irl_jax.data.jsonl import GroupRecord
 from irl_jax.files import as_json
 from irl_jax.models.decoder import forward

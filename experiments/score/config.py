@@ -1,0 +1,40 @@
+"""The settings of `experiments.score`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from irl_jax.masking import check_range
+from irl_jax.recipes.scorers import ReadConfig
+from irl_jax.types import InputError
+
+
+@dataclass(frozen=True)
+class Config:
+    """A reward and what it is held against."""
+
+    data: Path | None = None  # JSON Lines (.gz if gzipped) of comparisons or scored responses
+    reward: Literal["learned", "likelihood", "length"] = "learned"  # what gives the numbers
+    model: str | None = None  # learned: a run's directory; likelihood: smollm2, tiny, GGUF, HF
+    run_dir: Path = Path("runs/score")  # what is written; a run goes on there
+    held_out: bool = False  # score only prompts that the run of a learned reward held out
+    ties: Literal["error", "drop"] = "error"  # what becomes of a line whose sides are equal
+    scores: Literal["error", "swap"] = "error"  # or of one with score_chosen < score_rejected
+    limit: int | None = None  # lines that are scored, drawn at random; None: all
+    edits: int = 100  # comparisons that are also scored after edits, drawn at random; 0: none
+    seed: int = 0  # of what is drawn
+    read: ReadConfig = field(default_factory=ReadConfig)
+
+    def __post_init__(self) -> None:
+        check_range("edits", self.edits, 0)
+        if self.held_out and self.reward != "learned":
+            raise InputError(
+                f"held_out: a {self.reward} reward has no run that held prompts out; leave it away"
+            )
+        if self.limit is not None:
+            check_range("limit", self.limit, 2)
+
+
+CONFIG = Config()

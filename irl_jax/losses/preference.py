@@ -184,8 +184,8 @@ def symmetric_pairwise(reward: Array, batch: Preference) -> Loss:
     Raises:
         InputError: an array has the wrong shape or dtype.
 
-    Reference: Ghosh, Manwani & Sastry 2015, "Making risk minimization tolerant to label noise", arXiv
-    1403.3610.
+    Reference: Ghosh, Manwani & Sastry 2015, "Making risk minimization tolerant to label
+    noise", arXiv 1403.3610.
     """
     return pairwise(reward, batch, link=smoothed_zero_one)
 

@@ -4,8 +4,8 @@
     look_up("hinge") is look_up("slic")          # TRL's spelling
 
 A row says what a loss learns from (`kind`, a name of `irl_jax.data.kinds`, or samples), how a
-model's outputs become its arguments (`form`), and its hyper-parameters with the values that
-its paper uses, or, where a paper tunes them, those of TRL.
+model's outputs become its arguments (`form`), and its hyper-parameters with values to start
+from. These are of the order that papers and TRL use; tune them.
 """
 
 from __future__ import annotations

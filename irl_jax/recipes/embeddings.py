@@ -161,7 +161,8 @@ def embed_texts(
         advance: told the number of texts done.
 
     Raises:
-        InputError: there is no such encoder, or its tokenizer is another model's.
+        InputError: there is no such encoder, its tokenizer is another model's, or a text has
+            more tokens than its context.
     """
     config, params = load_bert(directory)
     backend = HuggingFaceBackend.from_file(directory / "tokenizer.json")
@@ -174,7 +175,8 @@ def embed_texts(
     out = np.zeros((len(ids), config.d_model), np.float32)
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        width = -(-len(ids[rows[-1]]) // MULTIPLE) * MULTIPLE
+        longest = len(ids[rows[-1]])
+        width = max(longest, min(-(-longest // MULTIPLE) * MULTIPLE, config.max_positions))
         tokens = np.zeros((batch_size, width), np.int32)
         mask = np.zeros((batch_size, width), bool)
         for at, i in enumerate(rows):

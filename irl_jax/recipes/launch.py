@@ -1,4 +1,4 @@
-"""What studies share: one launch of a run, its clock, arrays kept in it, splits by group."""
+"""What every run does: it is launched, goes on or is reported, and keeps time and arrays."""
 
 from __future__ import annotations
 

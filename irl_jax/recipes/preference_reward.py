@@ -90,7 +90,7 @@ class RewardModel:
 
     Attributes:
         training: the session and the LoRA that it was trained with.
-        config: how many members there are, and how they come to a verdict.
+        config: how many members there are, and how they come to one reward.
         params: as `fit_reward` trains them.
     """
 

@@ -117,6 +117,14 @@ def test_of_a_long_text_the_end_is_read(encoder_dir):
     assert np.abs(vectors[0] - vectors[2]).max() > 0.01
 
 
+def test_a_batch_is_padded_to_the_context_of_the_encoder_at_most(encoder_dir):
+    """33 tokens, which a multiple of 32 would make 64, more than the context of 48."""
+    texts, advance = ["awful " * 31, "It is lovely and"], lambda done, _: None
+    together = embed_texts(encoder_dir, texts, max_tokens=48, batch_size=2, advance=advance)
+    alone = embed_texts(encoder_dir, texts[1:], max_tokens=48, batch_size=1, advance=advance)
+    np.testing.assert_allclose(together[1], alone[0], atol=1e-6)
+
+
 def test_no_data_and_too_little_are_named(tmp_path):
     with pytest.raises(InputError, match=r"^data: no file of comparisons; give one, --data"):
         read(None)

@@ -44,5 +44,6 @@ def test_nothing_to_judge(score):
 def test_missing_package(monkeypatch):
     for name in ("vaderSentiment", "vaderSentiment.vaderSentiment"):
         monkeypatch.setitem(sys.modules, name, None)
+    vader.cache_clear()  # what another test has loaded
     with pytest.raises(InputError, match=r'vaderSentiment: pip install "irl_jax\[demo\]"'):
         vader()

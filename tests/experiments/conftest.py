@@ -8,7 +8,8 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,15 +34,24 @@ from irl_jax.recipes.tiny import PLAIN, PLEASANT, UNPLEASANT, make_tiny, prompt_
 from irl_jax.train.progress import Progress
 from tests.train.compilations import count_compilations
 
+ADAM = partial(optax.adam, eps=1e-5)
 
-@pytest.fixture(scope="package", autouse=True)
-def steady_adam():
+
+@contextmanager
+def steady() -> Iterator[None]:
     """Adam with an epsilon above the noise of rounding, which it would make whole steps of.
 
     So that runs on one device and on several draw the same completions.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(optax, "adam", partial(optax.adam, eps=1e-5))
+        patch.setattr(optax, "adam", ADAM)
+        yield
+
+
+@pytest.fixture(scope="package", autouse=True)
+def steady_adam():
+    """Every test of this package runs with `steady`."""
+    with steady():
         yield
 
 
@@ -50,7 +60,8 @@ def shared(
 ) -> Path:
     """A directory that `make` fills once in a run of the tests, whichever process needs it first.
 
-    What it holds is not to be written to.
+    It is made with `steady`: a fixture of the session may come before `steady_adam`. What it
+    holds is not to be written to.
     """
     place = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -61,7 +72,8 @@ def shared(
         if not whole.exists():
             shutil.rmtree(path, ignore_errors=True)
             path.mkdir()
-            make(path)
+            with steady():
+                make(path)
             whole.touch()
     return path
 

@@ -1,1 +1,1 @@
-"""One module per question: claim, command, runtime, expected numbers."""
+"""One package per question: claim, command, runtime; `expected.md` beside it has the figures."""

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from irl_jax.report.expected import FILE, parse_expected, read_all, with_table
 from irl_jax.report.papers import find_citations, modules
 from tests.losses.cases import CASES
 
 ROOT = Path(__file__).resolve().parent.parent
 TREES = {name: tree for package in ("irl_jax", "experiments") for name, tree in modules(package)}
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+MEASURED = sorted(path.parent.name for path in ROOT.glob(f"experiments/*/{FILE}"))
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", *(f"experiments/{name}/{FILE}" for name in MEASURED)]
 PREFERENCE = "irl_jax.losses.preference"
 PARTS = {
     f"{PREFERENCE}.pairwise",
@@ -31,6 +33,7 @@ PARTS = {
 # depend on how a batch is cut: tests/losses/test_transport.py, test_unpaired.py
 NO_SUMS = {"aot", "aot_unpaired", "bco_pair"}
 HEADER = ("Claim", "Command", "Runtime", "Expected")
+MAX_EXPECTED = 250  # characters: a pointer to the figures and a line or two, no list of them
 
 
 def public_functions(name: str) -> list[ast.FunctionDef]:
@@ -99,9 +102,14 @@ def header_problems(docstring: str) -> list[str]:
     """What is missing from the header of an experiment."""
     fields = dict(re.findall(r"^(\w+): (.+?)(?=^\w+: |\Z)", docstring, re.MULTILINE | re.DOTALL))
     problems = [f"no {name}:" for name in HEADER if name not in fields]
-    for name in ("Runtime", "Expected"):
-        if name in fields and not re.search(r"\d", fields[name]):
-            problems.append(f"{name}: gives no number")
+    if "Runtime" in fields and not re.search(r"\d", fields["Runtime"]):
+        problems.append("Runtime: gives no number")
+    if "Expected" in fields:
+        first = fields["Expected"].split()[0].rstrip(".")
+        if not first.endswith(f"/{FILE}") or not (ROOT / first).exists():
+            problems.append(f"Expected: names no {FILE}")
+        if len(fields["Expected"]) > MAX_EXPECTED:
+            problems.append(f"Expected: is long; its figures belong into {FILE}")
     if "Command" in fields and not re.search(r"python -m experiments\.|make ", fields["Command"]):
         problems.append("Command: names no command")
     return problems
@@ -117,12 +125,39 @@ def test_an_experiment_says_claim_command_runtime_and_expected(name):
 
 def test_a_header_that_lacks_something_is_seen():
     whole = (
-        "Title.\n\nClaim: a.\nCommand: python -m experiments.x\nRuntime: 5 min\nExpected: 3\n    4"
+        "Title.\n\nClaim: a.\nCommand: python -m experiments.x\nRuntime: 5 min\n"
+        "Expected: experiments/quickstart/expected.md. It\n    rises."
     )
     assert header_problems(whole) == []
     for name in HEADER:
         assert header_problems(whole.replace(f"{name}:", "")) == [f"no {name}:"]
     assert header_problems(whole.replace("5 min", "soon")) == ["Runtime: gives no number"]
+    elsewhere = whole.replace("quickstart/", "nowhere/")
+    assert header_problems(elsewhere) == ["Expected: names no expected.md"]
+    (problem,) = header_problems(whole.replace("rises", "0.1 [0.0, 0.2], " * 20))
+    assert problem.startswith("Expected: is long")
+
+
+def test_every_experiment_has_its_figures_beside_it():
+    packages = {name: name.split(".")[1] for name in experiments()}
+    assert set(packages.values()) == set(MEASURED)
+    for name, package in packages.items():
+        own = f"Expected: experiments/{package}/{FILE}."
+        assert own in (ast.get_docstring(TREES[name]) or "")
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_figures_can_be_read_and_name_their_command(name):
+    text = (ROOT / "experiments" / name / FILE).read_text(encoding="utf-8")
+    runs = parse_expected(text).runs
+    assert re.search(rf"python -m experiments\.{name}\b", runs.column("command")[0])
+    assert all(re.search(r"\d", repeats) for repeats in runs.column("repeats"))
+
+
+def test_the_table_of_experiments_is_made_from_their_figures():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    made = with_table(readme, read_all(ROOT / "experiments"))
+    assert made == readme, "python -m irl_jax.report.expected README.md"
 
 
 def commands(text: str) -> list[str]:
@@ -163,9 +198,9 @@ def unknown(text: str) -> list[str]:
     return problems + [path for path in links + named if not (ROOT / path).exists()]
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS)
 def test_a_document_names_what_exists(path):
-    assert unknown(path.read_text(encoding="utf-8")) == []
+    assert unknown((ROOT / path).read_text(encoding="utf-8")) == []
 
 
 def test_a_name_of_nothing_is_seen():

@@ -13,21 +13,8 @@ Command: python -m experiments.benchmarks.policy_update --task dpo (or grpo)
     pip install "irl_jax[peers]") and with google-tunix==0.1.7, which asks for versions of its
     own; ours alone is timed without them
 Runtime: 6 minutes (dpo) and 4 (grpo) on 2 cores with --updates 2 --rounds 1.
-Expected: with these flags, seconds an update (ours, TRL, Tunix) and peak GiB, jax 0.12.0.1, torch
-    2.13.0, 2 idle cores:
-    dpo, float32: 11.6, 29.7, 20.6: 2.55 and 1.77 times; 5.6, 9.9, 11.8 GiB;
-    grpo, float32: 7.9, 19.9, 15.1: 2.52 and 1.92 times; 4.5, 6.0, 8.3 GiB;
-    dpo, bfloat16: 10.5, 17.6, 21.4: 1.68 and 2.04 times; 5.3, 6.7, 8.8 GiB;
-    grpo, bfloat16: 7.7, 14.0, 13.9: 1.82 and 1.81 times; 4.4, 4.1, 6.2 GiB.
-    On another day, when the cores gave a tenth less, float32: dpo with --updates 5, 13.0 and 39.1
-    (33.0 to 40.3): 3.01 times TRL; grpo with --updates 4 --beta 0, which has no reference, 8.9,
-    21.6, 15.1: 2.42 and 1.69 times; 4.4, 5.5, 7.7 GiB.
-    What bounds ours in float32, that day: products of matrices. 64 of 1024 x 576 x 1536 went at
-    136 GFLOP/s, and so do the layers, forward (140) and gradient (143). DPO's 13.4 s: the reference
-    3.4, the gradient 8.9 (layers 6.8, vocabulary 2.1), Adam 1. GRPO's 9.2 s: sampling 3.3, the
-    reference 1.4, the gradient 4.1. In bfloat16 a forward pass takes two thirds or half of the
-    time, the gradient through the layers as long or longer, since XLA's products with a
-    transposed operand fall back to float32 on CPUs; it is still the fastest of all.
+Expected: experiments/benchmarks/expected.md. In float32 a DPO update is 2.55 times as fast as
+    TRL's, a GRPO iteration 2.52 times.
 """
 
 from __future__ import annotations

@@ -10,11 +10,7 @@ Claim: ours takes at most a quarter of the time a model and pass: mirror images 
 Command: python -m experiments.benchmarks.reward_ensemble (the comparison needs
     pip install "irl_jax[parity]")
 Runtime: 4 min 55 s on 2 idle cores; peak memory 3.3 GiB.
-Expected: a model and pass 12.0 s (10.6 to 13.0, 6 passes) against 2.91 s (2.90 to 2.92, two
-    ensembles): ratio 4.1; in a sitting before it 11.6 and 2.87. Held-out accuracy after three
-    passes 0.850 and, mean of ten, 0.851 (0.846 to 0.856). Ours runs at 86 % of the bf16 matmul
-    rate of that machine, 370 to 376 GFLOP/s, which is 1.9 times its f32 rate; there a ratio of 5
-    would need 450. With --dtype float32 --members 3 --rounds 1 --passes 1 the ratio is 2.1.
+Expected: experiments/benchmarks/expected.md. A model and pass takes 2.91 s against 12.0 s.
 """
 
 from __future__ import annotations

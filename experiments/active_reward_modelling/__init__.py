@@ -1,9 +1,9 @@
 """Active reward modelling: which comparisons are worth an annotator's time?
 
-SmolLM2 answers prompts, VADER's valence is the gold reward, a Bradley-Terry annotator
-compares two answers at a time. Round after round, a rule chooses the next batch of pairs
-from a pool, the annotator labels it, and the reward models are trained anew. Pairs are
-of answers to the same prompt, or of any two answers.
+SmolLM2 answers prompts, and VADER's valence is the gold reward. A Bradley-Terry annotator compares
+two answers at a time. In each round a rule chooses the next batch of pairs from a pool, the
+annotator labels it, and the reward models are trained anew. Pairs are of answers to the same
+prompt, or of any two answers.
 
 Claim: A comparison of answers to different prompts teaches more than one of answers to the same
     prompt. Among pairs of one prompt, designs by Fisher information of the last layer (D-optimal,

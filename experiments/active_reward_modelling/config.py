@@ -15,17 +15,17 @@ QUICK = EnsembleConfig(members=5, widths=(16,), steps=100, batch_size=64, lr=2e-
 class Config:
     """Rules that choose which pairs of answers are labelled."""
 
-    run_dir: Path = Path("runs/active_reward_modelling")  # what is written; a run goes on there
+    run_dir: Path = Path("runs/active_reward_modelling")  # where results go; a run resumes there
     answers: AnswersConfig = field(default_factory=AnswersConfig)
     pool: int = 2000  # pairs that a rule chooses from
-    batch: int = 32  # labels a round; those of the first round are of random pairs
-    rounds: int = 8  # batches, the first included
-    beta: float = 6.0  # of the annotator, P(first) = sigmoid(beta (gold difference))
+    batch: int = 32  # labels a round; the first round takes random pairs
+    rounds: int = 8  # rounds, the first one included
+    beta: float = 6.0  # of the annotator: P(first) = sigmoid(beta (gold difference))
     prior: float = 1.0  # precision of the last layer's weights before any label
-    samples: int = 200  # imagined sequences of labels of BatchBALD
+    samples: int = 200  # sequences of labels that BatchBALD imagines
     held_out: float = 0.25  # share of the prompts that is kept from training
     best_of: int = 16  # answers from which the learned reward chooses the best
-    seeds: int = 10  # splits, pools, labels and models
+    seeds: int = 10  # repeats, with other splits, pools, labels and models
     reward: EnsembleConfig = QUICK
 
 

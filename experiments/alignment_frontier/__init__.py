@@ -1,18 +1,19 @@
 """Ways to align a policy, at equal KL: the frontier of gold reward over KL.
 
-In the sandbox (`experiments.sandbox`) gold is known. The reference policy writes pairs, which
-an annotator compares with noise; DPO, IPO, KTO and SimPO learn from these comparisons, and so
-does a reward model, the proxy, that RLOO, GRPO, PPO, online DPO, ReMax, Nash-MD and best-of-n
-are given. The latter seven are also run on the gold reward itself (as “PPO-GT” in the DPO
-paper); online DPO and Nash-MD see no reward, but what a Bradley-Terry judge makes of it. All
-sample as many completions, ReMax's greedy one and Nash-MD's opponents among them. Each method is
-run at several strengths of its pull to the reference and measured along its way; what it is
-worth at a KL is read off between the measurements, at the strength that was best in the other
-worlds. A seed is a world of its own: another source, taste and reference policy.
+In the sandbox (`experiments.sandbox`) the gold reward is known. The reference policy writes pairs,
+and an annotator compares them with noise. DPO, IPO, KTO and SimPO learn from these comparisons. So
+does a reward model, the proxy, which RLOO, GRPO, PPO, online DPO, ReMax, Nash-MD and best-of-n are
+given. These seven are also run on the gold reward itself (as “PPO-GT” in the DPO paper). Online DPO
+and Nash-MD see no reward, only what a Bradley-Terry judge makes of it. All sample as many
+completions, counting ReMax's greedy one and Nash-MD's opponents.
 
-With `--model` the task is a language model's, each method trains a LoRA on it, and gold is the
-valence of what it writes (`alignment_frontier.language`): the same table of methods, the same
-report. To add a method, add a line to `METHODS`.
+Each method is run at several strengths of its pull to the reference and measured along its way. Its
+gold at a KL is read off between the measurements, at the strength that was best in the other
+worlds. Each seed is a world of its own: another source, taste and reference policy.
+
+With `--model` the policy is a language model, each method trains a LoRA on it, and gold is the
+valence of what it writes (`alignment_frontier.language`). Methods and report are the same. To add a
+method, add a line to `METHODS`.
 
 Claim: At equal KL, IPO is level with DPO up to 2 nats, and KTO and SimPO are behind it. RLOO, GRPO,
     PPO, online DPO, Nash-MD and ReMax on a proxy are behind DPO too, by more at 2 or 3 nats than at

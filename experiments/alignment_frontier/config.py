@@ -62,13 +62,13 @@ class Config:
     """One task, every method."""
 
     model: str = SANDBOX  # sandbox, smollm2, tiny, a GGUF file or a Hugging Face directory
-    run_dir: Path = Path("runs/alignment_frontier")  # what is written; a run goes on there
-    methods: tuple[str, ...] = tuple(METHODS)  # of METHODS, DPO among them
-    teachers: tuple[Literal["proxy", "gold"], ...] = (PROXY, GOLD)  # of methods that sample
-    language: LanguageConfig = field(default_factory=LanguageConfig)  # where `model` is one
+    run_dir: Path = Path("runs/alignment_frontier")  # directory of results; a run resumes there
+    methods: tuple[str, ...] = tuple(METHODS)  # names in METHODS; DPO must be among them
+    teachers: tuple[Literal["proxy", "gold"], ...] = (PROXY, GOLD)  # rewards of methods that sample
+    language: LanguageConfig = field(default_factory=LanguageConfig)  # task of a language model
     sandbox: SandboxConfig = field(default_factory=SandboxConfig)
     seeds: int = 8  # worlds, each with its comparisons, proxy and policies
-    comparisons: int = 1024  # that offline methods and the proxy learn from
+    comparisons: int = 1024  # pairs that offline methods and the proxy learn from
     annotator_beta: float = 2.0  # inverse noise of comparisons, per standard deviation of gold
     reward: EnsembleConfig = field(
         default_factory=lambda: EnsembleConfig(
@@ -77,8 +77,8 @@ class Config:
     )
     training: Training = field(default_factory=Training)
     measuring: Measuring = field(default_factory=Measuring)
-    best_of: int = 128  # completions to choose from
-    best_of_prompts: int = 64  # prompts, for best-of-n
+    best_of: int = 128  # completions that best-of-n chooses from, at most
+    best_of_prompts: int = 64  # prompts that best-of-n is measured on
 
 
 CONFIG = Config()

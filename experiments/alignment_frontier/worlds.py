@@ -35,9 +35,9 @@ class LanguageConfig:
 
     tokenizer: Path | None = None  # directory of another tokenizer; None: the model's own
     dtype: str = "float32"  # compute dtype: float32 or bfloat16
-    prompts: int = 16  # whose completions are compared, and on which policies act
+    prompts: int = 16  # prompts whose completions are compared, and on which policies act
     held_out: int = 8  # prompts on which everything is measured
-    completions: int = 8  # of a prompt, for comparisons and for a measurement
+    completions: int = 8  # completions of a prompt, for comparisons and for a measurement
     max_new_tokens: int = 16  # tokens of a completion, at most
     pairs_per_prompt: int = 16  # comparisons of each prompt's completions, at most
     best_of: int = 32  # completions to choose from; a multiple of `completions`

@@ -1,11 +1,10 @@
 """Annotation noise: which loss of comparisons keeps its order when annotators err?
 
-SmolLM2 answers prompts, VADER's valence is the gold reward, and annotators of falling
-quality compare answers to the same prompt. Bradley-Terry is held against classifying each
-answer alone, and against losses made for wrong labels. Annotators err in two ways: on
-close calls, as P(first) = sigmoid(beta * difference of gold), beta being the annotation
-quality of Sun, Shen & Ton (arXiv 2411.04991), or on all pairs alike, which is what the
-robust losses assume.
+SmolLM2 answers prompts, and VADER's valence is the gold reward. Annotators of falling quality
+compare answers to the same prompt. Bradley-Terry is compared with classifying each answer alone,
+and with losses made for wrong labels. Annotators err in one of two ways. On close calls: P(first) =
+sigmoid(beta * difference of gold), where beta is the annotation quality of Sun, Shen & Ton (arXiv
+2411.04991). Or on all pairs alike, which is what the robust losses assume.
 
 Claim: Where 10 to 40 % of the labels are wrong, two losses made for flipped labels keep more of
     gold's order than Bradley-Terry: the unbiased one, which is told the rate of flips, and the

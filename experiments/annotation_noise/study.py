@@ -43,13 +43,13 @@ QUICK = EnsembleConfig(members=2, widths=(32,), steps=100, batch_size=128, lr=1e
 class Config:
     """Losses of comparisons as annotators get worse."""
 
-    run_dir: Path = Path("runs/annotation_noise")  # what is written; a run goes on there
+    run_dir: Path = Path("runs/annotation_noise")  # directory of results; a run resumes there
     answers: AnswersConfig = field(default_factory=AnswersConfig)
     error_rates: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.45)  # shares of wrong labels
     pairs: int = 1000  # comparisons of answers to the same prompt
     held_out: float = 0.25  # share of the prompts that is kept from training
     best_of: int = 16  # answers from which the learned reward chooses the best
-    seeds: int = 10  # splits, pairs, labels and models
+    seeds: int = 10  # repeats, with other splits, pairs, labels and models
     reward: EnsembleConfig = QUICK
 
 

@@ -1,12 +1,13 @@
 """What a few comparisons tell of a new annotator: directions of preference, and mixtures.
 
-Decomposed reward models (Luo et al. 2025, arXiv 2502.13131) take the principal directions
-of many people's comparisons as rewards and weigh them for each new person. Here people's
-values are known: five attributes of 64 features, annotators with weights of their own on
-them, Bradley-Terry labels. 200 annotators are learned from, 50 comparisons each; a new one
-gives up to 50. Held against: the reward of the whole population; a mixture of rewards with
-the posterior of a new annotator over them; directions of the annotators' mean comparisons,
-which use who compared what; random and true directions; features without other people.
+Decomposed reward models (Luo et al. 2025, arXiv 2502.13131) take the principal directions of many
+people's comparisons as rewards, and weigh them for each new person. Here people's values are known:
+each annotator has weights on five attributes of 64 features, and gives Bradley-Terry labels. The
+directions are learned from 200 annotators with 50 comparisons each. A new annotator gives up to 50.
+
+They are compared with the reward of the whole population; with a mixture of rewards, weighed by a
+new annotator's posterior; with directions of the annotators' mean comparisons, which use who
+compared what; with random and true directions; and with features without other people.
 
 Claim: Where people differ along the features' main axes, principal directions adapt as well as the
     true ones. Where they do not, principal directions are no better than random ones. The labels

@@ -34,16 +34,16 @@ from irl_jax.types import InputError
 class Config:
     """Directions and mixtures on populations whose values are known."""
 
-    run_dir: Path = Path("runs/decomposed_preferences")  # what is written; a run goes on there
+    run_dir: Path = Path("runs/decomposed_preferences")  # directory of results; a run resumes there
     features: Path | None = None  # .npy or .npz of real features f32[N, 2, F]; None: made ones only
     dims: int = 64  # features of a response
     attributes: int = 5  # directions along which people differ
     annotators: int = 200  # people whose comparisons are learned from
-    comparisons: int = 50  # of each of them
+    comparisons: int = 50  # comparisons of each of these annotators
     new_annotators: int = 100  # people to adapt to
     adaptation: tuple[int, ...] = (0, 5, 10, 20, 50)  # comparisons of a new annotator
     held_out: int = 200  # other comparisons of each new annotator, to test on
-    components: int = 5  # rewards of the mixture
+    components: int = 5  # rewards in the mixture
     seeds: int = 10  # populations, each with models of its own
     mixture: EnsembleConfig = field(
         default_factory=lambda: EnsembleConfig(

@@ -1,14 +1,15 @@
 """Rewards from demonstrations: told apart from the model's own samples, without comparisons.
 
-SmolLM2 describes a topic 32 times; the gold reward is the valence that VADER gives. A
-demonstrator picks responses to each training prompt with probability in proportion to
-exp(gold / temperature), and a reward model on hidden states learns to tell what was picked
-from the model's own samples: by logistic regression (alignment from demonstrations, the
-Jensen-Shannon divergence), by the variational bounds of four other f-divergences, or in
-pairs. The log-ratio of the two distributions is near gold / temperature less a constant a
-prompt, so that with examples enough each ranks as gold does; here they have few. They are
-held against an annotator with the same noise who compares two samples a label: a
-demonstration is a choice among 32 and says more, and takes more to write.
+SmolLM2 describes each topic 32 times; the gold reward is the valence that VADER gives. A
+demonstrator picks responses to each training prompt with probability proportional to exp(gold /
+temperature). A reward model on hidden states learns to tell these from the model's own samples: by
+logistic regression (alignment from demonstrations, the Jensen-Shannon divergence), by the
+variational bounds of four other f-divergences, or in pairs. The log-ratio of the two distributions
+is near gold / temperature less a constant a prompt, so with enough examples each ranks as gold
+does. Here they have few.
+
+They are compared with an annotator of the same noise, who compares two samples a label. A
+demonstration is a choice among 32: it says more than a comparison, and takes more to write.
 
 Claim: A reward learned from demonstrations alone ranks held-out answers better than chance, length
     and likelihood do. With one or two demonstrations a prompt it also ranks better than a reward

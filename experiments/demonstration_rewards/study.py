@@ -35,16 +35,16 @@ from irl_jax.types import InputError, Preference
 class Config:
     """Demonstrations and own samples of each training prompt, and who learns from them."""
 
-    run_dir: Path = Path("runs/demonstration_rewards")  # what is written; a run goes on there
+    run_dir: Path = Path("runs/demonstration_rewards")  # directory of results; a run resumes there
     answers: AnswersConfig = field(default_factory=AnswersConfig)
-    demonstrations: int = 2  # of each training prompt
-    own_samples: int = 8  # of the model, of each training prompt; not among the demonstrations
+    demonstrations: int = 2  # demonstrations of each training prompt
+    own_samples: int = 8  # model's samples of each training prompt, besides the demonstrations
     temperature: float = 0.2  # of the demonstrator and of the annotator, in units of gold
-    labels: tuple[int, ...] = (1, 2, 4, 8)  # demonstrations or comparisons a prompt, of a curve
-    n: int = 8  # responses to choose from, in the gain of best-of-n
+    labels: tuple[int, ...] = (1, 2, 4, 8)  # demonstrations, or comparisons, a prompt
+    n: int = 8  # responses that best-of-n chooses from
     held_out: float = 0.25  # share of the prompts that is kept from training
     seeds: int = 10  # splits, each with demonstrations and models of its own
-    seed: int = 0  # of the responses
+    seed: int = 0  # seed of the responses
     reward: EnsembleConfig = field(default_factory=lambda: EnsembleConfig(members=2))
 
 

@@ -1,13 +1,14 @@
 """The reward inside a fine-tuned model: what a policy tells of demonstrations, token by token.
 
-A policy that was fine-tuned on demonstrations carries a reward, log π_SFT − log π_ref, one
-number a token and no training beyond the fine-tuning (Li et al. 2025, arXiv 2510.02493). In the
-sandbox (`experiments.sandbox`) gold is known: demonstrations are the best of 16 completions by
-gold, the rewards are asked to order other completions of the reference policy. A discriminator
-of the same demonstrations and as many samples (Jensen-Shannon, on embeddings), and Bradley-Terry
-on as many comparisons (best against worst of a prompt's 16, the same samples), say what else the
-data could give. Gold of prefixes says which token earned what; the dense reward is held against
-it, up to what shaping may move.
+A policy that was fine-tuned on demonstrations carries a reward, log π_SFT − log π_ref: one number a
+token, with no training beyond the fine-tuning (Li et al. 2025, arXiv 2510.02493). In the sandbox
+(`experiments.sandbox`) the gold reward is known. Demonstrations are the best of 16 completions by
+gold, and the rewards are asked to order other completions of the reference policy.
+
+Two other rewards say what else the data could give: a discriminator of the same demonstrations and
+as many samples (Jensen-Shannon, on embeddings), and Bradley-Terry on as many comparisons (best
+against worst of a prompt's 16, the same samples). Gold of prefixes says which token earned what;
+the dense reward is compared with it, up to what shaping may move.
 
 Claim: The dense reward, summed over tokens, orders other completions better than a discriminator of
     the same demonstrations does. From 256 demonstrations on it is also better than a reward from as

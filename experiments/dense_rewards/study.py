@@ -44,19 +44,19 @@ METHODS = (DENSE, LIKELIHOOD, TOLD_APART, COMPARED)
 class Config:
     """Demonstrations, and what is made of them."""
 
-    run_dir: Path = Path("runs/dense_rewards")  # what is written; a run goes on there
+    run_dir: Path = Path("runs/dense_rewards")  # directory of results; a run resumes there
     sandbox: SandboxConfig = field(default_factory=SandboxConfig)
     demonstrations: tuple[int, ...] = (64, 256, 1024)  # prompts with one demonstration each
     best_of: int = 16  # completions of which a demonstration is the best by gold
-    held_out: int = 256  # prompts on which rewards are asked
-    completions: int = 16  # completions of each of them
+    held_out: int = 256  # prompts whose completions the rewards order
+    completions: int = 16  # completions of each of these prompts
     epochs: int = 4  # passes over the demonstrations in fine-tuning
     batch_size: int = 32  # demonstrations of an update
     lr: float = 1e-3  # peak learning rate of fine-tuning, cosine decay to 0
     reward: EnsembleConfig = field(
         default_factory=lambda: EnsembleConfig(members=4, lr=3e-3, weight_decay=0.1)
     )  # of the discriminator and of Bradley-Terry
-    seeds: int = 16  # worlds
+    seeds: int = 16  # worlds, each with its demonstrations and models
 
 
 CONFIG = Config()

@@ -1,12 +1,14 @@
 """Forms of feedback: which teaches a reward most, for what an annotator puts in?
 
-SmolLM2 answers prompts, VADER's valence is the gold reward, and people read answers in groups
-of eight. What they say follows from one noisy impression a reading (`feedback_forms.feedback`):
-comparisons with and without ties, rankings, marks, numbers, good or bad. So every form comes
-from the same people, answers and errors. That marks have no more noise than comparisons is
-assumed; that people use a scale each in their own way is tried. People are known to contradict
-their own ratings in comparisons (Bansal et al. 2023, "Peering through preferences", arXiv
-2308.15812): figures here say what a form can carry, not which one people give best.
+SmolLM2 answers prompts, VADER's valence is the gold reward, and people read answers in groups of
+eight. In each reading a person forms one noisy impression, and all that they say follows from it
+(`feedback_forms.feedback`): comparisons with and without ties, rankings, marks, numbers, good or
+bad. So every form comes from the same people, answers and errors.
+
+It is assumed that marks have no more noise than comparisons. People who each use a scale in their
+own way are tried. Real people contradict their own ratings in comparisons (Bansal et al. 2023,
+"Peering through preferences", arXiv 2308.15812), so the figures say what a form can carry, not
+which one people give best.
 
 Claim: For as many answers read, rankings, marks and good-or-bad labels teach more than pairs, most
     of all where few answers are read. For as many decisions rankings teach less. Where people

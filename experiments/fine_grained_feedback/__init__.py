@@ -1,12 +1,11 @@
 """Marked errors against comparisons: which feedback teaches a reward more?
 
-Annotators of QA-Feedback read four answers to a question, compared all six pairs, and in
-the first answer marked the spans that are irrelevant or false and what is missing. From
-the same questions two rewards are learned, on the same features, hidden states of SmolLM2
-that reads passages, question and answer. A dense one classifies each part of a sentence,
-each sentence and the whole as right or wrong, and pays for each at its end; the other is
-one number for the whole answer, by Bradley-Terry. Both are asked which of two answers to
-a new question people preferred.
+Annotators of QA-Feedback read four answers to a question and compared all six pairs. In the first
+answer they also marked the spans that are irrelevant or false, and what is missing. Two rewards are
+learned from the same questions and the same features, hidden states of SmolLM2 that reads passages,
+question and answer. The dense one classifies each part of a sentence, each sentence and the whole
+as right or wrong, and pays for each at its end. The other is one number for the whole answer, by
+Bradley-Terry. Both are asked which of two answers to a new question people preferred.
 
 Data: tasks/qa_feedback/data/dev_feedback.json of github.com/allenai/FineGrainedRLHF
     (Apache-2.0): 500 questions.

@@ -1,11 +1,12 @@
 """Reinforcement learning from verifiable rewards on GSM8K: the answer is right, or it is not.
 
-A model writes K solutions to each of a few questions; a solution is worth 1 if its final
-number, read exactly, is the right one, with optional terms for form and length; a policy
-gradient named by a flag makes the better ones of a question likelier. One command, whatever
-the machine: what differs between a laptop, a TPU slice and GPUs is the mesh, the dtype and
-the sizes. The run goes on where it was stopped, with the same bits; test questions are
-answered before, during and after; export/ is a directory that `transformers` loads.
+A model writes K solutions to each of a few questions. A solution is worth 1 if its final number,
+read exactly, is the right one; terms for form and length are optional. A policy gradient, named by
+a flag, makes the better solutions of a question likelier. The command is the same on a laptop, a
+TPU slice and GPUs: only the mesh, the dtype and the sizes differ.
+
+A run goes on where it was stopped, with the same bits. Test questions are answered before, during
+and after. export/ is a directory that `transformers` loads.
 
 Data: train.jsonl and test.jsonl of https://github.com/openai/grade-school-math (MIT), or
     any such files: `question`, and `answer` ending in #### and a number.

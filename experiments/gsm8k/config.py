@@ -64,9 +64,9 @@ class PolicyConfig:
     beta: float = 0.0  # weight of the KL penalty to the model, reward a nat; 0: no reference
     clip_low: float | None = None  # ratios below 1 - clip_low are clipped; None: the algorithm's
     clip_high: float | None = None  # ratios above 1 + clip_high; None: the algorithm's
-    epochs: int = 1  # times that a rollout is learned from
+    epochs: int = 1  # passes over a rollout
     minibatches: int = 1  # updates of an epoch
-    resample: int | None = None  # rollouts more, to get right and wrong; None: the algorithm's
+    resample: int | None = None  # rollouts to replace uninformative ones; None: the algorithm's
 
     def __post_init__(self) -> None:
         check_range("policy.temperature", self.temperature, 0.0, exclusive=True)
@@ -122,14 +122,14 @@ class Config:
     model: str = "smollm2"  # smollm2, tiny, a GGUF file or a Hugging Face directory
     tokenizer: Path | None = None  # directory of another tokenizer; None: the model's own
     train: Literal["lora", "full"] = "lora"  # what is trained: a LoRA, or every weight
-    run_dir: Path = Path("runs/gsm8k")  # what is written; a run goes on there
-    seed: int = 0  # of everything random
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation
+    run_dir: Path = Path("runs/gsm8k")  # directory of results; a run resumes there
+    seed: int = 0  # seed of everything random
+    dtype: Literal["float32", "bfloat16"] = "float32"  # dtype of the computation
     remat: bool = False  # recompute activations in the backward pass: less memory, slower
     accumulate: int = 1  # micro-batches of an update: less memory, slower
     save_every: int = 50  # rollouts between checkpoints
     samples: int = 1  # questions of a rollout whose completions go to samples.jsonl
-    export_dtype: Literal["float32", "bfloat16"] = "float32"  # of the exported weights
+    export_dtype: Literal["float32", "bfloat16"] = "float32"  # dtype of the exported weights
     lora: LoraConfig = field(default_factory=LoraConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)

@@ -49,7 +49,7 @@ class DataConfig:
     )
     chat: bool = True  # ask as a user's message in the model's chat template, if it has one
     max_prompt: int = 320  # tokens of a prompt, template included
-    overlong: Literal["error", "drop"] = "error"  # what becomes of a longer one
+    overlong: Literal["error", "drop"] = "error"  # what becomes of a longer prompt
 
     def __post_init__(self) -> None:
         check_range("data.max_prompt", self.max_prompt, 1)
@@ -79,7 +79,7 @@ class RewardConfig:
     correct: float = 1.0  # weight of 1 for the right number, else 0
     format: float = 0.0  # weight of 1 for a number that is marked: ####, \boxed, <answer>
     overlong: float = 0.0  # weight of a penalty from 0 to -1 over the last tokens allowed
-    buffer: int = 64  # those tokens
+    buffer: int = 64  # last tokens that `overlong` penalises
     answer: Reading = "flexible"  # or, if it ended, "answer is", last number
 
     def __post_init__(self) -> None:
@@ -92,8 +92,8 @@ class RewardConfig:
 class EvaluationConfig:
     """How a policy is measured on the test file."""
 
-    questions: int = 200  # of the test file, the first ones; 1319 are all
-    completions: int = 1  # of each question; with several also the majority's answer
+    questions: int = 200  # first questions of the test file; all are 1319
+    completions: int = 1  # completions of each question; with several also a majority vote
     temperature: float = 0.0  # divides the logits; 0 takes the likeliest token
     batch_size: int = 16  # questions at a time
     every: int = 0  # rollouts between measurements; 0: only before and after

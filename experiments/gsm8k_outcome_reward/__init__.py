@@ -1,11 +1,13 @@
 """Outcome rewards on GSM8K: a verifier that chooses among recorded solutions, and what it knows.
 
-Four language models (6B and 175B, each finetuned, and finetuned with a verifier of its own)
-wrote a solution to each of the 1,319 test questions, and each was judged by its final answer.
-Small reward models on fixed embeddings learn from these outcomes, from the text alone, and
-choose the best of the four solutions to held-out questions. Some of those models are better
-than others, so a reward model may do well by recognising who wrote a solution; a model that
-learns nothing but that, and comparisons inside one pair of writers, tell how much it is.
+Four language models (6B and 175B, each finetuned, and finetuned with a verifier of its own) wrote a
+solution to each of the 1,319 test questions, and each was judged by its final answer. Small reward
+models on fixed embeddings learn from these outcomes, from the text alone, and choose the best of
+the four solutions to held-out questions.
+
+Some writers are better than others, so a reward model may do well by recognising who wrote a
+solution. Two checks tell how much that is: a model that learns nothing but the writer, and
+comparisons inside one pair of writers.
 
 Data: example_model_solutions.jsonl of https://github.com/openai/grade-school-math (MIT).
 Claim: What outcomes teach depends on what is compared. Cross-entropy over all solutions learns

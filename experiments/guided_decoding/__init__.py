@@ -1,8 +1,8 @@
 """Steering a frozen policy while it writes: reward models, values of prefixes, and best-of-n.
 
-A small policy writes sentences, a reward model learned from noisy comparisons says which are
-good, and a gold reward, which no method sees, judges the result. Four ways to use the reward
-model at inference, the policy untouched:
+A small policy writes sentences. A reward model learned from noisy comparisons says which are good,
+and a gold reward, which no method sees, judges the result. The policy stays as it is; the reward
+model is used at inference in four ways:
 
 - best-of-n: write n, keep the best;
 - ARGS: at each token, add w times the reward of the unfinished text to the scores of the
@@ -11,8 +11,8 @@ model at inference, the policy untouched:
   that learned to predict the reward at the end (CD-FUDGE, CD-Q);
 - controlled decoding, blockwise: write M blocks of 4 tokens, keep that of the best value.
 
-KL to the policy is estimated from the true log-probs of the guided sampler where it has any.
-For best-of-n it is the estimate of Beirami et al., for blocks an upper bound.
+KL to the policy is estimated from the guided sampler's true log-probs where it has any. For
+best-of-n it is the estimate of Beirami et al., for blocks an upper bound.
 
 Claim: At equal compute, choosing among short blocks by the value of the prefix gets more gold
     reward than best-of-n. At equal KL, best-of-n is ahead of tokenwise steering. ARGS, whose reward

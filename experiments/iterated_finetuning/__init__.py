@@ -1,17 +1,17 @@
 """Fine-tuning on the best of one's own samples, round after round, against GRPO.
 
-In the sandbox (`experiments.sandbox`) gold is known. In every round a policy writes completions,
-a reward judges them, and the policy learns from them:
+In the sandbox (`experiments.sandbox`) the gold reward is known. In each round a policy writes
+completions, a reward judges them, and the policy learns from some of them:
 
-    RAFT   from the best of each prompt's
-    ReST   from those above a quantile of the round's rewards, which rises from epoch to epoch
-    STaR   from those that are right, starting over from the reference policy
-    GRPO   from all, by their advantages
+- RAFT from the best of each prompt's;
+- ReST from those above a quantile of the round's rewards, which rises from epoch to epoch;
+- STaR from those that are right, starting over from the reference policy;
+- GRPO from all, by their advantages.
 
-with the same samples, epochs and updates in a round. The reward is a proxy learned from noisy
-comparisons, or gold itself. To STaR a completion is right if the reference policy writes a
-better one at most once in five times. A seed is a world of its own: another source, taste
-and reference policy.
+All have the same number of samples, epochs and updates in a round. The reward is a proxy learned
+from noisy comparisons, or gold itself. To STaR a completion is right if the reference policy writes
+a better one at most once in five times. Each seed is a world of its own: another source, taste and
+reference policy.
 
 To add a recipe, add a line to `RECIPES`.
 

@@ -87,21 +87,21 @@ RIGHT_SHARE = 0.2  # of the reference policy's completions
 class Config:
     """Recipes at equal samples."""
 
-    run_dir: Path = Path("runs/iterated_finetuning")  # what is written; a run goes on there
+    run_dir: Path = Path("runs/iterated_finetuning")  # directory of results; a run resumes there
     sandbox: SandboxConfig = field(default_factory=SandboxConfig)
     seeds: int = 12  # worlds, each with its comparisons, proxy and policies
-    comparisons: int = 1024  # that the proxy learns from
+    comparisons: int = 1024  # pairs that the proxy learns from
     annotator_beta: float = 2.0  # inverse noise of comparisons, per standard deviation of gold
     reward: EnsembleConfig = field(
         default_factory=lambda: EnsembleConfig(
             members=4, steps=200, batch_size=64, lr=3e-3, weight_decay=0.1
         )
     )
-    rounds: int = 10  # of sampling and learning
-    prompts: int = 32  # of a round
-    completions: int = 8  # of each prompt
+    rounds: int = 10  # rounds of sampling and learning
+    prompts: int = 32  # prompts of a round
+    completions: int = 8  # completions of each prompt
     minibatches: int = 4  # updates of an epoch; divides `prompts`
-    lr: float = 2e-3  # of Adam
+    lr: float = 2e-3  # learning rate of Adam
     measuring: Measuring = field(default_factory=Measuring)
 
 

@@ -1,11 +1,11 @@
 """Over-optimisation: how far can a policy be pushed against a learned reward, and what helps?
 
-In the sandbox (`experiments.sandbox`) gold is known. Proxies learned from 128 to 2,048 noisy
-comparisons are optimised by best-of-n, GRPO and DPO; gold and proxy reward are followed over
-√KL and fitted with the forms of Gao et al. (arXiv 2210.10760). Then what is said to help is
-held against plain GRPO at the same labels: ensembles, a KL penalty, a bounded reward, label
-smoothing, new comparisons of what the policy writes half-way, stopping by a second proxy. A
-seed is a world of its own: another source, taste and reference policy.
+In the sandbox (`experiments.sandbox`) the gold reward is known. Proxies learned from 128 to 2,048
+noisy comparisons are optimised by best-of-n, GRPO and DPO. Gold and proxy reward are followed over
+√KL and fitted with the forms of Gao et al. (arXiv 2210.10760). Then remedies are compared with
+plain GRPO at the same labels: ensembles, a KL penalty, a bounded reward, label smoothing, new
+comparisons of what the policy writes half-way, stopping by a second proxy. Each seed is a world of
+its own: another source, taste and reference policy.
 
 Claim: Gold rises, then falls below the reference's while the proxy goes on rising. A KL penalty and
     new labels half-way surely keep gold up at the end of a run, after correction for the fourteen

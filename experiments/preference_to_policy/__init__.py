@@ -1,15 +1,14 @@
 """From your own comparisons to a better policy: reward model, DPO or GRPO, export.
 
-A file of comparisons (`prompt`, `chosen`, `rejected`, as strings or as message lists)
-becomes a reward model first: a LoRA and a scalar head on the language model, by
-Bradley-Terry likelihood, measured on held-out prompts beside two baselines. Then the
-language model itself is improved, by DPO on the same pairs or by GRPO against the
-learned reward, both held near the model that it started from by a KL penalty. What
-comes out is a directory that other libraries load.
+A file of comparisons (`prompt`, `chosen`, `rejected`, as strings or as message lists) becomes a
+reward model first: a LoRA and a scalar head on the language model, by Bradley-Terry likelihood,
+measured on held-out prompts beside two baselines. Then the language model itself is improved, by
+DPO on the same pairs or by GRPO against the learned reward. A KL penalty keeps either near the
+model that it started from. The result is a directory that other libraries load.
 
-With --reward.members K the reward aggregates those of K LoRAs with heads, and the report says
-where they disagree; --reward.regulariser keeps the reward's hidden states of use to the
-model's own head (`irl_jax.recipes.preference_reward`).
+With --reward.members K the reward aggregates K LoRAs with heads, and the report says where they
+disagree. With --reward.regulariser the reward's hidden states stay of use to the model's own head
+(`irl_jax.recipes.preference_reward`).
 
 Claim: The learned reward ranks held-out pairs better than chance and length do. The policy's
     answers to held-out prompts score higher under it than the model's own do, at a KL that is

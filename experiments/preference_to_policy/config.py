@@ -35,13 +35,13 @@ class Config:
     model: str = "smollm2"  # smollm2, tiny, a GGUF file or a Hugging Face directory
     tokenizer: Path | None = None  # directory of another tokenizer; None: the model's own
     method: Literal["dpo", "grpo"] = "dpo"  # how the policy is trained
-    run_dir: Path = Path("runs/preference_to_policy")  # what is written; a run goes on there
-    seed: int = 0  # of everything random
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation
+    run_dir: Path = Path("runs/preference_to_policy")  # directory of results; a run resumes there
+    seed: int = 0  # seed of everything random
+    dtype: Literal["float32", "bfloat16"] = "float32"  # dtype of the computation
     remat: bool = False  # recompute activations in the backward pass: less memory, slower
     accumulate: int = 1  # micro-batches of an update: less memory, slower
     save_every: int = 50  # updates between checkpoints
-    export_dtype: Literal["float32", "bfloat16"] = "float32"  # of the exported weights
+    export_dtype: Literal["float32", "bfloat16"] = "float32"  # dtype of the exported weights
     lora: LoraConfig = field(default_factory=LoraConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     dpo: DpoConfig = field(default_factory=DpoConfig)

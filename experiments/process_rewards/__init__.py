@@ -1,12 +1,12 @@
 """Process rewards without annotators: which of n worked solutions is right?
 
-A small policy is shown how sums such as 3+8-5 are worked out line by line, until it is
-right four times in ten. Then it labels its own steps: from the end of each line it
-completes the solution several times, and the share that comes out right is the label
-(Math-Shepherd). Judges read the policy's hidden states and log-probs at the end of each
-step and learn from those labels (PRM) or from the answers alone (ORM); an implicit PRM is
-a policy trained on answers. They are held against each other, against a majority vote and
-the policy's own log-prob, and asked where the first error is.
+A small policy is shown how sums such as 3+8-5 are worked out line by line, until it is right four
+times in ten. Then it labels its own steps: it completes the solution several times from the end of
+each line, and the share that comes out right is the label (Math-Shepherd). Judges read the policy's
+hidden states and log-probs at the end of each step. They learn from those labels (PRM) or from the
+answers alone (ORM). An implicit PRM is a policy trained on answers. All are compared with each
+other, with a majority vote and with the policy's own log-prob, and are asked where the first error
+is.
 
 Data: chain_sum of reasoning-gym, generated: pip install "irl_jax[reasoning]".
 Claim: Judges that saw every step find the first error better than an outcome reward model (ORM)

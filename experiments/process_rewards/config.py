@@ -15,10 +15,10 @@ class TaskConfig:
     """The sums, and who works them out."""
 
     terms: int = 3  # numbers in an expression
-    digits: int = 1  # of each number, at most
+    digits: int = 1  # digits of each number, at most
     lessons: int = 20_000  # worked solutions that the policy learns from
-    width: int = 64  # of the policy's residual stream
-    layers: int = 2  # of the policy
+    width: int = 64  # width of the policy's residual stream
+    layers: int = 2  # layers of the policy
     steps: int = 300  # updates of the policy
     batch_size: int = 64  # lessons an update
     lr: float = 5e-3  # peak learning rate of the policy
@@ -28,13 +28,13 @@ class TaskConfig:
 class Config:
     """Judges of steps and of outcomes, and best-of-n by each."""
 
-    run_dir: Path = Path("runs/process_rewards")  # what is written; a run goes on there
+    run_dir: Path = Path("runs/process_rewards")  # directory of results; a run resumes there
     seeds: int = 3  # policies, each with questions and judges of its own
-    questions: int = 1024  # that judges learn from
-    solutions: int = 8  # of each of these
-    rollouts: int = 4  # from the end of each step
+    questions: int = 1024  # questions that judges learn from
+    solutions: int = 8  # solutions of each of these questions
+    rollouts: int = 4  # completions from the end of each step, to label it
     held_out: int = 256  # questions that judges are tested on
-    candidates: int = 16  # solutions of each of these, to choose from
+    candidates: int = 16  # solutions to choose from, of each held-out question
     task: TaskConfig = field(default_factory=TaskConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.7))

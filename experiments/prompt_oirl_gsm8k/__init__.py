@@ -1,10 +1,10 @@
 """A prompt for each question, chosen by a reward learned from logs (Prompt-OIRL).
 
-Llama-2-7b-chat answered the questions of GSM8K once under each of six zero-shot prompts. A
-reward model on sentence embeddings of question and prompt learns from the log of 7,473
-training questions which prompts succeed on which questions, and picks one of them for each of
-1,000 test questions without a call to the language model. A model of outcomes in which
-questions differ in difficulty alone says how much there was to gain.
+Llama-2-7b-chat answered the questions of GSM8K once under each of six zero-shot prompts. A reward
+model on sentence embeddings of question and prompt learns from the log of 7,473 training questions
+which prompts succeed on which questions. For each of 1,000 test questions it then picks a prompt,
+without a call to the language model. A model of outcomes in which questions differ in difficulty
+alone says how much there was to gain.
 
 Data: train.jsonl and test.jsonl of https://github.com/openai/grade-school-math (MIT), and the
     logs of https://github.com/holarissun/Prompt-OIRL (MIT) as a file with arrays train_correct

@@ -14,9 +14,9 @@ class Config:
 
     data: Path | None = None  # npz of the logs: train_correct, test_correct, bool[6, N]
     gsm8k: Path | None = None  # directory of train.jsonl and test.jsonl
-    run_dir: Path = Path("runs/prompt_oirl_gsm8k")  # what is written; a run goes on there
+    run_dir: Path = Path("runs/prompt_oirl_gsm8k")  # directory of results; a run resumes there
     sentence_encoder: Path | None = None  # BERT in Hugging Face's layout; None: all-MiniLM-L6-v2
-    folds: int = 3  # of the training questions, to choose a reward model by
+    folds: int = 3  # folds of the training questions, to choose a reward model by
     seeds: int = 3  # ensembles of each kind; for a set of prompts, one of one member
     reward: EnsembleConfig = field(
         default_factory=lambda: EnsembleConfig(

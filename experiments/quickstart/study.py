@@ -73,8 +73,8 @@ class Config:
 
     model: str = "smollm2"  # smollm2, tiny, a GGUF file or a Hugging Face directory
     tokenizer: Path | None = None  # directory of another tokenizer; None: the model's own
-    run_dir: str = "runs/quickstart"  # where everything is written; a run goes on there
-    seed: int = 0  # of everything random
+    run_dir: str = "runs/quickstart"  # directory of results; a run resumes there
+    seed: int = 0  # seed of everything random
     dtype: str = "float32"  # compute dtype: float32 or bfloat16
     completions: int = 8  # responses to each prompt, for comparisons and for measuring
     max_new_tokens: int = 24  # tokens of a response, at most

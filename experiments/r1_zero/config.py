@@ -15,8 +15,8 @@ class PolicyConfig:
     """The policy before reinforcement learning."""
 
     lessons: int = 800  # worked solutions that it is shown
-    width: int = 64  # of the residual stream
-    layers: int = 2
+    width: int = 64  # width of the residual stream
+    layers: int = 2  # layers of the decoder
     steps: int = 300  # updates
     batch_size: int = 64  # lessons an update
     lr: float = 5e-3  # peak learning rate
@@ -27,8 +27,8 @@ class OnlineConfig:
     """Reinforcement learning; the same for every variant."""
 
     rollouts: int = 96  # batches of completions that a variant may draw
-    prompts: int = 64  # in a batch
-    completions: int = 16  # of each prompt
+    prompts: int = 64  # prompts in a batch
+    completions: int = 16  # completions of each prompt
     minibatches: int = 4  # updates on a batch
     lr: float = 5e-4  # peak learning rate of Adam; 10 % warm-up, cosine decay to 0
     accuracy: float = 1.0  # weight of a right answer
@@ -39,14 +39,14 @@ class OnlineConfig:
 class Config:
     """Reinforcement learning from verifiable rewards."""
 
-    run_dir: Path = Path("runs/r1_zero")  # what is written; a run goes on there
+    run_dir: Path = Path("runs/r1_zero")  # directory of results; a run resumes there
     seeds: int = 3  # policies, each with questions of its own
     chain_sum: tuple[str, ...] = ABLATION  # variants that run on chain_sum
     countdown: tuple[str, ...] = ("grpo", "dapo")  # variants that run on countdown
     drawn: int = 4000  # questions drawn for a seed; equal ones are taken once
     held_out: int = 128  # questions that policies are tested on
-    attempts: int = 32  # at each of these
-    ks: tuple[int, ...] = (1, 2, 4, 8, 16)  # attempts that pass@k counts
+    attempts: int = 32  # attempts at each of these questions
+    ks: tuple[int, ...] = (1, 2, 4, 8, 16)  # values of k in pass@k
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     online: OnlineConfig = field(default_factory=OnlineConfig)
 

@@ -87,8 +87,8 @@ class Bench:
 class Measuring:
     """How a policy is measured."""
 
-    prompts: int = 64  # of a measurement; the same ones after any update
-    completions: int = 8  # of each prompt
+    prompts: int = 64  # prompts of a measurement, the same ones after any update
+    completions: int = 8  # completions of each prompt
 
 
 @partial(jax.jit, static_argnames=("comparisons", "config"))
@@ -173,12 +173,12 @@ def optimizer(lr: float) -> optax.GradientTransformation:
 class Training:
     """The updates of a run."""
 
-    updates: int = 60  # of a policy
+    updates: int = 60  # updates of a policy
     every: int = 10  # updates between measurements; divides `updates`
     pairs: int = 32  # comparisons of an update
-    prompts: int = 8  # of an update from samples; with `completions` as many as of pairs
-    completions: int = 8  # of each prompt
-    lr: float = 2e-3  # of Adam
+    prompts: int = 8  # prompts of an update from samples; 8 x 8 are as many texts as in 32 pairs
+    completions: int = 8  # completions of each prompt
+    lr: float = 2e-3  # learning rate of Adam
 
 
 def per_run(function: Callable, *shared: bool) -> Callable:

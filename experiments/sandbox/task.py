@@ -74,8 +74,8 @@ class SandboxConfig:
     vocabulary: int = 24  # EOS and the symbols
     prompt_tokens: int = 4  # symbols of a prompt
     max_new_tokens: int = 16  # tokens of a completion, EOS included, at most
-    width: int = 32  # of the decoder's residual stream
-    layers: int = 2  # of the decoder
+    width: int = 32  # width of the decoder's residual stream
+    layers: int = 2  # layers of the decoder
     demonstrations: int = 8192  # sentences that the reference policy learns from
     steps: int = 600  # updates of the reference policy
     batch_size: int = 64  # sentences of an update

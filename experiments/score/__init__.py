@@ -3,9 +3,9 @@
 The reward model of a run of `experiments.preference_to_policy`, or a baseline (the
 likelihood of a response under a language model, its length), gives every response of a
 file a number. The report says how often it orders responses as people did, in each
-subset and over all; whether it is as sure as it is right; how far it goes by length;
-how edits that change no meaning move it; and, where responses have scores, what it is
-worth in best-of-n. All intervals resample prompts.
+subset and over all; whether it is calibrated; how far it goes by length; how far edits that
+change no meaning move it; and, where responses have scores, what best-of-n by it is worth.
+All intervals resample prompts.
 
 Where questions have many right answers and a reference with one (`id` of `tied:QUESTION` and
 `ref:QUESTION`, as in RewardBench 2's Ties), it is also asked whether the reward cares which.

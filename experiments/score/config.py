@@ -18,13 +18,13 @@ class Config:
     data: Path | None = None  # JSON Lines (.gz if gzipped) of comparisons or scored responses
     reward: Literal["learned", "likelihood", "length"] = "learned"  # what gives the numbers
     model: str | None = None  # learned: a run's directory; likelihood: smollm2, tiny, GGUF, HF
-    run_dir: Path = Path("runs/score")  # what is written; a run goes on there
+    run_dir: Path = Path("runs/score")  # directory of results; a run resumes there
     held_out: bool = False  # score only prompts that the run of a learned reward held out
     ties: Literal["error", "drop"] = "error"  # what becomes of a line whose sides are equal
-    scores: Literal["error", "swap"] = "error"  # or of one with score_chosen < score_rejected
+    scores: Literal["error", "swap"] = "error"  # what becomes of score_chosen < score_rejected
     limit: int | None = None  # lines that are scored, drawn at random; None: all
     edits: int = 100  # comparisons that are also scored after edits, drawn at random; 0: none
-    seed: int = 0  # of what is drawn
+    seed: int = 0  # seed of what is drawn at random
     read: ReadConfig = field(default_factory=ReadConfig)
 
     def __post_init__(self) -> None:

@@ -85,11 +85,12 @@ def results(summary: dict[str, Any]) -> Markup:
         cards(*(card(named(r), r["against"][middle], less) for r in ranked[:4])),
         figures(figure(drawing(summary), "Gold reward over KL to the reference.")),
         "Gold is in standard deviations of the reference policy's gold. The reference has 0 at a "
-        "KL of 0. Intervals are 95 % over worlds. A curve shows what a method reaches at a KL. Its "
-        "strength is the one that was best in the other worlds. The optimum is the reference "
-        "reweighted by exp(λ gold), which no policy exceeds. It is estimated from samples: too "
-        "low from few. Best-of-n is drawn at the bound of its KL. A strength that does not reach "
-        "a KL in every world is left out there, so a curve may dip where a strong pull ends.",
+        "KL of 0. Intervals are 95 % over worlds. A curve shows what a method reaches at a KL. "
+        "Its strength is the one that was best in the other worlds. The optimum is the reference "
+        "reweighted by exp(λ gold), which no policy exceeds. It is estimated from samples; from "
+        "few samples it comes out too low. Best-of-n is drawn at the bound of its KL. A strength "
+        "that does not reach a KL in every world is left out there, so a curve may dip where a "
+        "strong pull ends.",
         table([*columns, *(f"less {base} at {kl:g}" for kl in at)], rows),
         "Differences are paired by world. A cell is empty where no strength of the method gets "
         f"that far in every world, and for {base} itself.",
@@ -110,7 +111,7 @@ def every_run(summary: dict[str, Any]) -> Markup:
     return section(
         "Every run",
         "The table shows where runs of each strength end, as means over worlds. The strength is β "
-        "of the method's paper (τ of IPO), which means another thing in each.",
+        "of the method's paper (τ of IPO), which means something else in each.",
         table(columns, summary["runs"]),
     )
 

@@ -88,10 +88,10 @@ def results(summary: dict[str, Any], questions: int) -> Markup:
         "paired by split.",
         UNCORRECTED,
         "The last column shows how well a reward tells the pairs that the first answer won from "
-        "those it lost. There a reward of the first answer's marked errors alone can be held "
-        "against rewards of both sides. All answers come from one sampler. That the one listed "
-        "first wins more often says something of the annotators, which no reward of texts can "
-        "learn.",
+        "those it lost. There a reward of the first answer's marked errors alone can be compared "
+        "with rewards of both answers. All answers come from one sampler. Where the one listed "
+        "first wins more often, that tells something of the annotators, which no reward of texts "
+        "can learn.",
     )
 
 

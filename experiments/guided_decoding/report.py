@@ -119,8 +119,8 @@ def results(summary: dict[str, Any]) -> Markup:
         ),
         figure(
             over_tokens,
-            "Gold reward against compute, of the two methods whose strength compute buys. The "
-            "tokenwise ones read the same number of tokens at any strength, see the table.",
+            "Gold reward against compute, of the two methods that get stronger by more compute. "
+            "Tokenwise methods read the same number of tokens at any strength, see the table.",
         ),
     )
 

@@ -180,8 +180,9 @@ def disagreement(rows: Sequence[dict[str, Any]], summary: dict[str, Any]) -> Mar
     shown = [
         table(["standard deviation over members", "units of reward"], unsure),
         note(
-            "Members learned from the same pairs. Disagreement that grows with the policy is a "
-            "sign that the policy left what the pairs tell about. Its gain is then in doubt."
+            "Members learned from the same pairs. If they disagree more about what the trained "
+            "policy writes, it may have gone where the pairs say nothing, and its gain is in "
+            "doubt."
         ),
     ]
     if summary["method"] == "grpo":

@@ -228,12 +228,12 @@ def selectors(summary: dict[str, Any]) -> Markup:
         f"Best of {summary['ns'][-1]}",
         table(["selector", "right answers", "by seed", "every step right"], rows),
         UNCORRECTED,
-        "A selector is a judge, and how it makes one score of those of the steps. Noise is below "
-        "random choice. Right solutions are alike and wrong ones differ, so a judge that knows "
-        "nothing but scores equal solutions equally mostly takes a wrong one. The last column is "
-        "the share of chosen solutions without a wrong step: an answer may be right by luck. "
-        "Intervals are over the questions of all seeds. “By seed” has a policy, questions and "
-        "judges of its own in each figure.",
+        "A selector is a judge with a way to make one score of the scores of steps. Noise does "
+        "worse than random choice: right solutions are alike and wrong ones differ, so a judge "
+        "that knows nothing, but scores equal solutions equally, mostly takes a wrong one. The "
+        "last column is the share of chosen solutions without a wrong step: an answer may be "
+        "right by luck. Intervals are over the questions of all seeds. “By seed” has a policy, "
+        "questions and judges of its own in each figure.",
         table(["difference, paired by question", "right answers"],
               list(summary["differences"].items())),
     )  # fmt: skip
@@ -257,6 +257,6 @@ def cost(tokens: dict[str, list[int]]) -> Markup:
     return section(
         "What it cost",
         table(["tokens sampled", "by seed"], [[k, by_seed(v, ",")] for k, v in tokens.items()]),
-        "At equal solutions, the PRM has its rollouts on top. At equal tokens, the ORM learned "
+        "At equal solutions, the PRM needs its rollouts besides. At equal tokens, the ORM learned "
         "from as many more solutions as the rollouts cost.",
     )

@@ -186,7 +186,7 @@ def learning(found: dict[str, Any]) -> Markup:
     return figure(
         lines(panels, x="completions drawn"),
         "Accuracy of the completions drawn in training, means over seeds and over 5 batches. "
-        "Completions drawn only to replace others count.",
+        "Completions that were drawn to replace others count too.",
     )
 
 

@@ -104,9 +104,9 @@ def ceiling(fit: dict[str, Any]) -> Markup:
         "an intercept and a slope. Under it a question suits a prompt only through how hard it is.",
         table(["under the model of difficulty alone", "right answers"], rows),
         "Its deviance from the 64 observed patterns of right and wrong is "
-        f"{fit['deviance']:.0f} on 51 degrees of freedom (p = {fit['p_value']:.3f}). As far as this "
-        "model reproduces the oracle's lead over a single prompt, that lead is the luck of six "
-        "draws, which no selector can have. One draw of each prompt cannot rule out that some "
+        f"{fit['deviance']:.0f} on 51 degrees of freedom (p = {fit['p_value']:.3f}). As far as "
+        "this model reproduces the oracle's lead over a single prompt, that lead is the luck of "
+        "six draws, which no selector can have. One draw of each prompt cannot rule out that some "
         "prompt suits some question in a way that no two prompts share. The AUC of two prompts "
         "shows whether the embeddings know of such ways.",
     )

@@ -12,7 +12,7 @@ Large Language Model Post-Training", arXiv 2507.13158, section 3.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -233,6 +233,52 @@ class Group:
             terminated=merge(self.terminated),
         )
 
+
+class Rewarded(NamedTuple):
+    """What a reward says of a group beside one number for each completion.
+
+    Attributes:
+        value: f32[B, K], the reward.
+        parts: name -> f32[B, K]; the mean of each is logged as `reward_NAME`.
+        metrics: name -> scalar, logged as it is.
+    """
+
+    value: Array
+    parts: Mapping[str, Array] = {}
+    metrics: Mapping[str, Any] = {}
+
+
+@flax.struct.dataclass
+class LoopContext:
+    """Where a training loop is: what it tells every function that it calls.
+
+    Valid until the function returns: the update that follows takes the memory of `params`.
+
+    Attributes:
+        done: number of updates done.
+        progress: share of the updates done, in [0, 1]; 1 after the last one.
+        params: those of the state.
+        key: typed PRNG key of this function in this update, of no other.
+        parts: of the reward of the group, once it has been asked, as for `prepare` and
+            `observe`: name -> f32[B, K].
+        metrics: of the reward, likewise: name -> scalar.
+    """
+
+    done: int
+    progress: float
+    params: PyTree
+    key: Array
+    parts: Mapping[str, Array] = flax.struct.field(default_factory=dict)
+    metrics: Mapping[str, Any] = flax.struct.field(default_factory=dict)
+
+    @property
+    def update(self) -> int:
+        """Number of the update in hand, from 1."""
+        return self.done + 1
+
+
+# what the online loop is given as its reward; see `irl_jax.rewards.contract`
+Reward = Callable[[Group, LoopContext], Array | Rewarded]
 
 Metrics = dict[str, tuple[Array, Array]]  # name -> (weighted sum, weight)
 

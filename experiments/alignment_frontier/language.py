@@ -34,9 +34,9 @@ from irl_jax.recipes.policy_training import check_batches
 from irl_jax.recipes.tiny import prompt_of, topics
 from irl_jax.rewards.vader import valence
 from irl_jax.rollout.session import LanguageModel, Session, width_of
+from irl_jax.train.keys import Draw, loop_key
 from irl_jax.train.methods import SAMPLING, Method, rollout_of
 from irl_jax.train.objectives import lora
-from irl_jax.train.online import prepare_key
 from irl_jax.train.progress import Advance, Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.train.shard import jit_step, place, shardings
@@ -248,7 +248,8 @@ def trace(
             rows = rng.choice(len(world.prompts.mask), size.prompts, replace=False)
             key = jax.random.fold_in(acting, done)
             group = trainer.sample(world, method, state.params, teacher, rows, key)
-            known = group, session.logp(reference, group), pull, prepare_key(acting, done)
+            drawn = loop_key(acting, Draw.PREPARE, done)
+            known = group, session.logp(reference, group), pull, drawn
             with jax.set_mesh(session.mesh):
                 batch = prepare(state.params, reference, *known)
         state, metrics = step(state, batch, reference, pull)

@@ -20,12 +20,12 @@ from irl_jax.recipes.language_model import load_language_model
 from irl_jax.recipes.launch import Clock, given_model, launch_prepared, settings_of
 from irl_jax.recipes.movement import policy_kl
 from irl_jax.recipes.policy_training import Training, align, check_batches, export
-from irl_jax.rewards.composite import CompositeReward
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.rollout.session import Session, width_of
+from irl_jax.train.keys import Stage
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
-from irl_jax.types import Group, InputError
+from irl_jax.types import Group, InputError, LoopContext
 
 ELSEWHERE = ("run_dir", "mesh")  # fields that may change between the launches of a run
 
@@ -119,32 +119,30 @@ def experiment(
     """Trains and measures in turn, exports, reports; returns the summary."""
     clock = Clock(run.path / "seconds.json")
     training, session = questions.training, questions.training.session
-    updates, every = config.policy.updates(), config.evaluation.every
+    updates = config.policy.updates()
     train, test = (
         Grader(session, items, config.reward.answer) for items in (questions.train, questions.test)
     )
-    reward = train.reward(config.reward)
 
-    def measure(done: int, params: Any) -> None:
-        if done == 0 or done == updates.steps or (every and done % every == 0):
-            with clock("measure"):
-                evaluate(
-                    training, test, questions.test, config.evaluation, run, progress, done,
-                    training.merged(params),
-                )  # fmt: skip
+    def measure(context: LoopContext) -> None:
+        with clock("measure"):
+            evaluate(
+                training, test, questions.test, config.evaluation, run, progress, context.done,
+                training.merged(context.params),
+            )  # fmt: skip
 
     with clock("train and measure"):
         state = align(
-            training, updates, questions.train, reward, run, progress,
-            observe=partial(observe, config, run, train, reward), evaluate=measure,
+            training, updates, questions.train, train.reward(config.reward), run, progress,
+            observe=partial(observe, config, run, train), evaluate=measure,
+            evaluate_every=config.evaluation.every,
         )  # fmt: skip
-        measure(updates.steps, state.params)
     policy = training.merged(state.params)
     kl = None  # trained whole and without a reference, the policy has used up the model's memory
     if config.train == "lora" or updates.reference:
         with clock("measure"):
             answers = session.respond(
-                policy, questions.test, training.key(4), completions=1,
+                policy, questions.test, training.key(Stage.DIVERGENCE), completions=1,
                 batch_size=config.evaluation.batch_size,
                 advance=progress.stage("KL on the test questions", len(questions.test)),
             )  # fmt: skip
@@ -166,12 +164,7 @@ def experiment(
 
 
 def observe(
-    config: Config,
-    run: RunDirectory,
-    grader: Grader,
-    reward: CompositeReward,
-    update: int,
-    group: Group,
+    config: Config, run: RunDirectory, grader: Grader, group: Group, context: LoopContext
 ) -> dict[str, float]:
     """Writes completions to samples.jsonl, and says which prompts had something to teach.
 
@@ -180,7 +173,7 @@ def observe(
         is wrong, too, as DAPO wants them; `moves`: of which two have different rewards, since
         others move nothing.
     """
-    parts = {name: fetch(term) for name, term in reward(group)[1].items()}
+    parts = {name: fetch(term) for name, term in context.parts.items()}
     value, tokens, ended = fetch((group.reward, group.mask.sum(-1), group.terminated))
     records, texts = grader.read(group)
     for b in range(min(config.samples, len(records))):
@@ -189,7 +182,7 @@ def observe(
             row |= {"answer": truth(records[b]), "completion": text, "tokens": tokens[b, k]}
             row |= {"ended": ended[b, k], "reward": value[b, k]}
             row |= {name: part[b, k] for name, part in parts.items()}
-            run.sample(update, row, "policy")
+            run.sample(context.update, row, "policy")
     solved = parts["correct"].max(1).mean()
     share = lambda term: float(has_signal(term).mean())
     return {"solved": float(solved), "has_signal": share(parts["correct"]), "moves": share(value)}

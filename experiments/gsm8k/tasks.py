@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,11 +22,13 @@ from irl_jax.models.mesh import fetch
 from irl_jax.models.sharding import BATCH
 from irl_jax.recipes.policy_training import Training
 from irl_jax.rewards.composite import CompositeReward
+from irl_jax.rewards.contract import of_group
 from irl_jax.rewards.numeric import last_number, number, numeric_verifier
 from irl_jax.rewards.shaping import overlong_penalty
 from irl_jax.rewards.text import after, boxed, first_of, stated, tagged
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.rollout.session import LanguageModel, Session
+from irl_jax.train.keys import Stage
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import Group, InputError, PyTree
@@ -222,15 +224,13 @@ class Grader:
 
     def reward(self, config: RewardConfig) -> CompositeReward:
         """The reward of completions, its terms by name."""
-        terms: dict[str, tuple[Callable[[Group], Array], float]] = {
-            "correct": (self.correct, config.correct)
-        }
+        terms = {"correct": (of_group(self.correct), config.correct)}
         if config.format:
-            terms["format"] = (self.marked, config.format)
+            terms["format"] = (of_group(self.marked), config.format)
         if config.overlong:
             limit = self.session.max_new_tokens
             penalty = lambda g: overlong_penalty(g.mask, limit=limit, buffer=config.buffer)
-            terms["overlong"] = (penalty, config.overlong)
+            terms["overlong"] = (of_group(penalty), config.overlong)
         return CompositeReward(terms)
 
 
@@ -281,7 +281,7 @@ def evaluate(
     """
     sampling = Sampling(temperature=config.temperature)
     found = replace(training.session, sampling=sampling).respond(
-        policy, items, training.key(3),
+        policy, items, training.key(Stage.ANSWERS),
         completions=config.completions, batch_size=config.batch_size,
         advance=progress.stage(f"test questions, update {done}", len(items)),
         measure=lambda group, texts: {"correct": grader.correct(group)},

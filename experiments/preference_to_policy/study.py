@@ -30,6 +30,7 @@ from irl_jax.recipes.preference_reward import RewardModel, aggregate, fit_reward
 from irl_jax.recipes.preference_training import align_offline, align_online
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.rollout.session import Session
+from irl_jax.train.keys import Stage
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import SHA256, RunDirectory
 from irl_jax.train.state import TrainState
@@ -138,8 +139,7 @@ def align_policy(
     """Trains the policy on the pairs, or on what the reward model says of its completions."""
     if config.method == "dpo":
         return align_offline(training, pairs, config.dpo, run, progress)
-    reward, observe = learned.watched()
-    return align_online(training, pairs, config.grpo, reward, run, progress, observe=observe)
+    return align_online(training, pairs, config.grpo, learned.reward, run, progress)
 
 
 def implied(
@@ -176,7 +176,7 @@ def experiment(
             session.respond(
                 params,
                 held_out,
-                training.key(3),
+                training.key(Stage.ANSWERS),
                 completions=evaluation.completions,
                 batch_size=evaluation.batch_size,
                 advance=progress.stage(name, len(held_out)),

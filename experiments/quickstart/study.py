@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import Array
 
 from experiments.quickstart.report import conclusion, measure_reward, summarise, write_report
 from irl_jax.data.encode import EncodedPrompt
@@ -29,7 +28,7 @@ from irl_jax.rollout.session import Completions, Session, width_of
 from irl_jax.train.monitor import Monitor
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
-from irl_jax.types import Group, Preference, PyTree
+from irl_jax.types import Group, LoopContext, Preference, PyTree, Rewarded
 
 
 @dataclass(frozen=True)
@@ -129,15 +128,16 @@ def improve_policy(
         lr=optax.warmup_constant_schedule(0.0, policy.lr, 2),
     )
     watch = Monitor(run.metrics())
-    members: list[Array] = []  # of the group in hand, for the monitor
 
-    def learned(group: Group) -> Array:
-        members[:] = [reward(session.embed(group, config.feature_layers))]
-        return members[0].mean(0)
+    def learned(group: Group, context: LoopContext) -> Rewarded:
+        members = reward(session.embed(group, config.feature_layers))
+        return Rewarded(members.mean(0), {f"member_{i}": own for i, own in enumerate(members)})
 
-    def observe(update: int, group: Group) -> dict[str, float]:
+    def observe(group: Group, context: LoopContext) -> dict[str, float]:
+        members = jnp.stack([*context.parts.values()])
         gold = valence(session.texts(group))
-        drifts = watch(update, group, members=members[0], gold=jnp.asarray(gold, jnp.float32))
+        shown = jnp.asarray(gold, jnp.float32)
+        drifts = watch(context.update, group, members=members, gold=shown)
         return {"gold": float(gold.mean()), **drifts}
 
     state = align(training, updates, prompts, learned, run, progress, observe=observe)

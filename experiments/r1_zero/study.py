@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -35,6 +35,7 @@ from irl_jax.files import as_json
 from irl_jax.models.decoder import DecoderConfig
 from irl_jax.recipes.launch import Clock, kept, launch
 from irl_jax.rewards.composite import CompositeReward
+from irl_jax.rewards.contract import of_group
 from irl_jax.rewards.shaping import overlong_penalty
 from irl_jax.rollout.generate import generate
 from irl_jax.rollout.sampling import Sampling
@@ -44,7 +45,7 @@ from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.train.state import TrainState, init_state
 from irl_jax.train.step import Step, make_train_step, minibatch_epochs
-from irl_jax.types import Group, InputError, PyTree
+from irl_jax.types import Group, InputError, LoopContext, PyTree, Rewarded
 
 SAMPLING = Sampling(temperature=1.0)
 
@@ -173,29 +174,29 @@ class Learner:
             the share of tokens at the clip, of each batch learned from.
         """
         variant, online, length = VARIANTS[name], self.config.online, LENGTH[world.task]
-        parts: dict[str, tuple[Callable[[Group], Array], float]] = {
-            "accuracy": (accuracy(world.questions), online.accuracy),
-            "format": (form, online.format),
+        parts = {
+            "accuracy": (of_group(accuracy(world.questions)), online.accuracy),
+            "format": (of_group(form), online.format),
         }
         if variant.overlong:
             penalty = lambda g: overlong_penalty(g.mask, limit=length, buffer=variant.overlong)
-            parts["overlong"] = (penalty, 1.0)
+            parts["overlong"] = (of_group(penalty), 1.0)
         several = CompositeReward(parts)
         batches = online.rollouts // (1 + variant.resample)
         drawn: list[dict[str, float]] = []
         clipped: list[Array] = []
 
-        def reward(group: Group) -> tuple[Array, dict[str, Array]]:
-            value, each = several(group)
+        def reward(group: Group, context: LoopContext) -> Rewarded:
+            said = several(group, context)
             drawn.append(
                 {
-                    "accuracy": float(each["accuracy"].mean()),
+                    "accuracy": float(said.parts["accuracy"].mean()),
                     "entropy": float(-group.logp.sum() / group.mask.sum()),
                     "tokens": float(group.mask.sum(-1).mean()),
                     "cut": float(1 - group.terminated.mean()),
                 }
             )
-            return value, each
+            return said
 
         def update(state: TrainState, *batch: Any) -> tuple[TrainState, dict[str, Array]]:
             state, metrics = self.step(variant.loss, batches)(state, *batch)
@@ -218,7 +219,7 @@ class Learner:
             steps=batches,
             resample=variant.resample,
             decides="accuracy",
-            prepare=lambda group: PolicyBatch(group, variant.advantage(group.reward)),
+            prepare=of_group(lambda g: PolicyBatch(g, variant.advantage(g.reward))),
             frozen=(None,),
             progress=progress,
             stage=f"{world.task} {world.seed} {variant.label}",

@@ -24,9 +24,9 @@ from irl_jax.eval.intervals import Interval, t_interval
 from irl_jax.masking import masked_sum
 from irl_jax.models.logprob import completion_hidden_logp
 from irl_jax.rewards.embedding import EmbeddingReward, EnsembleConfig
+from irl_jax.train.keys import Draw, loop_key
 from irl_jax.train.methods import Beside, Method, rollout_of
 from irl_jax.train.objectives import full
-from irl_jax.train.online import prepare_key
 from irl_jax.train.state import TrainState, init_state
 from irl_jax.train.step import make_train_step
 from irl_jax.types import Group, Preference, PyTree
@@ -285,7 +285,7 @@ def sampled_runs(
         )
         batch = method.batch(
             task.config, full, state.params, task.reference, group, ref_logp, strength,
-            prepare_key(state.key, state.step),
+            loop_key(state.key, Draw.PREPARE, state.step),
         )  # fmt: skip
         return step(state, batch, task.reference)[0]
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import optax
 from jax import Array
 
@@ -25,6 +24,8 @@ from irl_jax.models.mesh import fetch
 from irl_jax.models.sharding import RULES, stacked
 from irl_jax.rollout.session import LanguageModel, Session
 from irl_jax.train.checkpoint import Checkpointer
+from irl_jax.train.keys import Stage, stage_key
+from irl_jax.train.loop import Evaluation
 from irl_jax.train.members import for_members, per_member
 from irl_jax.train.objectives import (
     Adapt,
@@ -40,7 +41,7 @@ from irl_jax.train.run import RunDirectory
 from irl_jax.train.shard import jit_step, place
 from irl_jax.train.state import TrainState, init_state
 from irl_jax.train.step import Step, make_train_step, minibatch_epochs
-from irl_jax.types import Group, InputError, Objective, PyTree
+from irl_jax.types import Group, InputError, LoopContext, Objective, PyTree, Reward
 
 POLICY = "policy"  # stage, and its directory of checkpoints
 
@@ -100,9 +101,9 @@ class Training:
         """How what is trained becomes a decoder."""
         return full if self.train == "full" else lora(self.lora.scale)
 
-    def key(self, stage: int) -> Array:
+    def key(self, stage: Stage) -> Array:
         """The typed PRNG key of a stage."""
-        return jax.random.fold_in(jax.random.key(self.seed), stage)
+        return stage_key(self.seed, stage)
 
     def merged(self, params: PyTree) -> PyTree:
         """The parameters of a decoder: what is trained, or the LoRA inside the kernels."""
@@ -152,51 +153,30 @@ def align(
     training: Training,
     updates: Updates,
     prompts: Sequence[EncodedPrompt],
-    reward: Callable[..., Any],
+    reward: Reward,
     run: RunDirectory,
     progress: Progress,
     *,
-    observe: Callable[[int, Group], Mapping[str, float]] | None = None,
-    evaluate: Callable[[int, PyTree], None] | None = None,
+    observe: Callable[[Group, LoopContext], Mapping[str, Any]] | None = None,
+    evaluate: Evaluation | None = None,
+    evaluate_every: int = 0,
 ) -> TrainState:
     """A policy, a LoRA or all weights, by a policy gradient on its own completions.
 
     Args:
         training: session, LoRA. Of a fully trained policy whose loss reads no reference the
-            parameters are given up: its updates need their memory.
+            session's parameters are given up at the start: updates need their memory.
         updates: loss, sizes.
         prompts: what is answered.
         reward: as `irl_jax.train.online.train_online` takes it.
         run: takes metrics and checkpoints.
         progress: shows the loop.
         observe: as `train_online` takes it.
-        evaluate: (rollouts done, trained parameters), called before each rollout is
-            learned from.
+        evaluate: as `train_online` takes it; of a LoRA, `context.params` are the LoRA's.
+        evaluate_every: rollouts between evaluations, as `train_online` takes it.
     """
-    session, model = training.session, training.session.model
-    init_key, key = jax.random.split(training.key(2))
-    objective = policy_objective(
-        model.config, training.adapt, updates.loss, sampling=session.sampling
-    )
-    if training.train == "lora":
-        params = training.lora.init(init_key, model.params)
-    elif updates.reference:
-        params = jax.tree.map(jnp.copy, model.params)
-    else:
-        params = model.params
-    spare = training.train == "full"  # the objective itself reads no frozen parameters
-    frozen = () if spare else (model.params,)
-    step, state = begin(
-        training,
-        _without_reference(objective) if spare else objective,
-        params,
-        key,
-        lr=updates.lr,
-        steps=updates.steps,
-        epochs=updates.epochs,
-        minibatches=updates.minibatches,
-        frozen=frozen,
-    )
+    session = training.session
+    step, state, frozen = start(training, updates)
     feed = make_feed(
         prompts,
         lambda items, shape: session.collate(items),
@@ -206,23 +186,13 @@ def align(
         remainder="drop",
     )
 
-    def prepare(group: Group) -> PolicyBatch:
-        ref_logp = None
-        if updates.reference:
-            ref_logp = session.logp(model.params, group)
+    def prepare(group: Group, context: LoopContext) -> PolicyBatch:
+        ref_logp = session.logp(session.model.params, group) if updates.reference else None
         return PolicyBatch(group, updates.advantages(group.reward), ref_logp)
-
-    def update(state: TrainState, batch: PyTree, *frozen: PyTree) -> tuple[TrainState, dict]:
-        done = int(state.step)
-        if done > 0 and spare and not updates.reference:
-            jax.tree.map(lambda x: x.delete(), model.params)  # a resumed run holds them still
-        if evaluate is not None:
-            evaluate(done, state.params)
-        return step(state, batch, *frozen)
 
     with closing(feed), Checkpointer(run.checkpoints / POLICY, run.config) as checkpoints:
         return train_online(
-            update,
+            step,
             state,
             feed,
             rollout=lambda params, prompts, key: session.sample(
@@ -231,6 +201,8 @@ def align(
             reward=reward,
             prepare=prepare,
             observe=observe,
+            evaluate=evaluate,
+            evaluate_every=evaluate_every,
             steps=updates.steps,
             resample=updates.resample,
             decides=updates.decides,
@@ -241,6 +213,35 @@ def align(
             progress=progress,
             stage=POLICY,
         )
+
+
+def start(training: Training, updates: Updates) -> tuple[Step, TrainState, tuple[PyTree, ...]]:
+    """The compiled step of a policy, its first state, and the step's further arguments.
+
+    A fully trained policy starts as a copy of the session's model. Where no reference is read,
+    nothing needs the model any more, and its arrays are deleted.
+    """
+    session, model = training.session, training.session.model
+    init_key, key = jax.random.split(training.key(Stage.POLICY))
+    objective = policy_objective(
+        model.config, training.adapt, updates.loss, sampling=session.sampling
+    )
+    whole = training.train == "full"  # the objective itself reads no frozen parameters
+    frozen = () if whole else (model.params,)
+    step, state = begin(
+        training,
+        _without_reference(objective) if whole else objective,
+        model.params if whole else training.lora.init(init_key, model.params),
+        key,
+        lr=updates.lr,
+        steps=updates.steps,
+        epochs=updates.epochs,
+        minibatches=updates.minibatches,
+        frozen=frozen,
+    )
+    if whole and not updates.reference:
+        jax.tree.map(lambda x: x.delete(), model.params)
+    return step, state, frozen
 
 
 def _without_reference(objective: Objective) -> Objective:
@@ -266,7 +267,7 @@ def begin(
     Args:
         training: session, micro-batches.
         objective: of one member.
-        params: what is trained; of several members on a leading axis.
+        params: what is trained, copied; of several members on a leading axis.
         key: of the state.
         lr: as of `Updates`.
         steps: of the stage.

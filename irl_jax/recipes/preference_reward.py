@@ -12,7 +12,6 @@ arXiv 2310.02743; Zhai et al. 2023, arXiv 2401.00243 (LoRAs as members); Yang et
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -31,6 +30,7 @@ from irl_jax.recipes.policy_training import Training
 from irl_jax.recipes.preference_data import Pairs
 from irl_jax.recipes.preference_training import REWARD, RewardConfig, fit_pairs
 from irl_jax.rewards.aggregate import disagreement, lower_confidence_bound, worst_case
+from irl_jax.train.keys import Stage
 from irl_jax.train.members import init_members
 from irl_jax.train.objectives import (
     Adapt,
@@ -42,7 +42,16 @@ from irl_jax.train.objectives import (
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.train.state import TrainState
-from irl_jax.types import Group, Loss, Objective, Preference, Prompt, PyTree
+from irl_jax.types import (
+    Group,
+    LoopContext,
+    Loss,
+    Objective,
+    Preference,
+    Prompt,
+    PyTree,
+    Rewarded,
+)
 
 
 def aggregate(rewards: Array, config: RewardConfig) -> Array:
@@ -119,17 +128,12 @@ class RewardModel:
         found = {"reward": aggregate(each, self.config), "disagreement": disagreement(each)}
         return {name: x.astype(np.float64) for name, x in fetch(found).items()}
 
-    def watched(self) -> tuple[Callable[[Group], Array], Callable[[int, Group], dict[str, float]]]:
-        """The reward, and what the loop logs of the last batch: the members' `disagreement`."""
-        last: dict[str, float] = {}
-
-        def reward(group: Group) -> Array:
-            rewards = self.members(group)
-            if self.config.members > 1:
-                last["disagreement"] = float(disagreement(rewards).mean())
-            return aggregate(rewards, self.config)
-
-        return reward, lambda update, group: last
+    def reward(self, group: Group, context: LoopContext) -> Rewarded:
+        """The reward for `train.online.train_online`, and the members' mean `disagreement`."""
+        each = self.members(group)
+        several = self.config.members > 1
+        metrics = {"disagreement": disagreement(each).mean()} if several else {}
+        return Rewarded(aggregate(each, self.config), metrics=metrics)
 
 
 def make_objective(training: Training, config: RewardConfig) -> Objective:
@@ -165,7 +169,7 @@ def fit_reward(
         head = init_scalar_head(head_key, model.config.d_model)
         return {"decoder": training.lora.init(lora_key, model.params), "head": head}
 
-    lora_key, head_key, key = jax.random.split(training.key(1), 3)
+    lora_key, head_key, key = jax.random.split(training.key(Stage.REWARD), 3)
     if config.members == 1:
         params = init(lora_key, head_key)
     else:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 from jax import Array
@@ -21,12 +21,13 @@ from irl_jax.masking import check_range
 from irl_jax.recipes.policy_training import POLICY, Training, Updates, align, begin
 from irl_jax.recipes.preference_data import Pairs
 from irl_jax.train.checkpoint import Checkpointer
+from irl_jax.train.keys import Stage
 from irl_jax.train.objectives import direct_objective
 from irl_jax.train.offline import train_offline
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.train.state import TrainState
-from irl_jax.types import Group, InputError, Objective, PyTree
+from irl_jax.types import Group, InputError, LoopContext, Objective, PyTree, Reward
 
 REWARD = "reward"  # stage, and its directory of checkpoints
 MOST_EPOCHS = 1e6  # beyond which updates are not counted any more
@@ -112,7 +113,7 @@ def align_offline(
 ) -> TrainState:
     """A policy, a LoRA, by DPO on the pairs."""
     model = training.session.model
-    lora_key, key = jax.random.split(training.key(2))
+    lora_key, key = jax.random.split(training.key(Stage.POLICY))
     loss = partial(dpo, beta=config.beta, link=smooth(logistic, config.label_smoothing))
     objective = direct_objective(model.config, training.adapt, loss)
     adapter = training.lora.init(lora_key, model.params)
@@ -123,11 +124,11 @@ def align_online(
     training: Training,
     pairs: Pairs,
     config: GrpoConfig,
-    reward: Callable[[Group], Array],
+    reward: Reward,
     run: RunDirectory,
     progress: Progress,
     *,
-    observe: Callable[[int, Group], Mapping[str, float]] | None = None,
+    observe: Callable[[Group, LoopContext], Mapping[str, Any]] | None = None,
 ) -> TrainState:
     """A policy, a LoRA, by GRPO on the prompts of the pairs.
 
@@ -135,10 +136,10 @@ def align_online(
         training: session, LoRA.
         pairs: whose prompts are answered.
         config: of GRPO.
-        reward: completions -> f32[B, K].
+        reward: as `irl_jax.train.online.train_online` takes it.
         run: takes metrics and checkpoints.
         progress: shows the loop.
-        observe: as `irl_jax.train.online.train_online` takes it.
+        observe: as `train_online` takes it.
     """
     updates = Updates(
         partial(grpo, beta=config.beta, clip=config.clip),

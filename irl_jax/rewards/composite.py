@@ -1,12 +1,11 @@
 """Several rewards at once: each is logged, and one number is made of them.
 
-A reward of completions is `(group) -> f32[B, K]`; one that should change in the course of
-training names a keyword `progress` and is told the share of updates done, in [0, 1).
+Each is a reward as `irl_jax.rewards.contract` says, `(group, context)`; one that should change
+in the course of training reads `context.progress`, the share of updates done.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,24 +14,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from irl_jax.dynamics.advantages import group_advantages
-from irl_jax.masking import as_float
-from irl_jax.types import Group, InputError
+from irl_jax.rewards.contract import CALLED, ask, check_takes
+from irl_jax.types import Group, InputError, LoopContext, Reward, Rewarded
 
 # (rewards f32[M, B, K], weights f32[M]) -> f32[B, K]
 Combination = Callable[[Array, Array], Array]
-
-
-def call_with(function: Callable, *args: Any, **offered: Any) -> Any:
-    """Calls a function with those of the keywords that it names.
-
-    Example:
-        >>> call_with(lambda x: x, 1, progress=0.5)
-        1
-        >>> call_with(lambda x, *, progress: x + progress, 1, progress=0.5)
-        1.5
-    """
-    named = inspect.signature(function).parameters
-    return function(*args, **{k: v for k, v in offered.items() if k in named})
 
 
 def weighted_sum(rewards: Array, weights: Array) -> Array:
@@ -73,30 +59,35 @@ class CompositeReward:
     tells: the correctness for DAPO, and not the sum with terms of form or length.
 
     Attributes:
-        rewards: name -> (function, weight); the function is `(group) -> f32[B, K]`, or
-            `(group, *, progress) -> f32[B, K]`.
+        rewards: name -> (reward, weight); a reward of the group alone is wrapped,
+            `of_group(reward)`. Parts and metrics of a reward NAME are called `NAME_…`.
         combine: what makes one of them: `weighted_sum`, `gdpo_advantages`, or a function that
             takes f32[M, B, K] and the weights f32[M], in the order given.
     """
 
-    rewards: Mapping[str, tuple[Callable[..., Array], float]]
+    rewards: Mapping[str, tuple[Reward, float]]
     combine: Combination = weighted_sum
 
     def __post_init__(self) -> None:
-        """Raises `InputError` if there is none."""
+        """Raises `InputError` if there is none, or one that takes other arguments."""
         if not self.rewards:
             raise InputError("rewards: give at least one, as {name: (function, weight)}")
+        for name, (reward, _) in self.rewards.items():
+            check_takes(f"reward {name!r}", reward, *CALLED)
 
-    def __call__(self, group: Group, *, progress: float = 0.0) -> tuple[Array, dict[str, Array]]:
-        """The one reward f32[B, K], and each of them by its name.
+    def __call__(self, group: Group, context: LoopContext) -> Rewarded:
+        """The one reward, each of them as a part by its name, and their extras.
 
         Raises:
             InputError: a reward has another shape or no floating dtype.
         """
-        shape = group.mask.shape[:2]
-        each = {
-            name: as_float(f"reward {name!r}", call_with(f, group, progress=progress), shape)
-            for name, (f, _) in self.rewards.items()
-        }
+        parts: dict[str, Array] = {}
+        metrics: dict[str, Any] = {}
+        values = []
+        for name, (reward, _) in self.rewards.items():
+            said = ask(reward, group, context, f"reward {name!r}")
+            values.append(said.value)
+            parts |= {name: said.value, **{f"{name}_{k}": x for k, x in said.parts.items()}}
+            metrics |= {f"{name}_{k}": x for k, x in said.metrics.items()}
         weights = jnp.array([weight for _, weight in self.rewards.values()], jnp.float32)
-        return self.combine(jnp.stack([*each.values()]), weights), each
+        return Rewarded(self.combine(jnp.stack(values), weights), parts, metrics)

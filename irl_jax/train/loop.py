@@ -6,18 +6,45 @@ import math
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 import jax
 from jax.experimental import multihost_utils
 
+from irl_jax.rewards.contract import check_takes
 from irl_jax.train.checkpoint import Checkpointer
+from irl_jax.train.keys import Draw, loop_key
 from irl_jax.train.progress import Advance, Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.train.state import TrainState
-from irl_jax.types import InputError, PyTree
+from irl_jax.types import InputError, LoopContext, PyTree
+
+# measures what is trained; its numbers are logged
+Evaluation = Callable[[LoopContext], Mapping[str, Any] | None]
+
+
+def context_of(
+    state: TrainState,
+    done: int,
+    steps: int,
+    draw: Draw,
+    attempt: int = 0,
+    **said: Mapping[str, Any],
+) -> LoopContext:
+    """What a loop tells a function that it calls after `done` of `steps` updates.
+
+    Args:
+        state: after these updates.
+        done: number of updates.
+        steps: number of updates in all.
+        draw: what the function draws random numbers for.
+        attempt: as `loop_key` takes it.
+        **said: `parts` and `metrics` of the reward, where it has been asked.
+    """
+    key = loop_key(state.key, draw, done, attempt)
+    return LoopContext(done, done / max(steps, 1), state.params, key, **said)
 
 
 class Interruption:
@@ -80,6 +107,8 @@ class LoopRecord:
         batches: Iterator[PyTree],
         *,
         steps: int,
+        evaluate: Evaluation | None,
+        evaluate_every: int,
         run: RunDirectory | None,
         checkpoints: Checkpointer | None,
         save_every: int,
@@ -89,6 +118,10 @@ class LoopRecord:
         """Restores the latest checkpoint, if any, and rewinds the data and the run to it."""
         if save_every < 1:
             raise InputError(f"save_every: expected at least 1 update, got {save_every}")
+        if evaluate_every < 0:
+            raise InputError(f"evaluate_every: expected 0 or more updates, got {evaluate_every}")
+        if evaluate is not None:
+            check_takes("evaluate", evaluate, "context")
         if checkpoints is not None and not hasattr(batches, "get_state"):
             raise InputError(
                 "batches: checkpoints need an iterator with get_state and set_state;"
@@ -96,6 +129,7 @@ class LoopRecord:
             )
         self._batches = cast(Any, batches)  # has get_state, set_state if there are checkpoints
         self._steps, self._save_every, self._stage = steps, save_every, stage
+        self._evaluate, self._evaluate_every = evaluate, evaluate_every
         self._run, self._checkpoints, self._interruption = run, checkpoints, interruption
         self._pending: tuple[int, Mapping[str, Any]] | None = None
         self._position: Any = None
@@ -108,6 +142,13 @@ class LoopRecord:
         self.state, self.start = state, int(state.step)
         if run is not None:
             run.rewind(self.start, self._stage)
+            if evaluate is not None:  # what was measured at the start is measured again
+                run.rewind(self.start - 1, self._evaluations)
+
+    @property
+    def _evaluations(self) -> str:
+        """Stage of what evaluations find."""
+        return f"{self._stage} evaluation"
 
     def show(self, progress: Progress) -> None:
         """Reports progress there from now on."""
@@ -129,6 +170,22 @@ class LoopRecord:
                 f"batches: the data ended after {done} of {self._steps} updates;"
                 " repeat the data or ask for fewer steps"
             ) from None
+
+    def evaluate(self, done: int, state: TrainState) -> None:
+        """Evaluates the state after `done` updates if it is time to, and logs what is found.
+
+        Raises:
+            InputError: if the loss or the gradient of the last update was not finite.
+        """
+        every = self._evaluate_every
+        due = done in (0, self._steps) or (every and done % every == 0)
+        if self._evaluate is None or not due:
+            return
+        self._write_down()
+        found = self._evaluate(context_of(state, done, self._steps, Draw.EVALUATE))
+        if self._run is not None and found:
+            values = {name: float(value) for name, value in jax.device_get(dict(found)).items()}
+            self._run.log(done, values, self._evaluations)
 
     def updated(self, done: int, state: TrainState, metrics: Mapping[str, Any]) -> None:
         """Records an update, saves if it is time to, stops if asked to.
@@ -200,6 +257,8 @@ def loop_record(
     batches: Iterator[PyTree],
     *,
     steps: int,
+    evaluate: Evaluation | None,
+    evaluate_every: int,
     run: RunDirectory | None,
     checkpoints: Checkpointer | None,
     save_every: int,
@@ -218,6 +277,8 @@ def loop_record(
             state,
             batches,
             steps=steps,
+            evaluate=evaluate,
+            evaluate_every=evaluate_every,
             run=run,
             checkpoints=checkpoints,
             save_every=save_every,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from irl_jax.train.checkpoint import Checkpointer
-from irl_jax.train.loop import loop_record
+from irl_jax.train.loop import Evaluation, loop_record
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.train.state import TrainState
@@ -23,6 +23,8 @@ def train_offline(
     batches: Iterator[PyTree],
     *,
     steps: int,
+    evaluate: Evaluation | None = None,
+    evaluate_every: int = 0,
     frozen: tuple[PyTree, ...] = (),
     run: RunDirectory | None = None,
     checkpoints: Checkpointer | None = None,
@@ -42,6 +44,9 @@ def train_offline(
         batches: iterator of batches; with `checkpoints`, one with `get_state` and
             `set_state`.
         steps: number of updates in all.
+        evaluate: `(context) -> {name: number}` or None, as `irl_jax.train.online.train_online`
+            takes it.
+        evaluate_every: updates between evaluations; 0: none but the first and the last.
         frozen: the step's further arguments.
         run: takes the metrics of every update.
         checkpoints: takes the state every `save_every` updates, at the end and when
@@ -62,6 +67,8 @@ def train_offline(
         state,
         batches,
         steps=steps,
+        evaluate=evaluate,
+        evaluate_every=evaluate_every,
         run=run,
         checkpoints=checkpoints,
         save_every=save_every,
@@ -71,6 +78,8 @@ def train_offline(
         state = record.state
         for done in range(record.start, steps):
             batch = record.next_batch(done)
+            record.evaluate(done, state)
             state, metrics = step(state, batch, *frozen)
             record.updated(done + 1, state, metrics)
+    record.evaluate(max(record.start, steps), state)
     return state

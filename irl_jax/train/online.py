@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,28 +17,15 @@ import numpy as np
 from jax import Array
 
 from irl_jax.dynamics.weights import has_signal
-from irl_jax.masking import check_float, check_shape
-from irl_jax.rewards.composite import call_with
+from irl_jax.rewards.contract import CALLED, ask, check_takes
 from irl_jax.train.checkpoint import Checkpointer
-from irl_jax.train.loop import loop_record
+from irl_jax.train.keys import Draw, loop_key
+from irl_jax.train.loop import Evaluation, context_of, loop_record
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.train.state import TrainState
 from irl_jax.train.step import Step
-from irl_jax.types import Group, InputError, PyTree
-
-# folded into the run's key, so that rollouts, preparations and updates never share bits
-ROLLOUT, PREPARE = 0x726F6C6C, 0x70726570
-
-
-def rollout_key(key: Array, done: int, attempt: int = 0) -> Array:
-    """The key of a rollout after `done` updates; the first, unless prompts are replaced."""
-    return jax.random.fold_in(jax.random.fold_in(key, ROLLOUT + attempt), done)
-
-
-def prepare_key(key: Array, done: int | Array) -> Array:
-    """The key of what is made of a rollout after `done` updates."""
-    return jax.random.fold_in(jax.random.fold_in(key, PREPARE), done)
+from irl_jax.types import Group, InputError, LoopContext, PyTree, Reward
 
 
 class Judged(NamedTuple):
@@ -45,48 +33,41 @@ class Judged(NamedTuple):
 
     Attributes:
         group: of B prompts.
+        parts: name -> f32[B, K], parts of the reward.
         deciding: f32[B, K], the part of the reward that decides, or the whole of it.
     """
 
     group: Group
+    parts: Mapping[str, Array]
     deciding: Array
 
 
 def judge(
     group: Group,
-    reward: Callable[..., Any],
-    done: int,
+    reward: Reward,
+    context: LoopContext,
     stage: str,
-    progress: float = 0.0,
     decides: str | None = None,
-) -> tuple[Judged, dict[str, Array]]:
-    """The group with its reward, and the mean of each part of the reward.
+) -> tuple[Judged, dict[str, Any]]:
+    """The group with its reward, and the metrics that the reward itself gives.
 
     Raises:
         InputError: if the reward is no array, has another shape, is not floating, is not
             finite, or has no part that is called as `decides` says.
     """
-    judged = call_with(reward, group, progress=progress)
-    value, parts = judged if isinstance(judged, tuple) and len(judged) == 2 else (judged, {})
-    if not isinstance(parts, Mapping):
-        raise InputError(f"{stage}: the reward's parts are a {type(parts).__name__}, not a dict")
+    value, parts, own = ask(reward, group, context)
     if decides is not None and decides not in parts:
         have = f"has {', '.join(parts)}" if parts else "has none"
         raise InputError(f"decides: no part of the reward is called {decides!r}; it {have}")
     for name, part in parts.items():
-        _check_finite(f"reward {name!r}", part, group, done, stage)
-    _check_finite("reward", value, group, done, stage)
-    means = {f"reward_{name}": jnp.mean(part) for name, part in parts.items()}
-    value = jnp.asarray(value, jnp.float32)
-    deciding = value if decides is None else jnp.asarray(parts[decides], jnp.float32)
-    return Judged(replace(group, reward=value), deciding), means
+        _check_finite(f"reward {name!r}", part, context.update, stage)
+    _check_finite("reward", value, context.update, stage)
+    deciding = value if decides is None else parts[decides]
+    return Judged(replace(group, reward=value), parts, deciding), dict(own)
 
 
-def _check_finite(name: str, value: Array, group: Group, done: int, stage: str) -> None:
-    """Raises `InputError` unless the value is f32[B, K] and finite."""
-    check_shape(name, value, group.mask.shape[:2])
-    check_float(name, value)
-    value = jnp.asarray(value, jnp.float32)
+def _check_finite(name: str, value: Array, update: int, stage: str) -> None:
+    """Raises `InputError` unless the value f32[B, K] is finite."""
     bad = int((~jnp.isfinite(value)).sum())
     if bad:
         where = ""
@@ -95,7 +76,7 @@ def _check_finite(name: str, value: Array, group: Group, done: int, stage: str) 
             where = f", first for completion {k} of prompt {row}"
         raise InputError(
             f"{stage}: {name} is not finite for {bad} of {value.size} completions in update"
-            f" {done}{where}; fix the reward function; earlier checkpoints are kept"
+            f" {update}{where}; fix the reward function; earlier checkpoints are kept"
         )
 
 
@@ -142,12 +123,14 @@ def train_online(
     prompts: Iterator[PyTree],
     *,
     rollout: Callable[[PyTree, PyTree, Array], Group],
-    reward: Callable[..., Any],
+    reward: Reward,
     steps: int,
     resample: int = 0,
     decides: str | None = None,
-    prepare: Callable[..., PyTree] | None = None,
-    observe: Callable[[int, Group], Mapping[str, float]] | None = None,
+    prepare: Callable[[Group, LoopContext], PyTree] | None = None,
+    observe: Callable[[Group, LoopContext], Mapping[str, Any]] | None = None,
+    evaluate: Evaluation | None = None,
+    evaluate_every: int = 0,
     frozen: tuple[PyTree, ...] = (),
     run: RunDirectory | None = None,
     checkpoints: Checkpointer | None = None,
@@ -157,8 +140,13 @@ def train_online(
 ) -> TrainState:
     """Updates a policy on its own completions, `steps` times, from the latest checkpoint on.
 
-    Each update: prompts -> `rollout` -> `reward` -> `prepare` -> `step`. Resuming gives
-    the same bits, as in `irl_jax.train.offline.train_offline`.
+    Each update: prompts -> `rollout` -> `reward` -> `observe` -> `prepare` -> `evaluate`, if it
+    is due -> `step`. Resuming gives the same bits, as in `irl_jax.train.offline.train_offline`.
+
+    `reward`, `prepare` and `observe` are called as `(group, context)`, see
+    `irl_jax.rewards.contract`; what needs the group alone is wrapped, `of_group(f)`. In the
+    `LoopContext` are the updates done, the parameters and a key of this call; for `prepare` and
+    `observe` also what the reward said.
 
     Args:
         step: `(state, batch, *frozen) -> (state, metrics)`; donates its state.
@@ -166,9 +154,8 @@ def train_online(
         prompts: iterator of batches of prompts; with `checkpoints`, one with
             `get_state` and `set_state`.
         rollout: `(params, prompts, key) -> Group`; the group's reward is not read.
-        reward: `(group) -> f32[B, K]`, or f32[B, K] and {name: f32[B, K]}, parts of it to
-            be logged: see `rewards.composite.CompositeReward`. If it names a keyword `progress`, it
-            is told the share of updates done.
+        reward: `(group, context) -> f32[B, K]`, or a `Rewarded`, which has parts and metrics
+            to be logged: see `rewards.composite.CompositeReward`.
         steps: number of updates in all. One update may be several on the same batch: see
             `irl_jax.train.step.minibatch_epochs`.
         resample: batches of prompts that may be drawn in addition, to replace prompts
@@ -176,12 +163,14 @@ def train_online(
             stays.
         decides: part of the reward by which completions are worth the same or not: DAPO's is
             the correctness, whatever else the reward has. The whole reward by default.
-        prepare: `(group) -> batch` of the step: adds advantages and reference log-probs,
-            say. If it names an argument `params`, it is given those of the state, a critic
-            among them, say; if it names a `key`, one of the update. The batch is the group
-            itself by default.
-        observe: `(update, group) -> {name: number}` to be written with the metrics of
-            the update: a gold reward, say; it may write samples, too.
+        prepare: `(group, context) -> batch` of the step: adds advantages and reference
+            log-probs, say. The batch is the group itself by default.
+        observe: `(group, context) -> {name: number}` to be written with the metrics of
+            update `context.update`: a gold reward, say; it may write samples, too.
+        evaluate: `(context) -> {name: number}` or None, called before the first update, before
+            the updates that follow every `evaluate_every`, and after the last. Numbers are
+            logged as stage `STAGE evaluation`, at step `context.done`.
+        evaluate_every: updates between evaluations; 0: none but the first and the last.
         frozen: the step's further arguments.
         run: takes the metrics of every update; `reward`, `length` and `terminated` are
             added to the step's.
@@ -195,18 +184,25 @@ def train_online(
         The state after `steps` updates.
 
     Raises:
-        InputError: if a reward, the loss or the gradient is not finite, no part of the
-            reward is called as `decides` says, the prompts end early, the checkpoint belongs
-            to another configuration, or prompts are to be replaced in a run of several
-            processes.
+        InputError: if a function takes other arguments, a reward, the loss or the gradient is
+            not finite, no part of the reward is called as `decides` says, the prompts end
+            early, the checkpoint belongs to another configuration, or prompts are to be
+            replaced in a run of several processes.
         SystemExit: after SIGTERM (143) or Ctrl-C (130), with the state saved.
     """
     if resample and jax.process_count() > 1:
         raise InputError("resample: every process would draw for itself; set it to 0")
+    check_takes("rollout", rollout, "params", "prompts", "key")
+    check_takes("reward", reward, *CALLED)
+    for name, function in (("prepare", prepare), ("observe", observe)):
+        if function is not None:
+            check_takes(name, function, *CALLED)
     with loop_record(
         state,
         prompts,
         steps=steps,
+        evaluate=evaluate,
+        evaluate_every=evaluate_every,
         run=run,
         checkpoints=checkpoints,
         save_every=save_every,
@@ -215,45 +211,52 @@ def train_online(
     ) as record:
         state = record.state
         for done in range(record.start, steps):
+            context = partial(context_of, state, done, steps)
 
             def attempt(number: int, state: TrainState = state, done: int = done) -> tuple:
                 batch = record.next_batch(done)
-                group = rollout(state.params, batch, rollout_key(state.key, done, number))
+                key = loop_key(state.key, Draw.ROLLOUT, done, number)
+                group = rollout(state.params, batch, key)
                 record.stop_before_update(done, state)
-                judged = judge(group, reward, done + 1, stage, done / steps, decides)
+                asked = context_of(state, done, steps, Draw.REWARD, number)
+                judged = judge(group, reward, asked, stage, decides)
                 record.stop_before_update(done, state)
                 return judged
 
-            group, extra = dynamic_sampling(attempt, resample)
+            batch, said, extra = dynamic_sampling(attempt, resample)
             if observe is not None:
-                extra.update(observe(done + 1, group))
-            offered = {"params": state.params, "key": prepare_key(state.key, done)}
-            batch = group if prepare is None else call_with(prepare, group, **offered)
+                extra |= observe(batch, context(Draw.OBSERVE, **said))
+            if prepare is not None:
+                batch = prepare(batch, context(Draw.PREPARE, **said))
+            record.evaluate(done, state)
             state, metrics = step(state, batch, *frozen)
             record.updated(done + 1, state, {**extra, **metrics})
+    record.evaluate(max(record.start, steps), state)
     return state
 
 
 def dynamic_sampling(
-    attempt: Callable[[int], tuple[Judged, dict[str, Array]]], resample: int
-) -> tuple[Group, dict[str, Any]]:
+    attempt: Callable[[int], tuple[Judged, dict[str, Any]]], resample: int
+) -> tuple[Group, dict[str, Any], dict[str, Any]]:
     """A judged group, filled from further attempts while prompts in it teach nothing.
 
     Args:
-        attempt: (number 0, 1, ...) -> a judged group and metrics of its rewards.
+        attempt: (number 0, 1, ...) -> a judged group and its reward's own metrics.
         resample: attempts after the first, at most.
 
     Returns:
-        The group, and metrics: means over its completions, and, of what was sampled first,
-        the parts of the reward; with `resample`, `rollouts` and `has_signal`, the share of
-        prompts that teach something in the end.
+        The group; `parts` of its reward and, of what was sampled first, its `metrics`; and what
+        is logged: means over the group's completions; of what was sampled first, means of the
+        parts, and the metrics; with `resample`, `rollouts` and `has_signal`, the share of prompts
+        that teach something in the end.
     """
-    judged, parts = attempt(0)
+    judged, own = attempt(0)
+    means = {f"reward_{name}": jnp.mean(part) for name, part in judged.parts.items()}
     rollouts = 1
     while rollouts <= resample and not bool(has_signal(judged.deciding).all()):
         judged, rollouts = fill_groups(judged, attempt(rollouts)[0]), rollouts + 1
-    metrics: dict[str, Any] = {**group_metrics(judged.group), **parts}
+    metrics: dict[str, Any] = {**group_metrics(judged.group), **means, **own}
     if resample:
         share = has_signal(judged.deciding).mean(dtype=jnp.float32)
         metrics |= {"rollouts": rollouts, "has_signal": share}
-    return judged.group, metrics
+    return judged.group, {"parts": judged.parts, "metrics": own}, metrics

@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 
 from irl_jax.rewards.composite import CompositeReward, gdpo_advantages, weighted_sum
+from irl_jax.rewards.contract import of_group
 from irl_jax.rewards.shaping import debias_length, overlong_penalty, preference_as_reward
-from irl_jax.types import Group, InputError
+from irl_jax.types import Group, InputError, LoopContext, Rewarded
 from tests.oracles.advantages import group_advantages
 
 
@@ -64,12 +65,22 @@ def test_decoupled_rewards_keep_apart_what_a_sum_confuses():
 
 def test_several_rewards_are_one():
     first, second = np.float32([[0, 1, 2], [3, 4, 5]]), np.float32([[1, 1, 1], [0, 0, 2]])
-    growing = lambda g, *, progress: progress * second
-    reward = CompositeReward({"a": (lambda g: first, 0.5), "b": (growing, 2.0)})
-    one, each = reward(group(), progress=0.25)
+    context = LoopContext(1, 0.25, None, None)
+    growing = lambda g, context: context.progress * second
+    reward = CompositeReward({"a": (of_group(lambda g: first), 0.5), "b": (growing, 2.0)})
+    one, each, metrics = reward(group(), context)
     np.testing.assert_allclose(one, 0.5 * first + 0.5 * second)
-    assert list(each) == ["a", "b"]
+    assert list(each) == ["a", "b"] and not metrics
+    learned = lambda g, context: Rewarded(first, {"member": second}, {"disagreement": 0.5})
+    outer = CompositeReward({"inner": (reward, 2.0), "learned": (learned, 1.0)})
+    two, each, metrics = outer(group(), context)
+    np.testing.assert_allclose(two, 2 * one + first)
+    assert list(each) == ["inner", "inner_a", "inner_b", "learned", "learned_member"]
+    np.testing.assert_array_equal(each["learned_member"], second)
+    assert metrics == {"learned_disagreement": 0.5}
     with pytest.raises(InputError, match=r"^reward 'a': expected shape \[2, 3\], got \[2\]"):
-        CompositeReward({"a": (lambda g: first[:, 0], 1.0)})(group())
+        CompositeReward({"a": (of_group(lambda g: first[:, 0]), 1.0)})(group(), context)
+    with pytest.raises(InputError, match=r"^reward 'a': is called as .* takes \(g\): .*of_group"):
+        CompositeReward({"a": (lambda g: first, 1.0)})
     with pytest.raises(InputError, match=r"^rewards: give at least one"):
         CompositeReward({})

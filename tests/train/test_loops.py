@@ -1,6 +1,7 @@
 import signal
 import threading
 from dataclasses import replace
+from functools import partial
 
 import grain
 import jax
@@ -9,22 +10,24 @@ import numpy as np
 import pytest
 
 from irl_jax.rewards.composite import CompositeReward
+from irl_jax.rewards.contract import of_group
 from irl_jax.train.checkpoint import Checkpointer
+from irl_jax.train.keys import Draw, Stage, loop_key, stage_key
 from irl_jax.train.offline import train_offline
 from irl_jax.train.online import (
     Judged,
     dynamic_sampling,
     fill_groups,
     judge,
-    rollout_key,
     train_online,
 )
 from irl_jax.train.run import RunDirectory
-from irl_jax.types import Group, InputError, Loss
+from irl_jax.types import Group, InputError, LoopContext, Loss, Rewarded
 from tests.train import toy
 from tests.train.cases import assert_same_bits
 from tests.train.compilations import count_compilations
 
+ZEROS = np.zeros((8, 4), np.float32)
 KINDS = pytest.mark.parametrize("kind", ["fit", "improve"])
 
 
@@ -112,7 +115,7 @@ def test_a_signal_during_a_rollout_drops_the_rollout(built, tmp_path):
         return toy.rollout(*arguments)
 
     judged = []
-    reward = lambda group: judged.append(1) or toy.reward(group)
+    reward = lambda group, context: judged.append(1) or toy.reward(group)
     with RunDirectory(tmp_path, {}) as run, Checkpointer(run.checkpoints, {}) as checkpoints:
         options = {"run": run, "checkpoints": checkpoints, "steps": 12}
         with pytest.raises(SystemExit) as stopped:
@@ -122,6 +125,111 @@ def test_a_signal_during_a_rollout_drops_the_rollout(built, tmp_path):
         assert steps_of(run, "policy") == [1, 2, 3, 4, 5]
         resumed = toy.train("improve", *built("improve"), **options)
     assert_same_bits(resumed, toy.train("improve", *built("improve"), steps=12))
+
+
+@KINDS
+def test_evaluations_come_before_the_updates_and_after_the_last(kind, built, tmp_path):
+    """Also when the run is stopped where one was made, and goes on: it is made again."""
+    step, state, data = built(kind)
+    seen, kill = [], set()
+
+    def evaluate(context):
+        total = sum(float(jnp.abs(x).sum()) for x in jax.tree.leaves(context.params))
+        seen.append((context.done, context.progress, total))
+        if context.done in kill:
+            raise KeyboardInterrupt
+        return {"total": total} if context.done != 3 else None
+
+    stage = f"{STAGE[kind]} evaluation"
+    with RunDirectory(tmp_path, {}) as run, Checkpointer(run.checkpoints, {}) as checkpoints:
+        options = {"run": run, "checkpoints": checkpoints, "save_every": 6, "steps": 8}
+        options |= {"evaluate": evaluate, "evaluate_every": 3}
+        kill.add(6)
+        with pytest.raises(KeyboardInterrupt):
+            toy.train(kind, step, state, data, **options)
+        assert steps_of(run, STAGE[kind]) == list(range(1, 7))
+        kill.clear()
+        state = toy.train(kind, *built(kind), **options)
+        assert steps_of(run, STAGE[kind]) == list(range(1, 9))
+        rows = [(r["step"], r["total"]) for r in run.metrics() if r["stage"] == stage]
+    assert [done for done, *_ in seen] == [0, 3, 6, 6, 8]
+    assert seen[2] == seen[3] and seen[-1][1] == 1.0 and seen[1][1] == 3 / 8
+    assert rows == [(done, total) for done, _, total in (seen[0], seen[3], seen[4])]
+    assert_same_bits(state, toy.train(kind, *built(kind), steps=8))
+    ends = []
+    toy.train(kind, *built(kind), steps=4, evaluate=lambda context: ends.append(context.done))
+    assert ends == [0, 4]
+
+
+def test_functions_of_the_wrong_signature_fail_before_any_work():
+    """Nothing is sampled, nothing restored: neither step nor state are looked at."""
+    good = {"rollout": toy.rollout, "reward": toy.judged}
+    bound = partial(lambda group, key, context: group, key=1)
+    bad = {
+        "rollout": (
+            lambda params, key: None,
+            r"\(params, prompts, key\), but takes \(params, key",
+        ),
+        "reward": (
+            toy.reward,
+            r"\(group, context\), but takes \(group\): .*of_group\(rew",
+        ),
+        "prepare": (bound, r"takes \(group, \*, key=1, context\): .*; give its other arguments"),
+        "observe": (lambda update: {}, r"observe\(group, context\), but takes \(update\)"),
+        "evaluate": (lambda: None, r"evaluate\(context\), but takes \(\): too many"),
+    }
+    for name, (function, message) in bad.items():
+        with pytest.raises(InputError, match=message):
+            train_online(None, None, iter([]), steps=1, **(good | {name: function}))
+    with pytest.raises(InputError, match=r"evaluate_every: expected 0 or more updates, got -1"):
+        train_offline(None, None, iter([]), steps=1, evaluate_every=-1)
+
+
+def test_a_key_that_is_bound_stays(built):
+    """Arguments are given by position: none that has a name is overwritten."""
+    keys = []
+    own = jax.random.key(9)
+    prepare = partial(lambda group, context, *, key: keys.append(key) or group, key=own)
+    train_online(*built("improve"), rollout=toy.rollout, reward=toy.judged, steps=2,
+            prepare=prepare)  # fmt: skip
+    assert keys == [own, own]
+
+
+def test_what_a_reward_says_reaches_the_metrics_and_what_follows(built, tmp_path):
+    """Under jit, too."""
+
+    @jax.jit
+    def reward(group, context):
+        right = (group.action[..., 0] == group.context[:, None]).astype(jnp.float32)
+        return Rewarded(right + 1, {"right": right}, {"done": 1.0 * context.done})
+
+    prepared = jax.jit(
+        lambda group, context: group.replace(
+            reward=context.parts["right"] + context.metrics["done"] + 1 - context.done
+        )
+    )
+    seen = []
+    with RunDirectory(tmp_path, {}) as run:
+        state = train_online(
+            *built("improve"),
+            rollout=toy.rollout,
+            reward=reward,
+            prepare=prepared,
+            observe=lambda group, context: seen.append(context) or {},
+            steps=3,
+            run=run,
+        )
+        rows = run.metrics()
+    for row, context in zip(rows, seen, strict=True):
+        assert row["reward_right"] == float(context.parts["right"].mean()) == row["reward"] - 1
+        assert row["done"] == row["step"] - 1 == context.done == float(context.metrics["done"])
+    straight = train_online(
+        *built("improve"),
+        rollout=toy.rollout,
+        reward=lambda group, context: reward(group, context).value,
+        steps=3,
+    )
+    assert_same_bits(state, straight)
 
 
 def test_a_second_interrupt_stops_at_once(built):
@@ -179,7 +287,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(b
 
 
 def test_a_reward_that_is_not_finite_names_the_completion(built):
-    def reward(group):
+    def reward(group, context):
         value = toy.reward(group)
         value[3, 2] = np.nan
         return value
@@ -198,37 +306,43 @@ def test_a_reward_that_is_not_finite_names_the_completion(built):
         (lambda group: [[0.0] * 4] * 8, "reward: expected an array, got a list; make it one with"),
         (lambda group: None, "reward: expected an array, got a NoneType"),
         (lambda group: np.full((8, 4), "a"), "reward: expected an array, got a ndarray of <U1"),
-        (lambda group: (np.zeros((8, 4)),) * 3, "reward: expected an array, got a tuple"),
-        (lambda group: (np.zeros((8, 4)),) * 2, "policy: the reward's parts are a ndarray, not a"),
-        (lambda group: (np.zeros((8, 4)), {"a": [1.0]}), "reward 'a': expected an array, got a li"),
+        (lambda group: (np.zeros((8, 4)),) * 3, "got a tuple; return Rewarded\\(value, parts"),
+        (lambda group: Rewarded(ZEROS, ZEROS), "reward: its parts are a ndarray, not a dict"),
+        (lambda group: Rewarded(ZEROS, {"a": [1.0]}), "reward 'a': expected an array, got a list"),
+        (
+            lambda group: Rewarded(ZEROS, {"a": ZEROS[0]}),
+            r"'a': expected shape \[8, 4\], got",
+        ),
+        (lambda group: Rewarded(ZEROS, {}, [1.0]), "reward: its metrics are a list, not a dict"),
+        (lambda group: Rewarded(ZEROS, {}, {"a": ZEROS[0]}), r"metric 'a' has shape \[4\], is no"),
     ],
 )
 def test_rewards_of_the_wrong_kind_are_refused(reward, message, built):
     step, state, data = built("improve")
     with pytest.raises(InputError, match=message):
-        train_online(step, state, data, rollout=toy.rollout, reward=reward, steps=2)
+        train_online(step, state, data, rollout=toy.rollout, reward=of_group(reward), steps=2)
 
 
 def test_improvement_observes_prepares_and_reports(built, tmp_path):
     step, state, data = built("improve")
     prepared = []
 
-    def prepare(group):
+    def prepare(group, context):
         prepared.append(group)
         return group
 
     with RunDirectory(tmp_path, {}) as run:
 
-        def observe(update, group):
-            run.sample(update, {"action": group.action[0, 0]}, "policy")
-            return {"gold": update / 10}
+        def observe(group, context):
+            run.sample(context.update, {"action": group.action[0, 0]}, "policy")
+            return {"gold": context.update / 10}
 
         train_online(
             step,
             state,
             data,
             rollout=toy.rollout,
-            reward=toy.reward,
+            reward=toy.judged,
             steps=40,
             prepare=prepare,
             observe=observe,
@@ -256,7 +370,9 @@ def group_of(rewards):
 def test_prompts_that_teach_nothing_are_replaced_in_order():
     group = group_of([[0, 0], [0, 1], [1, 1], [1, 1]])
     more = group_of([[2, 2], [2, 3], [4, 4], [5, 6]])
-    filled, _ = fill_groups(Judged(group, group.reward), Judged(more, more.reward))
+    judged = [Judged(g, {"double": 2 * g.reward}, g.reward) for g in (group, more)]
+    filled, parts, _ = fill_groups(*judged)
+    assert np.asarray(parts["double"]).tolist() == (2 * np.asarray(filled.reward)).tolist()
     assert np.asarray(filled.reward).tolist() == [[2, 3], [0, 1], [5, 6], [1, 1]]
     assert np.asarray(filled.context).tolist() == [1, 1, 3, 3]
     assert np.asarray(filled.action)[:, 0, 0].tolist() == [1, 1, 3, 3]
@@ -267,15 +383,18 @@ def test_collecting_stops_when_all_teach_something_or_at_the_limit():
 
     def attempt(i):
         group = group_of(rounds[i])
-        return Judged(group, group.reward), {"reward_part": float(i)}
+        return Judged(group, {"half": group.reward / 2}, group.reward), {"number": float(i)}
 
-    group, metrics = dynamic_sampling(attempt, 5)
+    group, said, metrics = dynamic_sampling(attempt, 5)
     assert np.asarray(group.reward).tolist() == [[3, 4], [6, 7], [0, 1]]
-    assert (metrics["rollouts"], metrics["has_signal"], metrics["reward_part"]) == (3, 1, 0.0)
-    group, metrics = dynamic_sampling(attempt, 1)
+    assert (metrics["rollouts"], metrics["has_signal"], metrics["number"]) == (3, 1, 0.0)
+    assert metrics["reward_half"] == np.mean(rounds[0]) / 2  # of what was sampled first
+    assert np.asarray(said["parts"]["half"]).tolist() == (np.asarray(group.reward) / 2).tolist()
+    assert said["metrics"] == {"number": 0.0}
+    group, _, metrics = dynamic_sampling(attempt, 1)
     assert np.asarray(group.reward).tolist() == [[3, 4], [0, 0], [0, 1]]
     assert (metrics["rollouts"], float(metrics["has_signal"])) == (2, pytest.approx(2 / 3))
-    assert "rollouts" not in dynamic_sampling(attempt, 0)[1]
+    assert "rollouts" not in dynamic_sampling(attempt, 0)[2]
 
 
 def test_what_teaches_is_decided_by_the_part_that_is_named():
@@ -284,13 +403,15 @@ def test_what_teaches_is_decided_by_the_part_that_is_named():
     rounds = [rng.integers(0, 2, [6, 2]), rng.integers(0, 2, [6, 2])]
     form = np.tile(np.float32([0, 1]), [6, 1])
     parts = {"right": lambda g: jnp.float32(g.logp[..., 0]), "form": lambda g: jnp.float32(form)}
-    reward = CompositeReward({"right": (parts["right"], 1.0), "form": (parts["form"], 0.1)})
+    weights = {"right": 1.0, "form": 0.1}
+    reward = CompositeReward({k: (of_group(f), weights[k]) for k, f in parts.items()})
+    context = LoopContext(0, 0.0, None, jax.random.key(0))
 
     def attempt(i, decides):
         group = replace(group_of(form), logp=np.float32(rounds[i])[..., None])
-        return judge(group, reward, 1, "policy", decides=decides)
+        return judge(group, reward, context, "policy", decides=decides)
 
-    kept, metrics = dynamic_sampling(lambda i: attempt(i, "right"), 1)
+    kept, _, metrics = dynamic_sampling(lambda i: attempt(i, "right"), 1)
     spare = [row for row in rounds[1].tolist() if 0 < sum(row) < 2]
     expected, replaced = [], 0
     for row in rounds[0].tolist():
@@ -303,21 +424,21 @@ def test_what_teaches_is_decided_by_the_part_that_is_named():
     assert metrics["has_signal"] == pytest.approx(np.mean([0 < sum(row) < 2 for row in expected]))
     assert metrics["rollouts"] == 2
 
-    first, metrics = dynamic_sampling(
+    first, _, metrics = dynamic_sampling(
         lambda i: attempt(i, None), 1
     )  # the whole reward: all are kept
     assert first.logp[..., 0].tolist() == rounds[0].tolist()
     assert (metrics["rollouts"], metrics["has_signal"]) == (1, 1)
 
-    for named, has in ((reward, "right, form"), (parts["right"], "none")):
+    for named, has in ((reward, "right, form"), (of_group(parts["right"]), "none")):
         with pytest.raises(InputError, match=f"decides: no part .* 'correct'; it has {has}"):
-            judge(group_of(form), named, 1, "policy", decides="correct")
+            judge(group_of(form), named, context, "policy", decides="correct")
 
 
 def test_a_loop_replaces_prompts_by_the_part_that_is_named(built):
     """No answer is right, and the form differs in every group."""
-    wrong = lambda group: jnp.zeros(group.mask.shape[:2])
-    varied = lambda group: jnp.broadcast_to(jnp.arange(float(toy.K)), group.mask.shape[:2])
+    wrong = lambda group, context: jnp.zeros(group.mask.shape[:2])
+    varied = lambda group, context: jnp.broadcast_to(jnp.arange(float(toy.K)), group.mask.shape[:2])
     reward = CompositeReward({"right": (wrong, 1.0), "form": (varied, 0.1)})
     drawn = {None: 0, "right": 0}
     for decides in drawn:
@@ -333,7 +454,7 @@ def test_a_loop_replaces_prompts_by_the_part_that_is_named(built):
 
 def test_resumed_is_uninterrupted_when_prompts_are_replaced(built, tmp_path):
     """Also when stopped while it draws for the second time in an update."""
-    options = {"rollout": toy.rollout, "reward": toy.reward, "resample": 3, "steps": 8}
+    options = {"rollout": toy.rollout, "reward": toy.judged, "resample": 3, "steps": 8}
     straight = train_online(*built("improve"), **options)
     calls = 0
 
@@ -356,18 +477,19 @@ def test_resumed_is_uninterrupted_when_prompts_are_replaced(built, tmp_path):
 
 
 def test_several_rewards_are_logged_and_may_see_the_progress(built, tmp_path):
-    late = lambda group, *, progress: np.full(group.mask.shape[:2], progress, np.float32)
-    reward = CompositeReward({"right": (toy.reward, 1.0), "late": (late, 4.0)})
+    late = lambda group, context: np.full(group.mask.shape[:2], context.progress, np.float32)
+    reward = CompositeReward({"right": (toy.judged, 1.0), "late": (late, 4.0)})
     prepared, keys = [], []
     bits = lambda key: tuple(jax.random.key_data(key).tolist())
 
-    def prepare(group, key, *, params):
-        prepared.append(float(params["logits"].sum()))
-        keys.append(bits(key))
+    def prepare(group, context):
+        assert context.parts["late"].tolist() == late(group, context).tolist()
+        prepared.append(float(context.params["logits"].sum()))
+        keys.append(bits(context.key))
         return group
 
     step, state, data = built("improve")
-    rollouts = {bits(rollout_key(state.key, n)) for n in range(4)}
+    rollouts = {bits(loop_key(state.key, Draw.ROLLOUT, n)) for n in range(4)}
     with RunDirectory(tmp_path, {}) as run:
         train_online(step, state, data, rollout=toy.rollout, reward=reward, steps=4, run=run,
                 prepare=prepare)  # fmt: skip
@@ -378,27 +500,49 @@ def test_several_rewards_are_logged_and_may_see_the_progress(built, tmp_path):
     assert prepared[0] == 0 and len(prepared) == len(set(keys)) == 4
     assert not rollouts & set(keys)
 
-    nan = lambda group: np.full(group.mask.shape[:2], np.nan, np.float32)
-    bad = CompositeReward({"right": (toy.reward, 1.0), "bad": (nan, 0.0)})
+    nan = lambda group, context: np.full(group.mask.shape[:2], np.nan, np.float32)
+    bad = CompositeReward({"right": (toy.judged, 1.0), "bad": (nan, 0.0)})
     with pytest.raises(InputError, match="reward 'bad' is not finite for 32 of 32"):
         train_online(*built("improve"), rollout=toy.rollout, reward=bad, steps=1)
 
 
 def test_no_two_draws_share_bits(built):
-    """Rollouts, further ones of the same update and updates draw from different keys."""
+    """What is called in an update, also when prompts are replaced, and the update itself."""
     seen = []
     step, state, data = built("improve")
     key = jax.random.key(2)
 
-    def rollout(params, contexts, key):
+    def note(key):
         seen.append(tuple(np.asarray(jax.random.key_data(key))))
+
+    def rollout(params, contexts, key):
+        note(key)
         return toy.rollout(params, contexts, key)
 
-    useless = lambda group: np.zeros(group.mask.shape[:2], np.float32)
-    train_online(step, state, data, rollout=rollout, reward=useless, steps=5, resample=2)
-    assert len(seen) == 15
-    seen += [tuple(np.asarray(jax.random.key_data(jax.random.fold_in(key, i)))) for i in range(5)]
-    assert len(set(seen)) == 20
+    def useless(group, context):
+        note(context.key)
+        return np.zeros(group.mask.shape[:2], np.float32)
+
+    hooks = {
+        "prepare": lambda group, context: note(context.key) or group,
+        "observe": lambda group, context: note(context.key) or {},
+        "evaluate": lambda context: note(context.key),
+    }
+    train_online(step, state, data, rollout=rollout, reward=useless, steps=5, resample=2,
+            evaluate_every=1, **hooks)  # fmt: skip
+    assert len(seen) == 5 * (2 * 3 + 2) + 6
+    for i in range(5):
+        note(jax.random.fold_in(key, i))
+    assert len(set(seen)) == len(seen)
+
+
+def test_purposes_have_the_numbers_that_figures_were_made_with():
+    assert [*Stage] == [1, 2, 3, 4]
+    assert (Draw.ROLLOUT, Draw.PREPARE) == (0x726F6C6C, 0x70726570)
+    key = jax.random.key(3)
+    twice = jax.random.fold_in(jax.random.fold_in(key, 0x726F6C6C + 2), 5)
+    assert loop_key(key, Draw.ROLLOUT, 5, 2) == twice
+    assert stage_key(3, Stage.POLICY) == jax.random.fold_in(key, 2)
 
 
 def test_data_that_ends_or_cannot_be_resumed_is_refused(built, tmp_path):

@@ -18,7 +18,7 @@ from irl_jax.train.step import make_train_step, minibatch_epochs
 from irl_jax.types import InputError
 from tests.train.cases import assert_close
 from tests.train.processes import give_processes, two_processes
-from tests.train.toy import ARMS, Stream, contexts, reinforce, reward, rollout
+from tests.train.toy import ARMS, Stream, contexts, judged, reinforce, reward, rollout
 
 STEPS = 6
 
@@ -36,7 +36,7 @@ def train(mesh, directory, resample=0):
         rows = contexts(rng)
         return rows[index * len(rows) // count : (index + 1) * len(rows) // count]
 
-    def judge(group):
+    def judge(group, context):
         """Judged on the host, by every process for all: fetched, then put where rows lie."""
         return jax.device_put(reward(fetch(group)), NamedSharding(mesh, BATCH))
 
@@ -104,4 +104,4 @@ def test_two_processes_are_one_device(one_device, tmp_path, monkeypatch):
 def test_prompts_are_not_replaced_by_several_processes(monkeypatch, tmp_path):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(InputError, match=r"resample: every process would draw .* set it to 0"):
-        train_online(None, None, iter([]), rollout=rollout, reward=reward, steps=1, resample=1)
+        train_online(None, None, iter([]), rollout=rollout, reward=judged, steps=1, resample=1)

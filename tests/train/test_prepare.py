@@ -19,6 +19,7 @@ from irl_jax.losses.direct import dpo
 from irl_jax.losses.direct_variants import xpo
 from irl_jax.losses.policy import reinforce
 from irl_jax.losses.ratio import k2
+from irl_jax.rewards.contract import of_group
 from irl_jax.rollout.opponents import with_opponents
 from irl_jax.rollout.pairs import sampled_pair
 from irl_jax.train.objectives import Extended
@@ -234,6 +235,11 @@ def of_samples(loss):
     return objective
 
 
+def drawing(pairs):
+    """A `prepare` of what draws with a key."""
+    return lambda group, context: pairs(group, context.key)
+
+
 def ref_of(group):
     return jnp.asarray(REF, jnp.float32)[group.action]
 
@@ -260,22 +266,22 @@ def xpo_rest():
 METHODS = {  # name -> (rollout, prepare, objective, where it comes to rest, prompts)
     "ReMax": (
         with_opponents(own(4), greedy),
-        lambda group: remax(group, ref_of(group)),
+        of_group(lambda group: remax(group, ref_of(group))),
         of_samples(partial(reinforce, beta=BETA, kl=k2)),
         KNOWN,
         512,
     ),
-    "online DPO": (own(2), sampled_pair, of_pairs(partial(dpo, beta=BETA)), KNOWN, 4096),
+    "online DPO": (own(2), drawing(sampled_pair), of_pairs(partial(dpo, beta=BETA)), KNOWN, 4096),
     "XPO": (
         with_opponents(own(1), of_the_reference),
-        exploring_pair,
+        drawing(exploring_pair),
         of_pairs(partial(xpo, beta=BETA, alpha=ALPHA)),
         xpo_rest(),
         4096,
     ),
     "Nash-MD": (
         with_opponents(own(2), mixture),
-        lambda group: nash_md(group, ref_of(group), opponents=2, tau=TAU, prefer=prefer),
+        of_group(lambda group: nash_md(group, ref_of(group), opponents=2, tau=TAU, prefer=prefer)),
         of_samples(reinforce),
         DAMPED,
         2048,
@@ -294,7 +300,7 @@ def test_through_the_loop_a_method_comes_to_its_optimum(name):
         state,
         itertools.repeat(np.zeros(prompts)),
         rollout=jax.jit(rollout),
-        reward=reward,
+        reward=of_group(reward),
         prepare=jax.jit(prepare),
         steps=STEPS,
     )

@@ -22,6 +22,7 @@ import numpy as np
 import optax
 
 from irl_jax.models.mesh import make_mesh
+from irl_jax.rewards.contract import of_group
 from irl_jax.train.checkpoint import Checkpointer
 from irl_jax.train.offline import train_offline
 from irl_jax.train.online import train_online
@@ -88,6 +89,9 @@ def reward(group):
     )
 
 
+judged = of_group(reward)
+
+
 def reinforce(params, group, key):
     del key
     logp = jax.nn.log_softmax(params["logits"])[group.context[:, None], group.action[..., 0]]
@@ -119,7 +123,7 @@ def train(kind, step, state, data, **options):
     """The loop of that kind."""
     if kind == "fit":
         return train_offline(step, state, data, **options)
-    return train_online(step, state, data, rollout=rollout, reward=reward, **options)
+    return train_online(step, state, data, rollout=rollout, reward=judged, **options)
 
 
 def main():

@@ -16,7 +16,8 @@ def best_and_worst(group: Group) -> Preference:
     """The completions of the highest and the lowest reward of each prompt, as a pair.
 
     With K = 2, online DPO's judge between two samples; with more, the pairs of SPPO and of
-    iterative DPO. For `train.online.train_online` it is the `prepare` of a `direct_objective`.
+    iterative DPO. In `train.online.train_online`, `of_group(best_and_worst)` is the `prepare` of a
+    `direct_objective`.
 
     Args:
         group: K >= 2 completions of each prompt, rewarded.
@@ -68,8 +69,8 @@ def in_twos(group: Group) -> Group:
 def sampled_pair(group: Group, key: Array, *, beta: float = 1.0) -> Preference:
     """The first two completions of each prompt, in the order that a Bradley-Terry judge gives.
 
-    For `train.online.train_online` it is
-    the `prepare` of online DPO; of more than two completions, take those of `in_twos`.
+    In `train.online.train_online`, with `context.key`, it is the `prepare` of online DPO; of more
+    than two completions, take those of `in_twos`.
 
     Args:
         group: K >= 2 completions of each prompt, rewarded.

@@ -159,7 +159,7 @@ def kl_controlled(step: Step, *, target: float, gain: float) -> Step:
     """A step after which params["beta"] has moved, so that the metric `kl` comes to a target.
 
     β is a part of the parameters, f32[], so that a checkpoint holds it and `prepare` of
-    `train.online.train_online` is given it; no gradient reaches it.
+    `train.online.train_online` reads it, `context.params["beta"]`; no gradient reaches it.
 
     Args:
         step: a pure step whose metrics have `kl`, nats a completion.

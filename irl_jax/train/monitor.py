@@ -160,7 +160,7 @@ def describe(step: int, name: str, first: First, signals: Signals, drift: float)
 
 
 class Monitor:
-    """Watches a run: `observe` of `irl_jax.train.online.train_online` calls it at every update."""
+    """Watches a run: an `observe` of `irl_jax.train.online.train_online` calls it every update."""
 
     def __init__(self, rows: Iterable[Mapping[str, Any]] = (), file: TextIO | None = None):
         """Begins, or goes on after a restart.

@@ -1,4 +1,4 @@
-"""What an online method learns from a judged group: each is a `prepare` of `train_online`.
+"""What an online method learns from a judged group: each makes a `prepare` of `train_online`.
 
     method       rollout                              prepare                  objective
     GRPO, RLOO   generate                             PolicyBatch(group, A(r)) policy_objective
@@ -7,6 +7,10 @@
     online DPO   generate, K = 2                      sampled_pair             direct_objective
     XPO          with_opponents(…, the reference's)   exploring_pair           direct_objective
     SPPO         generate                             self_play                direct_objective
+
+They are functions of arrays; the loop calls `prepare(group, context)`:
+
+    prepare=lambda group, context: exploring_pair(group, context.key)
 
 The rollouts are written out in `irl_jax.rollout.opponents`; `sampled_pair` and, for a judge
 without noise, `best_and_worst` are in `irl_jax.rollout.pairs`; the losses are `reinforce`,
@@ -92,7 +96,7 @@ def exploring_pair(group: Group, key: Array) -> Extended:
     Args:
         group: of each prompt a completion of the policy and one of the reference,
             rewarded; see `irl_jax.rollout.opponents`.
-        key: of the judge, see `rollout.pairs.sampled_pair`; `train_online` gives it.
+        key: of the judge, see `rollout.pairs.sampled_pair`; in the loop, `context.key`.
 
     Returns:
         A `Preference` with `explore` bool[B, 2], for `losses.direct_variants.xpo`.

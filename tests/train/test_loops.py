@@ -127,35 +127,42 @@ def test_a_signal_during_a_rollout_drops_the_rollout(built, tmp_path):
     assert_same_bits(resumed, toy.train("improve", *built("improve"), steps=12))
 
 
+def total(params):
+    return sum(float(jnp.abs(x).sum()) for x in jax.tree.leaves(params))
+
+
 @KINDS
 def test_evaluations_come_before_the_updates_and_after_the_last(kind, built, tmp_path):
-    """Also when the run is stopped where one was made, and goes on: it is made again."""
+    """Also when the run is killed after one was made, and goes on: it is made again."""
     step, state, data = built(kind)
-    seen, kill = [], set()
+    seen, calls = [], []
 
     def evaluate(context):
-        total = sum(float(jnp.abs(x).sum()) for x in jax.tree.leaves(context.params))
-        seen.append((context.done, context.progress, total))
-        if context.done in kill:
-            raise KeyboardInterrupt
-        return {"total": total} if context.done != 3 else None
+        seen.append((context.done, total(context.params)))
+        assert context.progress == context.done / 8
+        return {"total": seen[-1][1]} if context.done != 3 else None
 
-    stage = f"{STAGE[kind]} evaluation"
+    def killed(*arguments):
+        calls.append(1)
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
     with RunDirectory(tmp_path, {}) as run, Checkpointer(run.checkpoints, {}) as checkpoints:
         options = {"run": run, "checkpoints": checkpoints, "save_every": 6, "steps": 8}
         options |= {"evaluate": evaluate, "evaluate_every": 3}
-        kill.add(6)
         with pytest.raises(KeyboardInterrupt):
-            toy.train(kind, step, state, data, **options)
+            toy.train(kind, killed, state, data, **options)
         assert steps_of(run, STAGE[kind]) == list(range(1, 7))
-        kill.clear()
         state = toy.train(kind, *built(kind), **options)
         assert steps_of(run, STAGE[kind]) == list(range(1, 9))
-        rows = [(r["step"], r["total"]) for r in run.metrics() if r["stage"] == stage]
-    assert [done for done, *_ in seen] == [0, 3, 6, 6, 8]
-    assert seen[2] == seen[3] and seen[-1][1] == 1.0 and seen[1][1] == 3 / 8
-    assert rows == [(done, total) for done, _, total in (seen[0], seen[3], seen[4])]
-    assert_same_bits(state, toy.train(kind, *built(kind), steps=8))
+        stage = f"{STAGE[kind]} evaluation"
+        rows = [(row["step"], row["total"]) for row in run.metrics() if row["stage"] == stage]
+    straight = {n: toy.train(kind, *built(kind), steps=n) for n in (0, 3, 6, 8)}
+    assert seen == [(n, total(straight[n].params)) for n in (0, 3, 6, 6, 8)]
+    assert len({value for _, value in seen}) == 4
+    assert rows == [(n, total(straight[n].params)) for n in (0, 6, 8)]
+    assert_same_bits(state, straight[8])
     ends = []
     toy.train(kind, *built(kind), steps=4, evaluate=lambda context: ends.append(context.done))
     assert ends == [0, 4]

@@ -6,25 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from irl_jax.masking import check_range
+from irl_jax.recipes.align_config import SampleConfig
+from irl_jax.recipes.examples import DataConfig
 from irl_jax.recipes.language_model import MeshConfig
 from irl_jax.recipes.policy_training import LoraConfig
-from irl_jax.recipes.preference_data import DataConfig
 from irl_jax.recipes.preference_measures import EvaluationConfig
 from irl_jax.recipes.preference_training import DpoConfig, GrpoConfig, RewardConfig
-
-
-@dataclass(frozen=True)
-class SampleConfig:
-    """How completions are sampled, in training (GRPO) and for measuring."""
-
-    temperature: float = 1.0  # divides the logits
-    max_new_tokens: int | None = None  # tokens; None: the longest completion of the data
-
-    def __post_init__(self) -> None:
-        check_range("sample.temperature", self.temperature, 0.0, exclusive=True)
-        if self.max_new_tokens is not None:
-            check_range("sample.max_new_tokens", self.max_new_tokens, 1)
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ import numpy as np
 
 from experiments.preference_to_policy.config import Config
 from experiments.preference_to_policy.report import conclusion, write_report
+from irl_jax.data.kinds import KINDS
 from irl_jax.files import as_json, writing
+from irl_jax.recipes.examples import Examples, encode, read_file, read_records
 from irl_jax.recipes.language_model import load_language_model
 from irl_jax.recipes.launch import Clock, given_model, launch_prepared, settings_of
 from irl_jax.recipes.policy_training import Training, check_batches, export
-from irl_jax.recipes.preference_data import Pairs, encode, read_file, read_records
 from irl_jax.recipes.preference_measures import (
     accuracy_on,
     compare,
@@ -36,6 +37,7 @@ from irl_jax.train.run import SHA256, RunDirectory
 from irl_jax.train.state import TrainState
 from irl_jax.types import InputError, PyTree
 
+PAIRS = KINDS["pairs"]
 ELSEWHERE = ("run_dir", "mesh")  # fields that may change between the launches of a run
 
 
@@ -61,7 +63,7 @@ def main(config: Config) -> None:
 
 def prepare(
     config: Config, progress: Progress, *, sha256: str | None = None
-) -> tuple[Training, Pairs]:
+) -> tuple[Training, Examples]:
     """Reads data and model, checks that they fit, and places the model on the devices.
 
     Args:
@@ -86,7 +88,7 @@ def prepare(
         accumulate=config.accumulate,
         ways=mesh.shape["data"] * mesh.shape["fsdp"],
     )
-    read, equal = read_file(config.data, margins)
+    read, equal = read_file(config.data, PAIRS, margins)
     with writing(config.run_dir):
         model = load_language_model(
             config.model, config.run_dir, seed=config.seed, dtype=config.dtype, progress=progress,
@@ -94,9 +96,9 @@ def prepare(
         )  # fmt: skip
     cache = config.run_dir / "data"
     records = read_records(
-        config.data, model.tokenizer, cache, seed=config.seed, records=read, sha256=sha256
+        config.data, PAIRS, model.tokenizer, cache, seed=config.seed, records=read, sha256=sha256
     )
-    pairs = encode(config.data, model, *records, equal=equal)
+    pairs = encode(config.data, PAIRS, model, *records, equal=equal)
     if config.method == "grpo" and len(pairs.train_prompts) < config.grpo.prompts:
         raise InputError(
             f"grpo.prompts: {config.grpo.prompts} prompts an update, but there are only "
@@ -131,7 +133,7 @@ def prepare(
 def align_policy(
     config: Config,
     training: Training,
-    pairs: Pairs,
+    pairs: Examples,
     learned: RewardModel,
     run: RunDirectory,
     progress: Progress,
@@ -143,7 +145,7 @@ def align_policy(
 
 
 def implied(
-    config: Config, session: Session, pairs: Pairs, policy: PyTree, progress: Progress
+    config: Config, session: Session, pairs: Examples, policy: PyTree, progress: Progress
 ) -> np.ndarray:
     """What DPO's implicit reward says of the held-out pairs."""
     advance = progress.stage("held-out pairs, DPO", len(pairs.held_out))
@@ -152,7 +154,7 @@ def implied(
 
 
 def experiment(
-    config: Config, prepared: tuple[Training, Pairs], run: RunDirectory, progress: Progress
+    config: Config, prepared: tuple[Training, Examples], run: RunDirectory, progress: Progress
 ) -> dict[str, Any]:
     """The stages, from the reward model to the report; returns the summary."""
     clock = Clock(run.path / "seconds.json")

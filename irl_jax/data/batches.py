@@ -63,7 +63,7 @@ def bucket_shape(lengths: tuple[int, ...], shapes: Sequence[tuple[int, ...]], so
 
 
 def collate_preferences(
-    items: Sequence[EncodedPreference | None], shape: tuple[int, int], *, pad_id: int
+    items: Sequence[EncodedPreference | None], shape: tuple[int, ...], *, pad_id: int
 ) -> Preference:
     """A batch of pairs.
 
@@ -91,7 +91,7 @@ def collate_preferences(
 
 
 def collate_groups(
-    items: Sequence[EncodedGroup | None], shape: tuple[int, int], *, pad_id: int
+    items: Sequence[EncodedGroup | None], shape: tuple[int, ...], *, pad_id: int
 ) -> tuple[Prompt, np.ndarray, np.ndarray]:
     """A batch of prompts with K completions each.
 
@@ -112,7 +112,7 @@ def collate_groups(
 
 
 def collate_ratings(
-    items: Sequence[EncodedRating | None], shape: tuple[int, int], *, pad_id: int
+    items: Sequence[EncodedRating | None], shape: tuple[int, ...], *, pad_id: int
 ) -> Rating:
     """A batch of judged completions.
 
@@ -139,7 +139,7 @@ def collate_ratings(
 
 
 def collate_rankings(
-    items: Sequence[EncodedRanking | None], shape: tuple[int, int], *, pad_id: int
+    items: Sequence[EncodedRanking | None], shape: tuple[int, ...], *, pad_id: int
 ) -> Ranking:
     """A batch of rankings, which may differ in how many completions they rank.
 
@@ -169,7 +169,7 @@ def collate_rankings(
 
 
 def collate_scored(
-    items: Sequence[EncodedScored | None], shape: tuple[int, int], *, pad_id: int
+    items: Sequence[EncodedScored | None], shape: tuple[int, ...], *, pad_id: int
 ) -> Group:
     """A batch of scored completions.
 
@@ -203,7 +203,7 @@ def collate_scored(
 
 
 def collate_steps(
-    items: Sequence[EncodedSteps | None], shape: tuple[int, int], *, pad_id: int
+    items: Sequence[EncodedSteps | None], shape: tuple[int, ...], *, pad_id: int
 ) -> StepLabels:
     """A batch of completions with judged steps.
 
@@ -343,7 +343,7 @@ def collate_demonstrations(
 
 
 def _one_each(
-    items: Sequence[Any], shape: tuple[int, int], pad_id: int
+    items: Sequence[Any], shape: tuple[int, ...], pad_id: int
 ) -> tuple[Prompt, np.ndarray, np.ndarray]:
     """The prompts [B, P] of items, their completions i32[B, T] and the mask bool[B, T]."""
     rows = [[x.completion] if x else [] for x in items]
@@ -355,7 +355,7 @@ def _several_each(
     items: Sequence[Any],
     completions: Sequence[Sequence[list[int]]],
     k: int,
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
     pad_id: int,
 ) -> tuple[Prompt, np.ndarray, np.ndarray]:
     """The prompts [B, P] of items, their at most K completions i32[B, K, T], bool[B, K, T]."""

@@ -81,6 +81,8 @@ class Published:
         advantage: rewards f32[B, K] -> advantages f32[B, K], of the form "group".
         trains: a policy or a reward model.
         trl: TRL's spelling, where it differs.
+        scale: of a loss of ratings, what a score may be: a "probability" that the completion is
+            good, any "number", or a "category" 0, 1, ...
     """
 
     loss: Callable[..., Loss]
@@ -91,6 +93,7 @@ class Published:
     advantage: Callable[[Array], Array] | None = None
     trains: Trains = "policy"
     trl: str = ""
+    scale: Literal["number", "probability", "category"] = "probability"
 
 
 def _pairs(loss: Callable[..., Loss], trl: str = "", **defaults: Any) -> Published:
@@ -229,8 +232,10 @@ _ROWS = {
     "order_classification": _reward(preference.order_classification, "pairs"),
     "gaussian": _reward(preference.gaussian, "pairs", "distribution"),
     "binary_cross_entropy": _reward(rating.binary_cross_entropy, "ratings"),
-    "regression": _reward(rating.regression, "ratings"),
-    "ordinal": _reward(rating.ordinal, "ratings", "cutpoints"),
+    "regression": Published(
+        rating.regression, "ratings", "completion", trains="reward", scale="number"
+    ),
+    "ordinal": Published(rating.ordinal, "ratings", "cutpoints", trains="reward", scale="category"),
     "token_verifier": _reward(outcome.token_verifier, "ratings", "token"),
     "plackett_luce": _reward(ranking.plackett_luce, "rankings"),
     "all_pairs": _reward(ranking.all_pairs, "rankings"),

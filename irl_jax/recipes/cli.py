@@ -1,4 +1,4 @@
-"""The command line of every experiment: `run(main, CONFIG, description=__doc__)`.
+"""The command line of every command and experiment: `run(main, CONFIG, description=__doc__)`.
 
 A configuration is a frozen dataclass of frozen dataclasses. Any field is a flag
 (`--optim.lr 1e-5`), the comment on a field's line is its help, its value in
@@ -55,12 +55,23 @@ def run(
         args: the command line; `sys.argv[1:]` if None.
 
     Raises:
+        SystemExit: as `exiting`.
+    """
+    with exiting():
+        main(parse(config, sys.argv[1:] if args is None else args, description=description))
+
+
+@contextlib.contextmanager
+def exiting() -> Iterator[None]:
+    """Tells what a user can fix in one line, and exits with the status that shells expect.
+
+    Raises:
         SystemExit: 2 on a mistake of the user, 130 on Ctrl-C, 143 on SIGTERM, 141
             where the reader of stdout has gone.
     """
     try:
         with _exit_on_sigterm():
-            main(parse(config, sys.argv[1:] if args is None else args, description=description))
+            yield
             sys.stdout.flush()
     except InputError as error:
         _fail(f"error: {error}", 2)
@@ -76,19 +87,42 @@ def run(
         _fail(f"error: {place}{(error.strerror or str(error)).lower()}", 2)
 
 
-def parse(config: Config, args: Sequence[str], *, description: str | None = None) -> Config:
+def parse(
+    config: Config,
+    args: Sequence[str],
+    *,
+    description: str | None = None,
+    prog: str | None = None,
+    brief: type | None = None,
+) -> Config:
     """Config with the fields replaced that args name; of a flag given twice, the last.
+
+    Args:
+        config: the defaults, an instance of a frozen dataclass. A generic one has a field
+            `options`, whose type is its parameter.
+        args: the command line.
+        description: shown by `--help`.
+        prog: how the command is called; told by the main module if None.
+        brief: a base class of the configuration, whose flags alone `--help` lists; then
+            `--help-all` lists the rest.
 
     Raises:
         InputError: an unknown flag, or a value that its field cannot take.
         SystemExit: 0 after `--help`.
     """
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    prog = f"python -m {spec.name.removesuffix('.__main__')}" if spec else None
+    if prog is None and spec:
+        prog = f"python -m {spec.name.removesuffix('.__main__')}"
     about = None if description is None else _paragraphs(description)
-    parser = lambda given: tyro.cli(
-        type(config), default=config, args=given, description=about, prog=prog
+    parser = lambda given, config=config, about=about: tyro.cli(
+        _specialised(config), default=config, args=given, description=about, prog=prog
     )
+    if brief is not None and "--help-all" in args:
+        args = ["--help"]
+    elif brief is not None and {"-h", "--help"} & set(args):
+        names = [item.name for item in dataclasses.fields(brief)]
+        known: Any = brief(**{name: getattr(config, name) for name in names})
+        parser(["--help"], known, f"{about}\n\n--help-all lists every flag.")
     errors, usage = io.StringIO(), io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
@@ -103,15 +137,22 @@ def parse(config: Config, args: Sequence[str], *, description: str | None = None
     raise InputError(_unknown_flag(args, usage.getvalue()) or _complaint(errors.getvalue(), args))
 
 
+def _specialised(config: Any) -> Any:
+    """The type of a configuration; of a generic one with the type of its `options`."""
+    kind: Any = type(config)
+    return kind[type(config.options)] if getattr(kind, "__parameters__", ()) else kind
+
+
 def _check_numbers(config: Any, prefix: str = "") -> None:
     """Raises `InputError` for a number that its flag cannot mean, see `LIMITS`.
 
     NaN is none; infinity is one only where the field's metadata say `{"infinite": True}`.
     """
     for item in dataclasses.fields(config):
-        value, flag = getattr(config, item.name), f"--{prefix}{item.name}".replace("_", "-")
+        value, name = getattr(config, item.name), item.metadata.get("flag", item.name)
+        flag = f"--{prefix}{name}".replace("_", "-")
         if dataclasses.is_dataclass(value):
-            _check_numbers(value, f"{prefix}{item.name}.")
+            _check_numbers(value, f"{prefix}{name}.")
         for x in value if isinstance(value, tuple) else (value,):
             good = not isinstance(x, float) or math.isfinite(x)
             if not good and not (item.metadata.get("infinite") and math.isinf(x)):

@@ -20,7 +20,7 @@ from irl_jax.models.bert import encode, load_bert
 from irl_jax.models.features import completion_features, completion_states
 from irl_jax.models.heads import pool_segments
 from irl_jax.models.vocabulary import check_vocabulary
-from irl_jax.recipes.preference_data import bucket_shapes
+from irl_jax.recipes.examples import bucket_shapes
 from irl_jax.rollout.session import LanguageModel
 from irl_jax.types import Advance, Prompt, PyTree
 

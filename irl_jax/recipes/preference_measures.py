@@ -16,8 +16,8 @@ from irl_jax.eval.ranking import pair_accuracy
 from irl_jax.losses.direct import log_ratio
 from irl_jax.masking import check_range
 from irl_jax.models.mesh import fetch
+from irl_jax.recipes.examples import Examples, as_text
 from irl_jax.recipes.movement import policy_kl
-from irl_jax.recipes.preference_data import Pairs, as_text
 from irl_jax.rollout.session import Completions, Session, chunks
 from irl_jax.train.progress import Advance
 from irl_jax.train.run import RunDirectory
@@ -43,7 +43,7 @@ class EvaluationConfig:
 def score_pairs(
     session: Session,
     pairs: Sequence[EncodedPreference],
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
     rewards: Callable[[Preference], Array],
     *,
     batch_size: int,
@@ -156,7 +156,7 @@ def write_samples(
 
 def held_out_rewards(
     session: Session,
-    pairs: Pairs,
+    pairs: Examples,
     rewards: Callable[[Preference], Array],
     config: EvaluationConfig,
     advance: Advance,

@@ -26,9 +26,14 @@ from irl_jax.losses.regularisation import chosen_likelihood
 from irl_jax.models.decoder import DecoderConfig
 from irl_jax.models.heads import init_scalar_head
 from irl_jax.models.mesh import fetch, global_batch
+from irl_jax.recipes.examples import Examples
 from irl_jax.recipes.policy_training import Training
-from irl_jax.recipes.preference_data import Pairs
-from irl_jax.recipes.preference_training import REWARD, RewardConfig, fit_pairs
+from irl_jax.recipes.preference_training import (
+    REWARD,
+    MembersConfig,
+    RewardConfig,
+    fit_pairs,
+)
 from irl_jax.rewards.aggregate import disagreement, lower_confidence_bound, worst_case
 from irl_jax.train.keys import Stage
 from irl_jax.train.members import init_members
@@ -54,7 +59,7 @@ from irl_jax.types import (
 )
 
 
-def aggregate(rewards: Array, config: RewardConfig) -> Array:
+def aggregate(rewards: Array, config: RewardConfig | MembersConfig) -> Array:
     """One reward of the members', f32[M, ...] -> f32[...]; see `irl_jax.rewards.aggregate`."""
     if config.aggregate == "worst_case":
         return worst_case(rewards)
@@ -104,7 +109,7 @@ class RewardModel:
     """
 
     training: Training
-    config: RewardConfig
+    config: RewardConfig | MembersConfig
     params: PyTree
 
     def members(self, batch: Any) -> Array:
@@ -155,7 +160,7 @@ def make_objective(training: Training, config: RewardConfig) -> Objective:
 
 
 def fit_reward(
-    training: Training, pairs: Pairs, config: RewardConfig, run: RunDirectory, progress: Progress
+    training: Training, pairs: Examples, config: RewardConfig, run: RunDirectory, progress: Progress
 ) -> TrainState:
     """Trains a reward model by Bradley-Terry likelihood.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -18,12 +17,11 @@ from irl_jax.losses.direct import dpo
 from irl_jax.losses.link import logistic, smooth
 from irl_jax.losses.policy import grpo
 from irl_jax.masking import check_range
-from irl_jax.recipes.policy_training import POLICY, Training, Updates, align, begin
-from irl_jax.recipes.preference_data import Pairs
-from irl_jax.train.checkpoint import Checkpointer
+from irl_jax.recipes.examples import Examples
+from irl_jax.recipes.policy_training import POLICY, Training, Updates, align
+from irl_jax.recipes.training import Schedule, fit
 from irl_jax.train.keys import Stage
 from irl_jax.train.objectives import direct_objective
-from irl_jax.train.offline import train_offline
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.train.state import TrainState
@@ -31,6 +29,23 @@ from irl_jax.types import Group, InputError, LoopContext, Objective, PyTree, Rew
 
 REWARD = "reward"  # stage, and its directory of checkpoints
 MOST_EPOCHS = 1e6  # beyond which updates are not counted any more
+
+
+@dataclass(frozen=True)
+class MembersConfig:
+    """How many reward models there are, and how they come to one reward."""
+
+    members: int = 1  # LoRAs with heads, each from a start of its own, all on the same batches
+    aggregate: Literal["mean", "lower_bound", "worst_case"] = "mean"  # one reward of the members'
+    deviations: float = 1.0  # of the members, by which lower_bound is below their mean
+
+    def __post_init__(self) -> None:
+        check_range("members", self.members, 1)
+        check_range("deviations", self.deviations, 0.0)
+        if self.aggregate != "mean" and self.members == 1:
+            raise InputError(
+                f"aggregate: {self.aggregate} is of several members; give --members 2 or more"
+            )
 
 
 @dataclass(frozen=True)
@@ -109,7 +124,7 @@ class GrpoConfig:
 
 
 def align_offline(
-    training: Training, pairs: Pairs, config: DpoConfig, run: RunDirectory, progress: Progress
+    training: Training, pairs: Examples, config: DpoConfig, run: RunDirectory, progress: Progress
 ) -> TrainState:
     """A policy, a LoRA, by DPO on the pairs."""
     model = training.session.model
@@ -122,7 +137,7 @@ def align_offline(
 
 def align_online(
     training: Training,
-    pairs: Pairs,
+    pairs: Examples,
     config: GrpoConfig,
     reward: Reward,
     run: RunDirectory,
@@ -155,7 +170,7 @@ def align_online(
 
 def fit_pairs(
     training: Training,
-    pairs: Pairs,
+    pairs: Examples,
     config: RewardConfig | DpoConfig,
     objective: Objective,
     params: PyTree,
@@ -176,21 +191,7 @@ def fit_pairs(
         shapes=pairs.shapes,
         seed=training.seed,
     )
-    steps = max(1, round(config.epochs * feed.batches_per_epoch))
-    frozen = (model.params,)
-    step, state = begin(
-        training, objective, params, key, lr=config.lr, steps=steps, members=members, frozen=frozen
+    schedule = Schedule(max(1, round(config.epochs * feed.batches_per_epoch)), config.lr)
+    return fit(
+        training, feed, objective, params, key, schedule, run, progress, stage, members=members
     )
-    with closing(feed), Checkpointer(run.checkpoints / stage, run.config) as checkpoints:
-        return train_offline(
-            step,
-            state,
-            feed,
-            steps=steps,
-            frozen=frozen,
-            run=run,
-            checkpoints=checkpoints,
-            save_every=training.save_every,
-            progress=progress,
-            stage=stage,
-        )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -27,12 +27,12 @@ from irl_jax.data.jsonl import GroupRecord
 from irl_jax.masking import check_range, masked_mean
 from irl_jax.models.logprob import completion_logp
 from irl_jax.recipes.embeddings import map_groups
+from irl_jax.recipes.examples import DataConfig, limits, template_of
 from irl_jax.recipes.language_model import load_language_model, load_tokenizer, model_path
 from irl_jax.recipes.launch import given_model
 from irl_jax.recipes.policy_training import LoraConfig
-from irl_jax.recipes.preference_data import DataConfig, limits, template_of
 from irl_jax.recipes.preference_reward import aggregate, member_rewards
-from irl_jax.recipes.preference_training import REWARD, RewardConfig
+from irl_jax.recipes.preference_training import REWARD, MembersConfig
 from irl_jax.rollout.session import LanguageModel
 from irl_jax.train.checkpoint import load_params
 from irl_jax.train.inputs import identities
@@ -101,7 +101,7 @@ def likelihood_scorer(
 def learned_scorer(
     model: str | None, config: ReadConfig, place: Path, progress: Progress
 ) -> Scorer:
-    """The reward model of a finished run of `experiments.preference_to_policy`, in logits.
+    """The reward model of a finished run, see `run_settings`, in the units of its loss.
 
     Of several members it is the aggregate that rewarded the run's policy.
     """
@@ -116,7 +116,7 @@ def learned_scorer(
     base = jax.tree.map(jnp.asarray, language_model.params)
     learned = load_params(path / "checkpoints" / REWARD)
     adapt = lora(LoraConfig(**settings["lora"]).scale)
-    reward = RewardConfig(**settings["reward"])
+    reward = ensemble_of(settings)
 
     @jax.jit
     def rewards(
@@ -151,7 +151,7 @@ def required(model: str | None, reward: str) -> str:
     """
     if model is None:
         what = {
-            "learned": "the directory of a run of experiments.preference_to_policy",
+            "learned": "the directory of a run of irl-jax reward",
             "likelihood": "smollm2, a GGUF file or a Hugging Face directory",
         }[reward]
         raise InputError(f"model: --reward {reward} needs one; give {what}")
@@ -159,10 +159,13 @@ def required(model: str | None, reward: str) -> str:
 
 
 def run_settings(path: Path) -> dict[str, Any]:
-    """The configuration of a finished run of `experiments.preference_to_policy`.
+    """The configuration of a finished run that trained a reward model.
+
+    Args:
+        path: its directory; of `irl-jax reward` or of `experiments.preference_to_policy`.
 
     Raises:
-        InputError: there is no such run, or it is not finished.
+        InputError: there is no such run, it is not finished, or its reward judges steps.
     """
     if not path.is_dir():
         raise InputError(f"model: {path}: no such run directory; check the path")
@@ -170,16 +173,29 @@ def run_settings(path: Path) -> dict[str, Any]:
         settings = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         settings = None
-    if not isinstance(settings, dict) or not {"model", "lora", "reward", "data"} <= set(settings):
+    known = isinstance(settings, dict) and {"model", "lora", "data"} <= set(settings)
+    if not known or not {"reward", "ensemble"} & set(settings):
         raise InputError(
-            f"model: {path}: is no run of experiments.preference_to_policy; give one, or "
-            "--reward likelihood to score by a language model"
+            f"model: {path}: is no run of irl-jax reward or experiments.preference_to_policy; give "
+            "one, or --reward likelihood to score by a language model"
+        )
+    if settings.get("loss") == "process_cross_entropy":
+        raise InputError(
+            f"model: {path}: its reward judges steps, not whole responses; give a run of another "
+            "loss"
         )
     if not (path / "summary.json").exists():
         raise InputError(
             f"model: {path}: this run is not finished; launch it again with its own flags"
         )
     return settings
+
+
+def ensemble_of(settings: Mapping[str, Any]) -> MembersConfig:
+    """How the members of a run's reward model come to one reward."""
+    given = settings["ensemble"] if "ensemble" in settings else settings["reward"]
+    names = [each.name for each in fields(MembersConfig)]
+    return MembersConfig(**{name: given[name] for name in names})
 
 
 def identity(model: str | None, reward: str) -> dict[str, str]:
@@ -195,7 +211,8 @@ def identity(model: str | None, reward: str) -> dict[str, str]:
         return identities({"model": given_model(required(model, reward))})
     path = Path(required(model, reward))
     settings = run_settings(path)
-    whole = hashlib.sha256(json.dumps([settings["lora"], settings["reward"]]).encode())
+    members = vars(ensemble_of(settings))
+    whole = hashlib.sha256(json.dumps([settings["lora"], members]).encode())
     whole.update(_base(path, settings).encode())
     for name, leaf in jax.tree.leaves_with_path(load_params(path / "checkpoints" / REWARD)):
         whole.update(f"{jax.tree_util.keystr(name)} {leaf.dtype} {leaf.shape}".encode())

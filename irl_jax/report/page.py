@@ -187,15 +187,15 @@ class Sample:
         prompt: text of the prompt.
         before: completion of the policy at the start.
         after: completion of the policy at the end.
-        gold_before: gold reward of `before`.
+        gold_before: gold reward of `before`; None: there is no reward.
         gold_after: gold reward of `after`.
     """
 
     prompt: str
     before: str
     after: str
-    gold_before: float
-    gold_after: float
+    gold_before: float | None
+    gold_after: float | None
 
 
 def samples(rows: Sequence[Sample], *, reward: str = "gold reward") -> Markup:
@@ -205,10 +205,18 @@ def samples(rows: Sequence[Sample], *, reward: str = "gold reward") -> Markup:
         rows: what to show.
         reward: name of the reward.
     """
-    side = lambda name, completion, value, chip: Markup(
-        '<div class="side"><div class="who"><span>{}</span><span class="chip {}" '
-        'title="{}">{}</span></div><div class="says" dir="auto">{}</div></div>'
-    ).format(name, chip, reward, _signed(value), _folded(completion))
+
+    def chip(value: float | None, tone: str) -> Markup:
+        if value is None:
+            return Markup("")
+        shown = Markup('<span class="chip {}" title="{}">{}</span>')
+        return shown.format(tone, reward, _signed(value))
+
+    side = lambda name, completion, value, tone: Markup(
+        '<div class="side"><div class="who"><span>{}</span>{}</div>'
+        '<div class="says" dir="auto">{}</div></div>'
+    ).format(name, chip(value, tone), _folded(completion))
+    change = lambda s: 0.0 if s.gold_before is None else s.gold_after - s.gold_before
     item = lambda s: Markup(
         '<article class="sample"><div class="prompt" dir="auto">{}</div>{}{}</article>'
     )
@@ -216,7 +224,7 @@ def samples(rows: Sequence[Sample], *, reward: str = "gold reward") -> Markup:
         item(s).format(
             _folded(s.prompt),
             side("before", s.before, s.gold_before, "plain"),
-            side("after", s.after, s.gold_after, _tone(s.gold_after - s.gold_before)),
+            side("after", s.after, s.gold_after, _tone(change(s))),
         )
         for s in rows
     ]

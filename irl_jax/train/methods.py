@@ -36,7 +36,7 @@ SAMPLING = Sampling(temperature=1.0)
 
 # rewarded samples, reference log-probs f32[B, K, T], the critic's values f32[B, K, T] or None,
 # strength, key -> batch
-Prepare = Callable[[Group, Array, Any, Array, Array], Any]
+Prepare = Callable[[Group, Any, Any, Any, Array], Any]
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,12 @@ class Beside:
     Attributes:
         count: of the completions of each prompt, how many; they come last.
         how: (shape of the decoder, reference parameters) -> `temperature` or `guides`.
+        by_reference: whether the reference policy writes them.
     """
 
     count: int
-    how: Callable[[DecoderConfig, PyTree], dict[str, Any]]
+    how: Callable[[DecoderConfig, PyTree], dict[str, Any]] = lambda shape, reference: {}
+    by_reference: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Method:
 
     def batch(
         self, shape: DecoderConfig, adapt: Adapt, params: PyTree, reference: PyTree,
-        group: Group, ref_logp: Array, strength: Array, key: Array,
+        group: Group, ref_logp: Array | None, strength: Array | None, key: Array,
     ) -> Any:  # fmt: skip
         """What the objective learns from, of rewarded samples; see `prepare`."""
         assert self.prepare is not None
@@ -110,6 +112,8 @@ def rollout_of(
         return partial(sample, completions=completions)
     own = partial(sample, completions=completions - beside.count)
     others = partial(sample, completions=beside.count, **beside.how(shape, reference))
+    if beside.by_reference:
+        return with_opponents(own, lambda params, *rest: others(reference, *rest))
     return with_opponents(own, others)
 
 

@@ -25,9 +25,9 @@ from experiments.preference_to_policy.config import Config
 from experiments.preference_to_policy.study import main
 from irl_jax.models.bert import NAMES, BertConfig, param_shapes
 from irl_jax.models.layout import slots
+from irl_jax.recipes.examples import DataConfig
 from irl_jax.recipes.language_model import MeshConfig
 from irl_jax.recipes.policy_training import LoraConfig
-from irl_jax.recipes.preference_data import DataConfig
 from irl_jax.recipes.preference_measures import EvaluationConfig
 from irl_jax.recipes.preference_training import DpoConfig, GrpoConfig, RewardConfig
 from irl_jax.recipes.tiny import PLAIN, PLEASANT, UNPLEASANT, make_tiny, prompt_of, topics

@@ -51,7 +51,7 @@ class Workplace:
 
 
 def no_path(place):
-    return ["--data.path", "None"], r"data\.path: no file of preferences; give one, --data\.path"
+    return ["--data.path", "None"], r"data\.path: no file of examples; give one, --data\.path"
 
 
 def no_file(place):
@@ -167,12 +167,12 @@ def margins_that_are_not_there(place):
 
 def weights_all_zero(place):
     write_jsonl(place.data, [{**row, "weight": 0} for row in ROWS])
-    return [], r"\S+/prefs\.jsonl: every pair has `weight` 0; give some of them more"
+    return [], r"\S+/prefs\.jsonl: every line has `weight` 0; give some of them more"
 
 
 def weights_all_zero_on_a_side(place):
     write_jsonl(place.data, [{**row, "weight": int(row is ROWS[0])} for row in ROWS])
-    return [], r"\S+/prefs\.jsonl:\d+: this pair and all others of the side (train|held_out) have"
+    return [], r"\S+/prefs\.jsonl:\d+: this line and all others of the side (train|held_out) have"
 
 
 def scores_against_the_sides(place):

@@ -10,9 +10,10 @@ import pytest
 
 from experiments.gsm8k import tasks as gsm8k_tasks
 from irl_jax.data.jsonl import PreferenceRecord
+from irl_jax.data.kinds import KINDS
 from irl_jax.data.tokenizer import Tokenizer
 from irl_jax.models.decoder import DecoderConfig
-from irl_jax.recipes import judging, preference_data
+from irl_jax.recipes import examples, judging
 from irl_jax.recipes.cli import parse
 from irl_jax.rewards.judge import VERDICTS, comparison
 from irl_jax.rollout.session import LanguageModel
@@ -56,27 +57,27 @@ def pairs(config, model, prompt="It rains in") -> list:
         PreferenceRecord(f"{prompt} {n}", " the fox", " a dog", 0.0, 1.0, f"f:{n}")
         for n in range(4)
     ]
-    return preference_data.encode(config, model, records[:2], records[2:]).train
+    return examples.encode(config, KINDS["pairs"], model, records[:2], records[2:]).train
 
 
 @pytest.mark.parametrize(("add", "expected"), [(None, True), (True, True), (False, False)])
 @pytest.mark.parametrize("chat", ["model", "dialogue"])
 def test_preferences_of_a_base_model_begin_as_the_flag_says(add, expected, chat, base):
-    pair = pairs(preference_data.DataConfig(add_bos=add, chat=chat), base)[0]
+    pair = pairs(examples.DataConfig(add_bos=add, chat=chat), base)[0]
     assert (pair.prompt[0] == base.tokenizer.bos_id) == expected
     assert pair.prompt.count(base.tokenizer.bos_id) == expected
 
 
 def test_control_tokens_of_prompts_are_as_the_flag_says(base, capsys):
-    letters = pairs(preference_data.DataConfig(control="text"), base, prompt="a</s>b")[0]
+    letters = pairs(examples.DataConfig(control="text"), base, prompt="a</s>b")[0]
     assert base.tokenizer.eos_id not in letters.prompt
-    parsed = pairs(preference_data.DataConfig(), base, prompt="a</s>b")[0]
+    parsed = pairs(examples.DataConfig(), base, prompt="a</s>b")[0]
     assert base.tokenizer.eos_id in parsed.prompt
     assert "f:0: the first of 2 control tokens" in capsys.readouterr().err
 
 
 def test_flags():
-    config = parse(preference_data.DataConfig(), ["--add-bos", "True", "--control", "text"])
+    config = parse(examples.DataConfig(), ["--add-bos", "True", "--control", "text"])
     assert (config.add_bos, config.control) == (True, "text")
 
 

@@ -18,17 +18,16 @@ from experiments.preference_to_policy.config import CONFIG, Config
 from experiments.preference_to_policy.study import main, prepare
 from irl_jax.data.batches import collate_preferences
 from irl_jax.data.encode import EncodedPreference
+from irl_jax.data.kinds import KINDS
 from irl_jax.data.tokenizer import Tokenizer
 from irl_jax.models.decoder import forward, logits
 from irl_jax.models.lora import attach
 from irl_jax.models.pretrained import load_pretrained
 from irl_jax.recipes import preference_training
 from irl_jax.recipes.cli import run as run_cli
-from irl_jax.recipes.language_model import MeshConfig
-from irl_jax.recipes.policy_training import Training
-from irl_jax.recipes.preference_data import (
+from irl_jax.recipes.examples import (
     DataConfig,
-    Pairs,
+    Examples,
     as_text,
     bucket_shapes,
     encode,
@@ -36,6 +35,8 @@ from irl_jax.recipes.preference_data import (
     read_file,
     read_records,
 )
+from irl_jax.recipes.language_model import MeshConfig
+from irl_jax.recipes.policy_training import Training
 from irl_jax.recipes.preference_measures import accuracy_on, implicit_rewards, lengths
 from irl_jax.recipes.preference_reward import RewardModel, fit_reward
 from irl_jax.recipes.preference_training import RewardConfig, align_offline
@@ -44,6 +45,8 @@ from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError, PyTree
 from tests.experiments.conftest import ROWS, as_messages, configure, write_jsonl
+
+PAIRS = KINDS["pairs"]
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +130,7 @@ class Trained:
     """A finished run's pairs and parameters, restored from its checkpoints."""
 
     training: Training
-    pairs: Pairs
+    pairs: Examples
     reward: PyTree
     adapter: PyTree
     base: PyTree  # on the host
@@ -459,7 +462,9 @@ def test_prompts_are_split_and_counted_once(mixed, tiny_model_dir, tmp_path):
     config, params = load_pretrained(tiny_model_dir)
     model = LanguageModel(config, params, Tokenizer.from_directory(tiny_model_dir))
     data = DataConfig(path=mixed, held_out=0.25)
-    pairs = encode(data, model, *read_records(data, model.tokenizer, tmp_path, seed=0))
+    pairs = encode(
+        data, PAIRS, model, *read_records(data, PAIRS, model.tokenizer, tmp_path, seed=0)
+    )
     text = lambda prompts: [as_text(prompt.record.prompt) for prompt in prompts]
     train, held_out = text(pairs.train_prompts), text(pairs.held_out_prompts)
     assert sorted(train + held_out) == sorted({row["prompt"] for row in ROWS})
@@ -472,11 +477,11 @@ def test_a_prompt_is_on_one_side_in_whatever_form(tiny_model_dir, tmp_path):
     config, params = load_pretrained(tiny_model_dir)
     model = LanguageModel(config, params, Tokenizer.from_directory(tiny_model_dir))
     data = DataConfig(path=write_jsonl(tmp_path / "both.jsonl", forms), held_out=0.25)
-    train, held_out = read_records(data, model.tokenizer, tmp_path / "data", seed=0)
+    train, held_out = read_records(data, PAIRS, model.tokenizer, tmp_path / "data", seed=0)
     assert len(held_out) and not {as_text(r.prompt) for r in train} & {
         as_text(r.prompt) for r in held_out
     }
-    pairs = encode(data, model, train, held_out)
+    pairs = encode(data, PAIRS, model, train, held_out)
     assert {tuple(p.prompt) for p in pairs.train}.isdisjoint(
         tuple(p.prompt) for p in pairs.held_out
     )
@@ -491,8 +496,8 @@ def test_a_prompt_that_is_trained_on_once_cut_is_not_held_out(tiny_model_dir, tm
     config, params = load_pretrained(tiny_model_dir)
     model = LanguageModel(config, params, Tokenizer.from_directory(tiny_model_dir))
     data = DataConfig(path=path, held_out=0.25, max_prompt=8, overlong="truncate")
-    train, held_out = read_records(data, model.tokenizer, tmp_path / "data", seed=0)
-    pairs = encode(data, model, train, held_out)
+    train, held_out = read_records(data, PAIRS, model.tokenizer, tmp_path / "data", seed=0)
+    pairs = encode(data, PAIRS, model, train, held_out)
     assert {tuple(p.prompt) for p in pairs.train}.isdisjoint(
         tuple(p.prompt) for p in pairs.held_out
     )
@@ -512,19 +517,19 @@ def test_pairs_that_become_equal_are_ties_and_counted(tiny_model_dir, tmp_path):
     config, params = load_pretrained(tiny_model_dir)
     model = LanguageModel(config, params, Tokenizer.from_directory(tiny_model_dir))
     data = DataConfig(path=path, held_out=0.25, max_completion=4, overlong="truncate", ties="drop")
-    read, equal = read_file(data, {})
-    records = read_records(data, model.tokenizer, tmp_path / "data", seed=0)
+    read, equal = read_file(data, PAIRS)
+    records = read_records(data, PAIRS, model.tokenizer, tmp_path / "data", seed=0)
     assert read == sorted(
         [*records[0], *records[1]], key=lambda r: int(r.source.rpartition(":")[2])
     )
-    pairs = encode(data, model, *records, equal=equal)
+    pairs = encode(data, PAIRS, model, *records, equal=equal)
     assert equal == 3 and pairs.left_out["with equal sides"] == 8
     assert len(pairs.train) + len(pairs.held_out) == len(ROWS) - 8
     assert all(pair.chosen != pair.rejected for pair in [*pairs.train, *pairs.held_out])
     with pytest.raises(InputError, match=r"ties\.jsonl:1: `chosen` equals `rejected`"):
-        read_file(replace(data, ties="error"), {})
+        read_file(replace(data, ties="error"), PAIRS)
     with pytest.raises(InputError, match=r"ties\.jsonl:\d+: .* are the same tokens, rendered"):
-        encode(replace(data, ties="error"), model, *records)
+        encode(replace(data, ties="error"), PAIRS, model, *records)
 
 
 def test_a_model_without_a_template_takes_dialogues_only_if_told(tiny_model_dir, tmp_path):
@@ -533,10 +538,10 @@ def test_a_model_without_a_template_takes_dialogues_only_if_told(tiny_model_dir,
     tokenizer = replace(Tokenizer.from_directory(tiny_model_dir), chat_template=None)
     model = LanguageModel(config, params, tokenizer)
     data = DataConfig(path=path, held_out=0.25)
-    records = read_records(data, tokenizer, tmp_path, seed=0)
+    records = read_records(data, PAIRS, tokenizer, tmp_path, seed=0)
     with pytest.raises(InputError, match=r"messages\.jsonl:\d+: .*--data\.chat dialogue"):
-        encode(data, model, *records)
-    pairs = encode(replace(data, chat="dialogue"), model, *records)
+        encode(data, PAIRS, model, *records)
+    pairs = encode(replace(data, chat="dialogue"), PAIRS, model, *records)
     assert tokenizer.decode(pairs.train[0].prompt).startswith("\n\nHuman: Describe ")
     assert tokenizer.decode(pairs.train[0].prompt).endswith("\n\nAssistant:")
 

@@ -18,14 +18,15 @@ from safetensors.numpy import load_file, save_file
 from experiments.score.config import CONFIG
 from experiments.score.study import main, read
 from irl_jax.data.jsonl import GroupRecord
+from irl_jax.data.kinds import KINDS
 from irl_jax.files import as_json
 from irl_jax.models.decoder import forward
 from irl_jax.models.heads import init_scalar_head
 from irl_jax.models.lora import attach
 from irl_jax.recipes.cli import run as run_cli
+from irl_jax.recipes.examples import DataConfig, read_records
 from irl_jax.recipes.language_model import load_language_model
 from irl_jax.recipes.policy_training import LoraConfig
-from irl_jax.recipes.preference_data import DataConfig, read_records
 from irl_jax.recipes.scorers import (
     ReadConfig,
     characters,
@@ -43,6 +44,8 @@ from tests.experiments.conftest import ROWS, as_messages, configure, write_jsonl
 from tests.experiments.test_score import summary_of
 
 QUIET = Progress(io.StringIO())
+
+PAIRS = KINDS["pairs"]
 
 
 def groups() -> list[GroupRecord]:
@@ -183,7 +186,7 @@ def test_only_what_the_run_held_out(form, model, trained, mixed, tmp_path):
     """The lines that its reward model was measured on, and no other, in whatever form."""
     path, _ = trained
     data = DataConfig(path=mixed, held_out=0.25)
-    train, held_out = read_records(data, model.tokenizer, path / "data", seed=0)
+    train, held_out = read_records(data, PAIRS, model.tokenizer, path / "data", seed=0)
     file = mixed if form is None else write_jsonl(tmp_path / "x.jsonl", list(map(form, ROWS)))
     config = replace(CONFIG, data=file, model=str(path), held_out=True)
     line = lambda record: record.source.rpartition(":")[2]

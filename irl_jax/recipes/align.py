@@ -1,0 +1,325 @@
+"""`irl-jax align`: a policy by any published loss, by its name, or by a loss of your own.
+
+A loss says what it learns from: pairs, ratings, rankings, scored responses, demonstrations, or
+completions that the policy samples and a reward judges. The file of `--data.path` holds lines of
+that kind; prompts that are held out measure the policy before and after. What comes out is a
+directory that other libraries load.
+
+Examples:
+    irl-jax align --loss simpo --data.path prefs.jsonl --model DIR
+
+    irl-jax align --loss grpo --data.path prompts.jsonl --reward rewards.py:my_reward
+
+`irl-jax losses` lists the losses, what each learns from, and its hyper-parameters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from irl_jax.eval.intervals import bootstrap, paired_difference
+from irl_jax.files import as_json
+from irl_jax.losses.table import Published
+from irl_jax.recipes.align_config import AlignConfig
+from irl_jax.recipes.align_report import conclusion, write_report
+from irl_jax.recipes.examples import Examples, as_text, limits
+from irl_jax.recipes.forms import offline_objective, online_method
+from irl_jax.recipes.launch import Clock, given_model, launch_prepared, settings_of
+from irl_jax.recipes.movement import policy_kl
+from irl_jax.recipes.options import as_options, digest, find_loss
+from irl_jax.recipes.policy_training import POLICY, Training, export
+from irl_jax.recipes.preference_measures import HELD_OUT
+from irl_jax.recipes.run_reward import Reward, load_reward, reward_identity
+from irl_jax.recipes.training import (
+    Schedule,
+    check_traces,
+    data_feed,
+    fit,
+    fit_online,
+    held_out_losses,
+    open_model,
+    policy_start,
+)
+from irl_jax.rollout.sampling import Sampling
+from irl_jax.rollout.session import Completions, width_of
+from irl_jax.train.methods import Method
+from irl_jax.train.progress import Progress
+from irl_jax.train.run import SHA256, RunDirectory
+from irl_jax.types import InputError, Objective, PyTree
+
+ELSEWHERE = ("run_dir", "mesh")  # fields that may change between the launches of a run
+UNREFERENCED = ("judged", "exploring", "self_play")  # forms whose objective runs the reference
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What was read and checked before a run writes anything.
+
+    Attributes:
+        row: of the loss.
+        training: session, LoRA.
+        examples: of the data.
+        reward: of completions, if there is one.
+    """
+
+    row: Published
+    training: Training
+    examples: Examples
+    reward: Reward | None
+
+    @property
+    def online(self) -> bool:
+        """Whether the policy learns from what it samples."""
+        return self.row.kind == "prompts"
+
+
+def main(config: AlignConfig) -> None:
+    """Trains a policy, goes on with it, or reports what is there.
+
+    Raises:
+        InputError: whatever there is to fix in the data, the model or the flags.
+    """
+    row = find_loss(config.loss)
+    if row.trains != "policy":
+        raise InputError(
+            f"loss: {config.loss} trains a reward; give it to irl-jax reward --loss {config.loss}"
+        )
+    place = config.run_dir or default_place(config.loss)
+    config = replace(config, run_dir=place)
+    inputs = {
+        "data.path": config.data.file,
+        "model": given_model(config.model),
+        "tokenizer": config.tokenizer,
+    }
+    settings = settings_of(config, inputs, ELSEWHERE)
+    if ":" in config.loss:
+        settings[SHA256]["loss"] = digest(config.loss, "loss")
+    if config.reward is not None:
+        settings[SHA256]["reward"] = reward_identity(config.reward)
+    launch_prepared(
+        place,
+        settings,
+        partial(prepare, config, row, sha256=settings[SHA256]["data.path"]),
+        partial(experiment, config),
+        conclusion,
+    )
+
+
+def default_place(loss: str) -> Path:
+    """Where a run lies whose loss is called so: runs/LOSS."""
+    return Path("runs") / loss.rpartition(":")[2]
+
+
+def prepare(config: AlignConfig, row: Published, progress: Progress, *, sha256: str) -> Ready:
+    """Reads data, model and reward, checks that they fit, and places them on the devices.
+
+    Args:
+        config: of the run.
+        row: of its loss.
+        progress: shows how long a tiny model takes to make.
+        sha256: of the data's content.
+
+    Raises:
+        InputError: whatever there is to fix in the data, the model or the flags.
+    """
+    check_online(config, row)
+    opened = open_model(config, row, progress, sha256=sha256)
+    model, examples = opened.model, opened.examples
+    width = width_of(examples.train_prompts, examples.held_out_prompts)
+    training = opened.training(
+        config,
+        width=width,
+        new_tokens=new_tokens(config, examples, width, model.config.max_positions),
+        sampling=Sampling(temperature=config.sample.temperature),
+        train=config.train,
+    )
+    prompts = [*examples.train_prompts, *examples.held_out_prompts]
+    reward = None
+    if config.reward is not None:
+        reward = load_reward(config.reward, training.session, prompts, config.data, progress)
+    ready = Ready(row, training, examples, reward)
+    if not ready.online:
+        params = jax.eval_shape(partial(policy_start, training), jax.random.key(0))
+        objective = offline_objective_of(config, ready)
+        check_traces(training, examples, objective, params, config.batch_size)
+    elif len(examples.train_prompts) < config.batch_size:
+        raise InputError(
+            f"batch_size: {config.batch_size} prompts an update, but there are only "
+            f"{len(examples.train_prompts)} to train on; lower it"
+        )
+    return ready
+
+
+def check_online(config: AlignConfig, row: Published) -> None:
+    """Raises `InputError` unless the flags say what a loss of samples needs."""
+    if row.kind != "prompts":
+        return
+    if config.reward is None:
+        raise InputError(
+            f"reward: --loss {config.loss} learns from completions that a reward judges; give "
+            "--reward FILE.py:FUNCTION, or the directory of a run of irl-jax reward"
+        )
+    least, even = {"exploring": (2, False), "judged": (2, True)}.get(row.form, (2, False))
+    if config.completions < least or (even and config.completions % 2):
+        raise InputError(
+            f"completions: {config.completions}; --loss {config.loss} needs "
+            + ("an even number" if even else f"{least} or more")
+        )
+    if row.form == "exploring" and config.completions != 2:
+        raise InputError(
+            f"completions: {config.completions}; --loss {config.loss} compares one of the policy "
+            "with one of the reference; give --completions 2"
+        )
+
+
+def new_tokens(config: AlignConfig, examples: Examples, width: int, context: int) -> int:
+    """Tokens of a sampled completion, at most.
+
+    Raises:
+        InputError: they do not fit the model's context after the longest prompt.
+    """
+    tokens = config.sample.max_new_tokens
+    if tokens is None and len(examples.shapes[-1]) == 2:
+        tokens = examples.shapes[-1][1]  # the longest completion of the data
+    tokens = min(limits(config.data, context)[1], context - width) if tokens is None else tokens
+    if width + tokens > context:
+        raise InputError(
+            f"sample.max_new_tokens: prompts of {width} tokens + {tokens} exceed the model's "
+            f"context of {context}; lower it"
+        )
+    return tokens
+
+
+def offline_objective_of(config: AlignConfig, ready: Ready) -> Objective:
+    """The objective of a policy that learns from the data."""
+    shape = ready.training.session.model.config
+    options = as_options(config.options)
+    return offline_objective(ready.row, options, shape, ready.training.adapt)
+
+
+def train(
+    config: AlignConfig, ready: Ready, run: RunDirectory, progress: Progress
+) -> tuple[int, PyTree]:
+    """Trains the policy; returns the number of updates, and what was trained of the policy."""
+    training, examples = ready.training, ready.examples
+    if not ready.online:
+        init_key, key = jax.random.split(training.key(2))
+        feed = data_feed(training, examples, config.batch_size)
+        schedule = Schedule(config.updates(feed.batches_per_epoch), config.lr)
+        state = fit(
+            training, feed, offline_objective_of(config, ready),
+            policy_start(training, init_key), key, schedule, run, progress, POLICY,
+        )  # fmt: skip
+        return int(state.step), state.params
+    assert ready.reward is not None
+    options = as_options(config.options)
+    method: Method = online_method(ready.row, options, training.session.sampling)
+    batches = len(examples.train_prompts) // config.batch_size
+    state = fit_online(
+        training,
+        method,
+        examples.train_prompts,
+        ready.reward,
+        Schedule(config.updates(batches), config.lr),
+        run,
+        progress,
+        batch_size=config.batch_size,
+        completions=config.completions,
+        reference=ready.row.form not in UNREFERENCED and options.get("beta") != 0,
+    )
+    return int(state.step), method.policy(state.params)
+
+
+def answer(
+    config: AlignConfig, ready: Ready, policy: PyTree, progress: Progress, name: str
+) -> Completions:
+    """Answers of a policy to held-out prompts, and their rewards if there is a reward."""
+    training, evaluation = ready.training, config.evaluation
+    prompts = ready.examples.held_out_prompts[: evaluation.prompts]
+    return training.session.respond(
+        policy,
+        prompts,
+        training.key(3),
+        completions=evaluation.completions,
+        batch_size=evaluation.batch_size,
+        advance=progress.stage(name, len(prompts)),
+        measure=None if ready.reward is None else ready.reward.measure,
+    )
+
+
+def compare(before: Completions, after: Completions) -> dict[str, Any]:
+    """How the answers changed, with intervals over prompts."""
+    found: dict[str, Any] = {"kl": policy_kl(after)}
+    for at, answers in (("before", before), ("after", after)):
+        found[f"length_{at}"] = answers.length
+        found[f"terminated_{at}"] = float(answers.terminated.mean())
+    if "reward" in before.values:
+        mean = lambda answers: answers.values["reward"].mean(1)
+        found["reward_before"] = bootstrap(mean(before))
+        found["reward_after"] = bootstrap(mean(after))
+        found["reward_gain"] = paired_difference(mean(before), mean(after))
+    return found
+
+
+def write_samples(
+    run: RunDirectory, step: int, ready: Ready, before: Completions, after: Completions
+) -> None:
+    """The first answer to each prompt, before and after, to samples.jsonl."""
+    run.rewind(0, HELD_OUT)
+    for i, texts in enumerate(zip(before.text, after.text, strict=True)):
+        prompt = ready.examples.held_out_prompts[i].record.prompt
+        row: dict[str, Any] = {"prompt": as_text(prompt)}
+        for at, text, answers in zip(("before", "after"), texts, (before, after), strict=True):
+            row[at] = text[0]
+            row[f"reward_{at}"] = answers.values["reward"][i, 0] if answers.values else None
+        run.sample(step, row, HELD_OUT)
+
+
+def experiment(
+    config: AlignConfig, ready: Ready, run: RunDirectory, progress: Progress
+) -> dict[str, Any]:
+    """Trains, measures, exports, reports; returns the summary."""
+    clock = Clock(run.path / "seconds.json")
+    training, examples = ready.training, ready.examples
+    with clock("train"):
+        step, params = train(config, ready, run, progress)
+    policy = training.merged(params)
+    with clock("measure"):
+        before = answer(config, ready, training.session.model.params, progress, "answers before")
+        after = answer(config, ready, policy, progress, "answers after")
+        write_samples(run, step, ready, before, after)
+        metrics = None
+        if not ready.online:
+            start = policy_start(training, jax.random.split(training.key(2))[0])
+            metrics = held_out_losses(
+                training, examples, offline_objective_of(config, ready),
+                {"before": start, "after": params}, config.evaluation.batch_size,
+            )  # fmt: skip
+    with clock("export"):
+        exported = export(run.path, training.session.model, policy, dtype=config.export_dtype)
+    summary = as_json(
+        {
+            "loss": config.loss,
+            "kind": examples.kind.name,
+            "updates": step,
+            "examples": len(examples.train),
+            "held_out_examples": len(examples.held_out),
+            "held_out_prompts": len(before.text),
+            "left_out": {why: count for why, count in examples.left_out.items() if count},
+            "held_out": metrics,
+            **compare(before, after),
+            "seconds": clock.seconds,
+            "export": exported,
+            "exported": [f"export/{path.name}" for path in sorted(exported.glob("*"))],
+            "report": run.report,
+        }
+    )
+    if jax.process_index() == 0:
+        write_report(run, summary)
+    run.finish(summary)
+    return summary

@@ -1,0 +1,141 @@
+"""The commands of `irl-jax`: which settings each begins with, and what it runs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from irl_jax.losses.table import LOSSES
+from irl_jax.recipes import align as align_recipe
+from irl_jax.recipes import reward as reward_recipe
+from irl_jax.recipes.align_config import AlignConfig, Basics, PolicyBasics
+from irl_jax.recipes.cli import parse
+from irl_jax.recipes.options import find_loss, with_options
+from irl_jax.recipes.reward_config import RewardConfig
+from irl_jax.recipes.settings import as_flags, read_settings
+from irl_jax.report import papers as papers_table
+from irl_jax.report.values import show
+from irl_jax.types import InputError
+
+SFT = """A policy by supervised fine-tuning on demonstrations: `irl-jax align --loss sft`.
+
+Lines of `--data.path` hold `messages`, or `prompt` and `completion`; the assistant's turns are
+learned.
+
+Examples:
+    irl-jax sft --data.path demonstrations.jsonl --model DIR
+"""
+
+
+def align(args: Sequence[str]) -> None:
+    """`irl-jax align`."""
+    _run("align", align_recipe.main, AlignConfig(), PolicyBasics, args, align_recipe.__doc__)
+
+
+def sft(args: Sequence[str]) -> None:
+    """`irl-jax sft`."""
+    _run("sft", align_recipe.main, AlignConfig(loss="sft"), PolicyBasics, args, SFT)
+
+
+def reward(args: Sequence[str]) -> None:
+    """`irl-jax reward`."""
+    _run("reward", reward_recipe.main, RewardConfig(), Basics, args, reward_recipe.__doc__)
+
+
+def losses(args: Sequence[str]) -> None:
+    """`irl-jax losses`: the table, or what the docstring of a loss says."""
+    names = [arg for arg in args if not arg.startswith("-")]
+    for name in names:
+        row = find_loss(name)
+        print(f"{name}: {inspect.getdoc(row.loss)}\n\nhyper-parameters: {_options(row)}")
+    if names:
+        return
+    print(
+        "Losses of `irl-jax align` and `irl-jax reward`; `irl-jax losses NAME` explains one.\n"
+        "Hyper-parameters are flags, --loss.NAME; their defaults are values to start from.\n"
+    )
+    for trains in ("policy", "reward"):
+        print(f"irl-jax {'align' if trains == 'policy' else 'reward'}")
+        for name, row in LOSSES.items():
+            if row.trains == trains:
+                learns = "samples, a reward" if row.kind == "prompts" else row.kind
+                alias = f" (TRL: {row.trl})" if row.trl else ""
+                print(f"  {name:22} {learns:18} {_options(row)}{alias}".rstrip())
+        print()
+
+
+def papers(args: Sequence[str]) -> None:
+    """`irl-jax papers`."""
+    if args:
+        raise InputError(f"papers: takes no arguments, got {args[0]}")
+    papers_table.main()
+
+
+def _options(row: Any) -> str:
+    return ", ".join(f"{name} {show(value)}" for name, value in row.defaults.items())
+
+
+def _run(
+    name: str,
+    main: Callable[[Any], None],
+    config: Any,
+    brief: type,
+    args: Sequence[str],
+    about: str | None,
+) -> None:
+    """Runs a command whose settings depend on its loss."""
+    args = list(args)
+    file = last_value(args, "config")
+    settings = {} if file is None else read_settings(Path(file))
+    given = last_value(args, "loss")
+    loss = settings.get("loss", config.loss) if given is None else given
+    row = find_loss(loss)
+    config = with_options(replace(config, loss=loss), row)
+    if loss != settings.get("loss", loss):
+        settings.pop("options", None)  # they are those of another loss
+    flags = as_flags({k: v for k, v in settings.items() if k != "loss"}, config)
+    parsed = parse(
+        config,
+        [*flags, *without(args, "config")],
+        description=f"{about}\n--config FILE takes settings from a file (a run's config.json).",
+        prog=f"irl-jax {name}",
+        brief=brief,
+    )
+    main(parsed)
+
+
+def last_value(args: Sequence[str], name: str) -> str | None:
+    """The value of a flag; of one given twice, the last; None if it is not there.
+
+    Example:
+        >>> last_value(["--loss", "dpo", "--loss=ipo"], "loss")
+        'ipo'
+    """
+    found = None
+    for i, arg in enumerate(args):
+        if arg == f"--{name}" and i + 1 < len(args):
+            found = args[i + 1]
+        elif arg.startswith(f"--{name}="):
+            found = arg.partition("=")[2]
+    return found
+
+
+def without(args: Sequence[str], name: str) -> list[str]:
+    """The arguments but for a flag and its value.
+
+    Example:
+        >>> without(["--lr", "1", "--config", "a.json"], "config")
+        ['--lr', '1']
+    """
+    kept, skip = [], False
+    for arg in args:
+        if skip or arg.startswith(f"--{name}="):
+            skip = False
+        elif arg == f"--{name}":
+            skip = True
+        else:
+            kept.append(arg)
+    return kept

@@ -1,0 +1,30 @@
+"""The settings of `irl-jax reward`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from irl_jax.recipes.align_config import Basics, Options
+from irl_jax.recipes.language_model import MeshConfig
+from irl_jax.recipes.policy_training import LoraConfig
+from irl_jax.recipes.preference_measures import EvaluationConfig
+from irl_jax.recipes.preference_training import MembersConfig
+
+
+@dataclass(frozen=True)
+class RewardConfig(Basics[Options]):
+    """A reward model by any published loss: a language model with a head."""
+
+    loss: str = "bradley_terry"  # a name that `irl-jax losses` lists, MODULE:FUNCTION, FILE.py:…
+    margin: float = 0.0  # factor of the margins of pairs (score differences); 0 leaves them out
+    tokenizer: Path | None = None  # directory of another tokenizer; None: the model's own
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation
+    remat: bool = False  # recompute activations in the backward pass: less memory, slower
+    accumulate: int = 1  # micro-batches of an update: less memory, slower
+    save_every: int = 50  # updates between checkpoints
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    ensemble: MembersConfig = field(default_factory=MembersConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)

@@ -1,0 +1,132 @@
+"""The reward that `--reward` names: a user's function of texts, or a trained reward model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from jax import Array
+
+from irl_jax.data.encode import EncodedPrompt
+from irl_jax.recipes.examples import DataConfig
+from irl_jax.recipes.language_model import load_language_model
+from irl_jax.recipes.options import digest, load_function
+from irl_jax.recipes.policy_training import LoraConfig, Training
+from irl_jax.recipes.preference_reward import RewardModel
+from irl_jax.recipes.preference_training import REWARD
+from irl_jax.recipes.scorers import ensemble_of, identity, run_settings
+from irl_jax.recipes.text_rewards import PromptReader, TextReward
+from irl_jax.rollout.session import Session
+from irl_jax.train.checkpoint import load_params
+from irl_jax.train.progress import Progress
+from irl_jax.types import Group, InputError
+
+
+class Reward(Protocol):
+    """A reward of sampled completions."""
+
+    def __call__(self, group: Any, /) -> Array:
+        """f32[B, K]."""
+
+    def measure(self, group: Group, texts: list[list[str]]) -> dict[str, np.ndarray]:
+        """{"reward": f64[B, K], ...}, for `Session.respond`."""
+
+
+def reward_identity(name: str) -> str:
+    """What a reward is, told by content: SHA-256.
+
+    Raises:
+        InputError: there is no such function or run.
+    """
+    if ":" in name:
+        return digest(name, "reward")
+    return identity(name, "learned")["model"]
+
+
+def load_reward(
+    name: str,
+    session: Session,
+    prompts: Sequence[EncodedPrompt],
+    data: DataConfig,
+    progress: Progress,
+) -> Reward:
+    """A reward of completions that a session samples.
+
+    Args:
+        name: MODULE:FUNCTION or FILE.py:FUNCTION, written as `TextReward` says; or the
+            directory of a finished run that trained a reward model.
+        session: samples the completions.
+        prompts: every prompt that may be answered.
+        data: how the prompts are encoded.
+        progress: shows how long a tiny model takes to make.
+
+    Raises:
+        InputError: there is no such function or run, or the reward model reads other tokens
+            or another template than the policy writes.
+    """
+    if ":" in name:
+        return TextReward(name, load_function(name, "reward"), PromptReader(session, prompts))
+    return load_reward_model(Path(name), session, data, progress)
+
+
+def load_reward_model(
+    run: Path, session: Session, data: DataConfig, progress: Progress
+) -> RewardModel:
+    """The reward model of a finished run, on the mesh of a session.
+
+    Args:
+        run: directory of `irl-jax reward` or of `experiments.preference_to_policy`.
+        session: whose completions are rewarded.
+        data: how their prompts are encoded.
+        progress: shows how long a tiny model takes to make.
+
+    Raises:
+        InputError: as `load_reward`.
+    """
+    settings = run_settings(run)
+    own = settings.get("tokenizer")
+    model = load_language_model(
+        settings["model"], run, seed=settings["seed"], dtype=settings["dtype"], progress=progress,
+        tokenizer=own and Path(own),
+    )  # fmt: skip
+    check_tokens(run, settings, model.tokenizer, session.model.tokenizer, data)
+    base = Session.create(
+        model,
+        session.mesh,
+        prompt_width=session.prompt_width,
+        max_new_tokens=session.max_new_tokens,
+        sampling=session.sampling,
+    )
+    training = Training(base, LoraConfig(**settings["lora"]), seed=settings["seed"])
+    params = load_params(run / "checkpoints" / REWARD)
+    return RewardModel(training, ensemble_of(settings), params)
+
+
+def check_tokens(
+    run: Path, settings: dict[str, Any], reward: Any, policy: Any, data: DataConfig
+) -> None:
+    """Raises `InputError` where a reward model would read what a policy writes as something else.
+
+    Args:
+        run: directory of the reward model.
+        settings: those of its run.
+        reward: its tokenizer.
+        policy: the policy's tokenizer.
+        data: how the policy's prompts are encoded.
+    """
+    ids = range(max(reward.vocab_size, policy.vocab_size))
+    alike = reward.vocab_size == policy.vocab_size and all(
+        reward.backend.id_to_token(i) == policy.backend.id_to_token(i) for i in ids
+    )
+    if not alike:
+        raise InputError(
+            f"reward: {run}: its model has other tokens than the policy; train a reward on a model "
+            "with the policy's tokenizer, or give a FILE.py:FUNCTION that reads texts"
+        )
+    if settings["data"]["chat"] != data.chat:
+        raise InputError(
+            f"reward: {run}: was trained with --data.chat {settings['data']['chat']}, the policy "
+            f"has --data.chat {data.chat}; give both the same"
+        )

@@ -1,0 +1,121 @@
+"""Rewards that read texts: a user's function of prompts and completions."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+from jax.sharding import NamedSharding
+
+from irl_jax.data.encode import EncodedPrompt
+from irl_jax.data.jsonl import PromptRecord
+from irl_jax.models.mesh import fetch
+from irl_jax.models.sharding import BATCH
+from irl_jax.rollout.session import Session
+from irl_jax.types import Group, InputError
+
+
+@dataclass
+class PromptReader:
+    """Finds the prompts of sampled completions again, and decodes both.
+
+    Attributes:
+        session: of whose model the completions are.
+        items: every prompt that may be answered.
+        nothing: stands for the prompt of a row that fills a batch.
+    """
+
+    session: Session
+    items: Sequence[EncodedPrompt]
+    nothing: PromptRecord = field(default_factory=lambda: PromptRecord("", {}, ""))
+    _last: tuple[Any, Any] = field(default=(None, None), init=False)
+
+    def __post_init__(self) -> None:
+        self._record = {tuple(item.prompt): item.record for item in self.items}
+
+    def read(self, group: Group) -> tuple[list[PromptRecord], list[list[str]]]:
+        """The B prompts of a group and the texts of their K completions each."""
+        if self._last[0] is not group.action:
+            prompts, shown = fetch((group.context.tokens, group.context.mask))
+            records = [
+                self._record.get(tuple(ids[mask].tolist()), self.nothing)
+                for ids, mask in zip(prompts, shown, strict=True)
+            ]
+            self._last = (group.action, (records, self.session.texts(group)))
+        return self._last[1]
+
+    def place(self, rows: Any) -> Array:
+        """Numbers that every process knows, f32[B, K], lying as the batch does."""
+        sharding = NamedSharding(self.session.mesh, BATCH)
+        return jax.device_put(np.asarray(rows, np.float32), sharding)
+
+
+@dataclass
+class TextReward:
+    """A reward of completions by a function of texts, written as TRL's reward functions are.
+
+    `function(prompts, completions, **columns)` gets a prompt and a text for each of the B · K
+    completions and returns as many numbers. `columns` are the other fields of the prompts'
+    lines, a list each, None where a line has no such field; they are left out where the
+    function does not take `**columns`.
+
+    Attributes:
+        name: of the function, for errors.
+        function: the function.
+        reader: of prompts and completions.
+    """
+
+    name: str
+    function: Callable[..., Sequence[float]]
+    reader: PromptReader
+
+    def __post_init__(self) -> None:
+        parameters = inspect.signature(self.function).parameters
+        self._columns = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        self._names = sorted({name for item in self.reader.items for name in item.record.fields})
+        try:
+            inspect.signature(self.function).bind(prompts=[], completions=[])
+        except TypeError as error:
+            raise InputError(
+                f"reward: {self.name}: {error}; write it as {self.name.rpartition(':')[2]}"
+                "(prompts, completions, **columns)"
+            ) from error
+
+    def __call__(self, group: Group) -> Array:
+        """The rewards of a group's completions, f32[B, K].
+
+        Raises:
+            InputError: the function returns something else than a number for each completion.
+        """
+        records, texts = self.reader.read(group)
+        each = [record for record, row in zip(records, texts, strict=True) for _ in row]
+        columns: dict[str, Any] = {}
+        if self._columns:
+            columns = {name: [r.fields.get(name) for r in each] for name in self._names}
+        completions = [text for row in texts for text in row]
+        given = self.function(
+            prompts=[record.prompt for record in each], completions=completions, **columns
+        )
+        try:
+            numbers = np.asarray(given, np.float32)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"reward: {self.name} returned {type(given).__name__} that are not all numbers; "
+                "return a list of a number for each completion"
+            ) from error
+        if numbers.shape != (len(completions),):
+            raise InputError(
+                f"reward: {self.name} returned numbers of shape {numbers.shape} for "
+                f"{len(completions)} completions; return a list of a number for each"
+            )
+        return self.reader.place(numbers.reshape(len(texts), -1))
+
+    def measure(self, group: Group, texts: list[list[str]]) -> dict[str, np.ndarray]:
+        """The rewards, f64[B, K], for `Session.respond`."""
+        del texts
+        return {"reward": fetch(self(group)).astype(np.float64)}

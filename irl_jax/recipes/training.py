@@ -1,0 +1,332 @@
+"""The two ways to train on a language model: on data, and on what the policy samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.sharding import Mesh
+
+from irl_jax.data.encode import EncodedPrompt
+from irl_jax.data.feeds import Feed, make_feed
+from irl_jax.data.kinds import KINDS
+from irl_jax.files import writing
+from irl_jax.losses.table import Published
+from irl_jax.models.mesh import global_batch
+from irl_jax.recipes.examples import Examples, check_kind, encode, read_file, read_records
+from irl_jax.recipes.language_model import load_language_model
+from irl_jax.recipes.options import reader_options
+from irl_jax.recipes.policy_training import POLICY, Training, begin, check_batches
+from irl_jax.rollout.sampling import Sampling
+from irl_jax.rollout.session import LanguageModel, Session, chunks
+from irl_jax.train.checkpoint import Checkpointer
+from irl_jax.train.methods import SAMPLING, Method, rollout_of
+from irl_jax.train.offline import train_offline
+from irl_jax.train.online import train_online
+from irl_jax.train.progress import Progress
+from irl_jax.train.run import RunDirectory
+from irl_jax.train.state import TrainState
+from irl_jax.types import Group, Loss, Objective, PyTree
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How often and how fast something is updated.
+
+    Attributes:
+        steps: updates.
+        lr: peak learning rate of Adam, with 10 % warm-up and cosine decay to 0.
+    """
+
+    steps: int
+    lr: float
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model and the examples that were read for it.
+
+    Attributes:
+        model: where its files left it.
+        mesh: the devices.
+        examples: as its token ids.
+    """
+
+    model: LanguageModel
+    mesh: Mesh
+    examples: Examples
+
+    def training(
+        self,
+        config: Any,
+        *,
+        width: int,
+        new_tokens: int = 1,
+        sampling: Sampling = SAMPLING,
+        train: Literal["lora", "full"] = "lora",
+    ) -> Training:
+        """The model on its mesh, as `config` trains it.
+
+        Args:
+            config: with the fields `remat`, `lora`, `seed`, `accumulate` and `save_every`.
+            width: tokens to which prompts are padded.
+            new_tokens: tokens of a sampled completion, at most.
+            sampling: how completions are drawn.
+            train: a LoRA, or every weight.
+        """
+        model = replace(self.model, config=replace(self.model.config, remat=config.remat))
+        session = Session.create(
+            model, self.mesh, prompt_width=width, max_new_tokens=new_tokens, sampling=sampling
+        )
+        if train == "lora":
+            config.lora.check(model.params)
+        return Training(
+            session,
+            config.lora,
+            seed=config.seed,
+            accumulate=config.accumulate,
+            save_every=config.save_every,
+            train=train,
+        )
+
+
+def open_model(
+    config: Any,
+    row: Published,
+    progress: Progress,
+    *,
+    sha256: str,
+    margins: Mapping[str, float] | None = None,
+) -> Opened:
+    """Reads the data that a loss learns from, and the model.
+
+    Args:
+        config: `AlignConfig` or another with its fields.
+        row: of the loss.
+        progress: shows how long a tiny model takes to make.
+        sha256: of the data's content.
+        margins: flag -> factor of the margins of pairs.
+
+    Raises:
+        InputError: whatever there is to fix in the data, the model or the flags.
+    """
+    mesh = config.mesh.make()
+    check_batches(
+        {"batch_size": config.batch_size},
+        {"evaluation.batch_size": config.evaluation.batch_size},
+        accumulate=config.accumulate,
+        ways=mesh.shape["data"] * mesh.shape["fsdp"],
+    )
+    kind, reader = KINDS[row.kind], reader_options(row)
+    check_kind(config.data, kind, f"--loss {config.loss}")
+    read, equal = read_file(config.data, kind, margins, **reader)
+    with writing(config.run_dir):
+        model = load_language_model(
+            config.model, config.run_dir, seed=config.seed, dtype=config.dtype, progress=progress,
+            tokenizer=config.tokenizer,
+        )  # fmt: skip
+    records = read_records(
+        config.data, kind, model.tokenizer, config.run_dir / "data",
+        seed=config.seed, records=read, sha256=sha256, **reader,
+    )  # fmt: skip
+    return Opened(model, mesh, encode(config.data, kind, model, *records, equal=equal))
+
+
+def policy_start(training: Training, key: Array) -> PyTree:
+    """What is trained of a policy: a LoRA that changes nothing yet, or a copy of every weight."""
+    if training.train == "lora":
+        return training.lora.init(key, training.session.model.params)
+    return jax.tree.map(jnp.copy, training.session.model.params)
+
+
+def data_feed(training: Training, examples: Examples, batch_size: int) -> Feed[Any]:
+    """Batches of the examples to learn from, epoch after epoch."""
+    return make_feed(
+        examples.train,
+        partial(examples.kind.collate, pad_id=training.session.model.tokenizer.pad_id),
+        batch_size=batch_size,
+        shapes=examples.shapes,
+        seed=training.seed,
+    )
+
+
+def check_traces(
+    training: Training, examples: Examples, objective: Objective, params: PyTree, batch_size: int
+) -> None:
+    """Traces an objective on a batch of the data, so that it raises before any work is done.
+
+    Args:
+        training: session.
+        examples: of the data.
+        objective: what is trained by.
+        params: shapes of what is trained.
+        batch_size: rows of the batch.
+
+    Raises:
+        InputError: a hyper-parameter is out of its range, or a loss refuses the batch.
+    """
+    model = training.session.model
+    rows = [*examples.train[:1], *[None] * (batch_size - 1)]
+    batch = examples.kind.collate(rows, examples.shapes[-1], pad_id=model.tokenizer.pad_id)
+    jax.eval_shape(objective, params, batch, jax.random.key(0), model.params)
+
+
+def fit(
+    training: Training,
+    feed: Feed[Any],
+    objective: Objective,
+    params: PyTree,
+    key: Array,
+    schedule: Schedule,
+    run: RunDirectory,
+    progress: Progress,
+    stage: str,
+    *,
+    members: int = 1,
+) -> TrainState:
+    """Trains on batches of data, from the latest checkpoint on.
+
+    Args:
+        training: session, micro-batches.
+        feed: the batches.
+        objective: of one member.
+        params: what is trained; of several members on a leading axis.
+        key: of the state.
+        schedule: of the updates.
+        run: takes metrics and checkpoints.
+        progress: shows the loop.
+        stage: name of the stage, and of its directory of checkpoints.
+        members: trained side by side.
+    """
+    frozen = (training.session.model.params,)
+    step, state = begin(
+        training, objective, params, key,
+        lr=schedule.lr, steps=schedule.steps, members=members, frozen=frozen,
+    )  # fmt: skip
+    with closing(feed), Checkpointer(run.checkpoints / stage, run.config) as checkpoints:
+        return train_offline(
+            step,
+            state,
+            feed,
+            steps=schedule.steps,
+            frozen=frozen,
+            run=run,
+            checkpoints=checkpoints,
+            save_every=training.save_every,
+            progress=progress,
+            stage=stage,
+        )
+
+
+def fit_online(
+    training: Training,
+    method: Method,
+    prompts: list[EncodedPrompt],
+    reward: Callable[..., Any],
+    schedule: Schedule,
+    run: RunDirectory,
+    progress: Progress,
+    *,
+    batch_size: int,
+    completions: int,
+    reference: bool,
+) -> TrainState:
+    """Trains a policy on its own completions, from the latest checkpoint on.
+
+    Args:
+        training: session, micro-batches.
+        method: how it learns.
+        prompts: what is answered.
+        reward: as `irl_jax.train.online.train_online` takes it.
+        schedule: of the updates.
+        run: takes metrics and checkpoints.
+        progress: shows the loop.
+        batch_size: prompts of an update.
+        completions: of each prompt, those that are sampled beside the policy's own included.
+        reference: whether the method's batch takes log-probs under the reference.
+
+    Returns:
+        The state; its parameters are those of `Method.start`.
+    """
+    session, model = training.session, training.session.model
+    init_key, key = jax.random.split(training.key(2))
+    policy_key, critic_key = jax.random.split(init_key)
+    params = method.start(model.config, policy_start(training, policy_key), critic_key)
+    objective = method.objective(model.config, training.adapt, None)
+    frozen = (model.params,)
+    step, state = begin(
+        training, objective, params, key, lr=schedule.lr, steps=schedule.steps, frozen=frozen
+    )
+    feed = make_feed(
+        prompts,
+        lambda items, shape: session.collate(items),
+        batch_size=batch_size,
+        shapes=[(session.prompt_width,)],
+        seed=training.seed,
+        remainder="drop",
+    )
+    sample = rollout_of(session.sample, method.beside, completions, model.config, model.params)
+    make_batch = jax.jit(partial(method.batch, model.config, training.adapt))
+
+    def prepare(group: Group, params: PyTree, key: Array) -> Any:
+        ref_logp = session.logp(model.params, group) if reference else None
+        with jax.set_mesh(session.mesh):
+            return make_batch(params, model.params, group, ref_logp, None, key)
+
+    with closing(feed), Checkpointer(run.checkpoints / POLICY, run.config) as checkpoints:
+        return train_online(
+            step,
+            state,
+            feed,
+            rollout=lambda params, prompts, key: sample(
+                training.merged(method.policy(params)), prompts, key
+            ),
+            reward=reward,
+            prepare=prepare,
+            steps=schedule.steps,
+            frozen=frozen,
+            run=run,
+            checkpoints=checkpoints,
+            save_every=training.save_every,
+            progress=progress,
+            stage=POLICY,
+        )
+
+
+def held_out_losses(
+    training: Training,
+    examples: Examples,
+    objective: Objective,
+    trained: Mapping[str, PyTree],
+    batch_size: int,
+) -> dict[str, dict[str, float]]:
+    """The loss and its metrics on the held-out examples, means over them.
+
+    Args:
+        training: session.
+        examples: whose held-out side is measured.
+        objective: of the loss.
+        trained: name -> what is trained, at some time.
+        batch_size: examples at a time.
+    """
+    session, model = training.session, training.session.model
+    measure = jax.jit(objective)
+
+    def means(params: PyTree) -> dict[str, float]:
+        parts: list[Loss] = []
+        for _, rows in chunks(examples.held_out, batch_size):
+            batch = examples.kind.collate(rows, examples.shapes[-1], pad_id=model.tokenizer.pad_id)
+            with jax.set_mesh(session.mesh):
+                batch = global_batch(session.mesh, batch)
+                parts.append(measure(params, batch, jax.random.key(0), model.params))
+        total: Loss = jax.tree.map(lambda *x: sum(x), *parts)
+        sums = {"loss": (total.total, total.weight), **total.metrics}
+        return {name: float(x) / float(n) for name, (x, n) in sums.items() if float(n) > 0}
+
+    return {name: means(params) for name, params in trained.items()}

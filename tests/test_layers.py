@@ -33,6 +33,7 @@ ROOMS = (
     "report",
     "plan",
     "recipes",
+    "__main__",
 )
 PACKAGES = ("irl_jax", "experiments")
 SOURCES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))

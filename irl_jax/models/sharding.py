@@ -42,7 +42,7 @@ RULES: Rules = (
     (r"(attn/o|mlp/down)/(lora_)?a$", P(None, "tensor")),  # [L, heads * H or F, r]
     (r"(attn/o|mlp/down)/(lora_)?b$", P(None, None, "fsdp")),  # [L, r, D]
     (r"norm/scale$", P()),  # [L, D], [D]
-    (r"head", P()),  # scalar and value heads: [D, 1], [1]
+    (r"head|spread|cutpoints", P()),  # scalar heads, of values and variances: [D], []; [C - 1]
 )
 """Rules of `irl_jax.models.decoder`, its LoRA leaves and the heads put on it."""
 

@@ -89,6 +89,7 @@ def main(config: AlignConfig) -> None:
         raise InputError(
             f"loss: {config.loss} trains a reward; give it to irl-jax reward --loss {config.loss}"
         )
+    check_online(config, row)
     place = config.run_dir or default_place(config.loss)
     config = replace(config, run_dir=place)
     inputs = {
@@ -127,7 +128,6 @@ def prepare(config: AlignConfig, row: Published, progress: Progress, *, sha256: 
     Raises:
         InputError: whatever there is to fix in the data, the model or the flags.
     """
-    check_online(config, row)
     opened = open_model(config, row, progress, sha256=sha256)
     model, examples = opened.model, opened.examples
     width = width_of(examples.train_prompts, examples.held_out_prompts)

@@ -47,6 +47,7 @@ class Basics(Generic[Options]):
     batch_size: int = 16  # examples of an update; prompts, of a loss of samples
     epochs: float = 1.0  # passes over the data
     steps: int | None = None  # updates; None: what the epochs come to
+    margin: float = 0.0  # factor of the margins of pairs (score differences); 0 leaves them out
     run_dir: Path | None = None  # what is written, and where a run goes on; None: runs/LOSS
     seed: int = 0  # of everything random
 
@@ -54,6 +55,7 @@ class Basics(Generic[Options]):
         check_range("lr", self.lr, 0.0, exclusive=True)
         check_range("batch_size", self.batch_size, 1)
         check_range("epochs", self.epochs, 0.0, MOST_EPOCHS, exclusive=True)
+        check_range("margin", self.margin, 0.0)
         if self.steps is not None:
             check_range("steps", self.steps, 1)
 

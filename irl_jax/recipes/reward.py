@@ -50,6 +50,7 @@ from irl_jax.rollout.session import chunks, width_of
 from irl_jax.train.members import init_members
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import SHA256, RunDirectory
+from irl_jax.train.state import TrainState
 from irl_jax.types import InputError, Objective, PyTree
 
 ELSEWHERE = ("run_dir", "mesh")  # fields that may change between the launches of a run
@@ -112,14 +113,8 @@ def prepare(config: RewardConfig, row: Published, progress: Progress, *, sha256:
     Raises:
         InputError: whatever there is to fix in the data, the model or the flags.
     """
-    if config.margin and row.kind != "pairs":
-        raise InputError(f"margin: {row.kind} have none; leave it out")
-    margins = {"margin": config.margin} if row.kind == "pairs" else None
-    opened = open_model(config, row, progress, sha256=sha256, margins=margins)
+    opened = open_model(config, row, progress, sha256=sha256)
     examples = opened.examples
-    if row.kind == "pairs":
-        scaled = [replace(pair, margin=config.margin * pair.margin) for pair in examples.train]
-        examples = replace(examples, train=scaled)
     if row.form == "cutpoints" and categories(examples) < 2:
         raise InputError(f"{config.data.path}: every `score` is 0; give categories 0, 1, ...")
     width = width_of(examples.train_prompts, examples.held_out_prompts)
@@ -157,28 +152,32 @@ def members_start(config: RewardConfig, ready: Ready) -> PyTree:
     return own(key) if members == 1 else init_members(own, key, members)
 
 
+def train(config: RewardConfig, ready: Ready, run: RunDirectory, progress: Progress) -> TrainState:
+    """Trains the reward model, or all members of an ensemble."""
+    feed = data_feed(ready.training, ready.examples, config.batch_size)
+    schedule = Schedule(config.updates(feed.batches_per_epoch), config.lr)
+    key = jax.random.split(ready.training.key(1))[1]
+    return fit(
+        ready.training, feed, objective_of(config, ready), members_start(config, ready), key,
+        schedule, run, progress, REWARD, members=config.ensemble.members,
+    )  # fmt: skip
+
+
 def experiment(
     config: RewardConfig, ready: Ready, run: RunDirectory, progress: Progress
 ) -> dict[str, Any]:
     """Trains, measures, reports; returns the summary."""
     clock = Clock(run.path / "seconds.json")
     training, examples = ready.training, ready.examples
-    objective, begin = objective_of(config, ready), members_start(config, ready)
     with clock("train"):
-        feed = data_feed(training, examples, config.batch_size)
-        schedule = Schedule(config.updates(feed.batches_per_epoch), config.lr)
-        key = jax.random.split(training.key(1))[1]
-        state = fit(
-            training, feed, objective, begin, key, schedule, run, progress, REWARD,
-            members=config.ensemble.members,
-        )  # fmt: skip
+        state = train(config, ready, run, progress)
     with clock("measure"):
         first = lambda params: params
         if config.ensemble.members > 1:
             first = lambda params: jax.tree.map(lambda x: x[0], params)
         trained = {"before": first(members_start(config, ready)), "after": first(state.params)}
         metrics = held_out_losses(
-            training, examples, objective, trained, config.evaluation.batch_size
+            training, examples, objective_of(config, ready), trained, config.evaluation.batch_size
         )
         learned = RewardModel(training, config.ensemble, state.params)
         quality = measure(learned, examples, config.evaluation.batch_size, progress)

@@ -18,7 +18,6 @@ class RewardConfig(Basics[Options]):
     """A reward model by any published loss: a language model with a head."""
 
     loss: str = "bradley_terry"  # a name that `irl-jax losses` lists, MODULE:FUNCTION, FILE.py:…
-    margin: float = 0.0  # factor of the margins of pairs (score differences); 0 leaves them out
     tokenizer: Path | None = None  # directory of another tokenizer; None: the model's own
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation
     remat: bool = False  # recompute activations in the backward pass: less memory, slower

@@ -8,6 +8,8 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from irl_jax.files import read_object
 from irl_jax.train.run import SHA256
 from irl_jax.types import InputError
@@ -17,7 +19,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     """The settings in a file, by the names that config.json gives them.
 
     Args:
-        path: .json, .toml, or .yaml (needs the package pyyaml).
+        path: .json, .toml or .yaml.
 
     Raises:
         InputError: it cannot be read, is damaged, or holds no mapping.
@@ -29,24 +31,14 @@ def read_settings(path: Path) -> dict[str, Any]:
         except (OSError, ValueError) as error:
             raise InputError(f"config: {path}: {error}; {fix}") from error
     if path.suffix in (".yaml", ".yml"):
-        return _read_yaml(path, fix)
+        try:
+            found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise InputError(f"config: {path}: {' '.join(str(error).split())}; {fix}") from error
+        if not isinstance(found, dict):
+            raise InputError(f"config: {path}: holds no mapping; {fix}")
+        return found
     return read_object(path, fix)
-
-
-def _read_yaml(path: Path, fix: str) -> dict[str, Any]:
-    try:
-        import yaml
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"config: {path}: YAML needs the package pyyaml; install it, or give JSON or TOML"
-        ) from error
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"config: {path}: {' '.join(str(error).split())}; {fix}") from error
-    if not isinstance(found, dict):
-        raise InputError(f"config: {path}: holds no mapping; {fix}")
-    return found
 
 
 def as_flags(settings: Mapping[str, Any], config: Any, prefix: str = "") -> list[str]:

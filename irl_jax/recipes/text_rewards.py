@@ -61,8 +61,8 @@ class TextReward:
 
     `function(prompts, completions, **columns)` gets a prompt and a text for each of the B · K
     completions and returns as many numbers. `columns` are the other fields of the prompts'
-    lines, a list each, None where a line has no such field; they are left out where the
-    function does not take `**columns`.
+    lines, a list each, None where a line has no such field; a function without `**columns` gets
+    those that it names.
 
     Attributes:
         name: of the function, for errors.
@@ -76,28 +76,30 @@ class TextReward:
 
     def __post_init__(self) -> None:
         parameters = inspect.signature(self.function).parameters
-        self._columns = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        self._names = sorted({name for item in self.reader.items for name in item.record.fields})
+        names = sorted({name for item in self.reader.items for name in item.record.fields})
+        everything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        self._columns = [name for name in names if everything or name in parameters]
         try:
-            inspect.signature(self.function).bind(prompts=[], completions=[])
+            given: dict[str, Any] = {name: [] for name in self._columns}
+            inspect.signature(self.function).bind(prompts=[], completions=[], **given)
         except TypeError as error:
             raise InputError(
                 f"reward: {self.name}: {error}; write it as {self.name.rpartition(':')[2]}"
-                "(prompts, completions, **columns)"
+                "(prompts, completions, **columns); the lines of the prompts have the columns "
+                f"{', '.join(names) or 'none'}"
             ) from error
 
     def __call__(self, group: Group) -> Array:
-        """The rewards of a group's completions, f32[B, K].
+        """The rewards of a group's completions, f32[B, K]; 0 in a row that fills the batch.
 
         Raises:
             InputError: the function returns something else than a number for each completion.
         """
         records, texts = self.reader.read(group)
-        each = [record for record, row in zip(records, texts, strict=True) for _ in row]
-        columns: dict[str, Any] = {}
-        if self._columns:
-            columns = {name: [r.fields.get(name) for r in each] for name in self._names}
-        completions = [text for row in texts for text in row]
+        asked = [i for i, record in enumerate(records) if record is not self.reader.nothing]
+        each = [records[i] for i in asked for _ in texts[i]]
+        columns = {name: [record.fields.get(name) for record in each] for name in self._columns}
+        completions = [text for i in asked for text in texts[i]]
         given = self.function(
             prompts=[record.prompt for record in each], completions=completions, **columns
         )
@@ -113,7 +115,9 @@ class TextReward:
                 f"reward: {self.name} returned numbers of shape {numbers.shape} for "
                 f"{len(completions)} completions; return a list of a number for each"
             )
-        return self.reader.place(numbers.reshape(len(texts), -1))
+        rows = np.zeros((len(texts), len(texts[0])), np.float32)
+        rows[asked] = numbers.reshape(len(asked), -1)
+        return self.reader.place(rows)
 
     def measure(self, group: Group, texts: list[list[str]]) -> dict[str, np.ndarray]:
         """The rewards, f64[B, K], for `Session.respond`."""

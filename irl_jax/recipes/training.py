@@ -18,7 +18,8 @@ from irl_jax.data.feeds import Feed, make_feed
 from irl_jax.data.kinds import KINDS
 from irl_jax.files import writing
 from irl_jax.losses.table import Published
-from irl_jax.models.mesh import global_batch
+from irl_jax.models.mesh import global_batch, parameter_shardings, put
+from irl_jax.models.sharding import RULES
 from irl_jax.recipes.examples import Examples, check_kind, encode, read_file, read_records
 from irl_jax.recipes.language_model import load_language_model
 from irl_jax.recipes.options import reader_options
@@ -32,7 +33,7 @@ from irl_jax.train.online import train_online
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.train.state import TrainState
-from irl_jax.types import Group, Loss, Objective, PyTree
+from irl_jax.types import Group, InputError, Loss, Objective, PyTree
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,6 @@ def open_model(
     progress: Progress,
     *,
     sha256: str,
-    margins: Mapping[str, float] | None = None,
 ) -> Opened:
     """Reads the data that a loss learns from, and the model.
 
@@ -111,7 +111,6 @@ def open_model(
         row: of the loss.
         progress: shows how long a tiny model takes to make.
         sha256: of the data's content.
-        margins: flag -> factor of the margins of pairs.
 
     Raises:
         InputError: whatever there is to fix in the data, the model or the flags.
@@ -124,8 +123,10 @@ def open_model(
         ways=mesh.shape["data"] * mesh.shape["fsdp"],
     )
     kind, reader = KINDS[row.kind], reader_options(row)
+    if config.margin and kind.name != "pairs":
+        raise InputError(f"margin: {kind.name} have none; leave it out")
     check_kind(config.data, kind, f"--loss {config.loss}")
-    read, equal = read_file(config.data, kind, margins, **reader)
+    read, equal = read_file(config.data, kind, {"margin": config.margin}, **reader)
     with writing(config.run_dir):
         model = load_language_model(
             config.model, config.run_dir, seed=config.seed, dtype=config.dtype, progress=progress,
@@ -135,7 +136,13 @@ def open_model(
         config.data, kind, model.tokenizer, config.run_dir / "data",
         seed=config.seed, records=read, sha256=sha256, **reader,
     )  # fmt: skip
-    return Opened(model, mesh, encode(config.data, kind, model, *records, equal=equal))
+    examples = encode(config.data, kind, model, *records, equal=equal)
+    if kind.name == "pairs":
+        scaled = lambda side: [replace(x, margin=config.margin * x.margin) for x in side]
+        examples = replace(
+            examples, train=scaled(examples.train), held_out=scaled(examples.held_out)
+        )
+    return Opened(model, mesh, examples)
 
 
 def policy_start(training: Training, key: Array) -> PyTree:
@@ -320,6 +327,7 @@ def held_out_losses(
 
     def means(params: PyTree) -> dict[str, float]:
         parts: list[Loss] = []
+        params = put(params, parameter_shardings(session.mesh, params, RULES))  # compiled once
         for _, rows in chunks(examples.held_out, batch_size):
             batch = examples.kind.collate(rows, examples.shapes[-1], pad_id=model.tokenizer.pad_id)
             with jax.set_mesh(session.mesh):

@@ -1,0 +1,159 @@
+"""`irl-jax` as its user runs it: whole commands on a small model, and mistakes."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from irl_jax.__main__ import COMMANDS, main
+from irl_jax.data.jsonl import GroupRecord
+from irl_jax.losses.table import LOSSES
+from irl_jax.models.pretrained import load_pretrained
+from irl_jax.recipes.scorers import ReadConfig, learned_scorer
+from irl_jax.train.progress import Progress
+
+SMALL = [
+    "--data.held-out", "0.3", "--data.buckets", "1", "--steps", "3", "--batch-size", "8",
+    "--lr", "1e-2", "--lora.rank", "4", "--evaluation.prompts", "8",
+    "--evaluation.completions", "2", "--evaluation.batch-size", "8", "--mesh.data", "1",
+]  # fmt: skip
+SAMPLED = ["--sample.max-new-tokens", "8", "--completions", "4"]
+
+
+def launch(command, path: Path, model: Path, run_dir: Path, *args: str) -> dict:
+    """Runs a command; returns the run's summary."""
+    main([command, "--data.path", str(path), "--model", str(model), "--run-dir", str(run_dir),
+          *SMALL, *args])  # fmt: skip
+    return json.loads((run_dir / "summary.json").read_text())
+
+
+def text_of(report: Path) -> str:
+    return " ".join(re.sub(r"<[^>]*>", " ", report.read_text()).split())
+
+
+@pytest.fixture(scope="module")
+def reward_run(files, small_model_dir, tmp_path_factory) -> Path:
+    """A finished run of `irl-jax reward`; not to be written to."""
+    run_dir = tmp_path_factory.mktemp("runs") / "reward"
+    args = ["--loss", "thurstone", "--ensemble.members", "2", "--steps", "12"]
+    launch("reward", files["pairs"], small_model_dir, run_dir, *args)
+    return run_dir
+
+
+def test_a_policy_from_pairs(files, small_model_dir, tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    args = ["--loss", "sigmoid", "--loss.beta", "0.5"]  # TRL's name of DPO
+    summary = launch("align", files["pairs"], small_model_dir, run_dir, *args)
+    held_out = summary["held_out"]
+    assert held_out["before"]["loss"] == pytest.approx(np.log(2), rel=1e-5)
+    assert held_out["after"]["loss"] < held_out["before"]["loss"]
+    assert held_out["after"]["accuracy"] > 0.9
+    assert "reward_gain" not in summary  # there is no reward to measure by
+    config, params = load_pretrained(run_dir / "export")
+    assert config.vocab_size == params["embed"]["embedding"].shape[0]
+    shown = text_of(run_dir / "report.html")
+    assert "KL to the model it started from" in shown and "Held out" in shown
+    capsys.readouterr()
+    launch("align", files["pairs"], small_model_dir, run_dir, *args)
+    assert "this run is complete" in capsys.readouterr().out
+    again = ["align", "--config", str(run_dir / "config.json"), "--run-dir", str(run_dir)]
+    main([*again, "--mesh.data", "1"])
+    assert "this run is complete" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*again, "--loss.beta", "0.1"])
+    assert "options.beta was 0.5, is 0.1" in capsys.readouterr().err
+
+
+def test_supervised_fine_tuning(files, small_model_dir, tmp_path):
+    summary = launch("sft", files["demonstrations"], small_model_dir, tmp_path / "run")
+    assert summary["loss"] == "sft"
+    assert summary["held_out"]["after"]["loss"] < summary["held_out"]["before"]["loss"]
+
+
+def test_a_reward_model_and_a_policy_for_it(reward_run, files, small_model_dir, tmp_path):
+    quality = json.loads((reward_run / "summary.json").read_text())["quality"]
+    assert quality["accuracy"][0] > 0.9
+    groups = [GroupRecord("say a u", ["good kind", "poor dull"], {}, "x:1")]
+    with Progress() as progress:
+        scorer = learned_scorer(str(reward_run), ReadConfig(), tmp_path, progress)
+    good, bad = scorer(groups)[0]
+    assert good > bad
+    args = ["--loss", "rloo", "--reward", str(reward_run), "--steps", "8", "--lr", "5e-2"]
+    summary = launch("align", files["prompts"], small_model_dir, tmp_path / "run", *args, *SAMPLED)
+    assert summary["reward_gain"][0] > 0
+    assert summary["kl"][0] > 0
+    assert "reward of answers, after - before" in text_of(tmp_path / "run" / "report.html")
+
+
+def mistakes(files, model) -> dict[str, tuple[list[str], str]]:
+    """Name -> arguments, what the one line says."""
+    pairs, ratings = ["--data.path", str(files["pairs"])], ["--data.path", str(files["ratings"])]
+    with_model = ["--model", str(model)]
+    grpo = ["align", "--loss", "grpo", *pairs, *with_model]
+    return {
+        "no file": (["align"], "data.path: no file of examples"),
+        "no loss of this name": (["align", "--loss", "dpoo"], "did you mean dpo"),
+        "a reward's loss": (["align", "--loss", "thurstone", *pairs], "irl-jax reward --loss"),
+        "a policy's loss": (["reward", "--loss", "dpo", *pairs], "irl-jax align --loss dpo"),
+        "another kind": (
+            ["align", "--loss", "simpo", *ratings, *with_model],
+            "holds ratings, but --loss simpo learns from pairs",
+        ),
+        "no reward": (grpo, "reward: --loss grpo learns from completions that a reward judges"),
+        "no such reward": ([*grpo, "--reward", "/none"], "/none: no such run directory"),
+        "no such function": ([*grpo, "--reward", "/none.py:f"], "/none.py: no such file"),
+        "an odd number of completions": (
+            ["align", "--loss", "online_dpo", *pairs, *with_model, "--reward", "m:f",
+             "--completions", "3"],
+            "completions: 3; --loss online_dpo needs an even number",
+        ),
+        "more prompts than there are": (
+            [*grpo, "--reward", "math:fsum", "--batch-size", "900"], "math:fsum",
+        ),
+        "a hyper-parameter out of range": (
+            ["align", "--loss.beta", "-1", *pairs, *with_model], "beta",
+        ),
+        "ties of ratings": (
+            ["align", "--loss", "kto", *ratings, *with_model, "--data.ties", "drop"],
+            "data.ties: a file of ratings has none",
+        ),
+        "margins of ratings": (
+            ["reward", "--loss", "regression", *ratings, *with_model, "--margin", "1"],
+            "margin: ratings have none",
+        ),
+        "no such model": (["align", *pairs, "--model", "/none"], "/none: no such GGUF file"),
+        "a broken file of settings": (["align", "--config", "/none.toml"], "/none.toml"),
+        "no such command": (["algin"], "did you mean align?"),
+    }  # fmt: skip
+
+
+def test_a_mistake_is_one_line_and_writes_nothing(files, small_model_dir, tmp_path, capsys,
+                                                  monkeypatch):  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    for name, (args, message) in mistakes(files, small_model_dir).items():
+        with pytest.raises(SystemExit) as stop:
+            main(args)
+        error = capsys.readouterr().err
+        assert stop.value.code == 2, name
+        assert message in error and error.count("\n") == 1, f"{name}: {error}"
+        assert not list(tmp_path.rglob("config.json")), name
+
+
+def test_help_and_lists(capsys):
+    for args in (["--help"], ["align", "--help"], ["align", "--help-all"]):
+        with pytest.raises(SystemExit) as stop:
+            main(args)
+        assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(f"  {name} " in shown for name in COMMANDS)
+    brief, whole = shown.split("usage: irl-jax align")[1:]
+    assert "--lora.rank" not in brief and "--lora.rank" in whole
+    main(["losses"])
+    listed = capsys.readouterr().out
+    assert all(re.search(rf"^  {name} ", listed, re.MULTILINE) for name in LOSSES)
+    main(["losses", "simpo"])
+    assert "hyper-parameters: beta 2, gamma 1" in capsys.readouterr().out

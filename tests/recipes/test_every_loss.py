@@ -1,0 +1,90 @@
+"""Every published loss by its name trains a language model in the direction it should."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from irl_jax.losses.table import LOSSES, look_up
+from irl_jax.recipes import align, reward
+from irl_jax.recipes.align_config import AlignConfig, SampleConfig
+from irl_jax.recipes.examples import DataConfig
+from irl_jax.recipes.language_model import MeshConfig
+from irl_jax.recipes.options import with_options
+from irl_jax.recipes.policy_training import LoraConfig
+from irl_jax.recipes.preference_measures import EvaluationConfig
+from irl_jax.recipes.reward_config import RewardConfig
+from irl_jax.train.progress import Progress
+from irl_jax.train.run import RunDirectory
+
+FILES = {"ordinal": "stars", "regression": "stars"}  # where it is not the kind's own
+FORMS = {}  # form -> one loss of it, tested without the mark slow
+for _name, _row in LOSSES.items():
+    FORMS.setdefault((_row.trains, _row.form), _name)
+NAMES = [
+    pytest.param(name, marks=() if name in FORMS.values() else pytest.mark.slow) for name in LOSSES
+]
+REWARD = """
+def vowels(prompts, completions, answer, **columns):
+    assert all(prompt.endswith(own) for prompt, own in zip(prompts, answer, strict=True))
+    return [sum(text.count(letter) for letter in "aeiou") / 8 for text in completions]
+"""
+
+
+def configure(kind: type, name: str, files: dict[str, Path], model: Path, run_dir: Path, **own):
+    """The settings of a short run on one device."""
+    row = look_up(name)
+    config = kind(
+        loss=name,
+        data=DataConfig(path=files[FILES.get(name, row.kind)], held_out=0.3, buckets=1),
+        model=str(model),
+        run_dir=run_dir,
+        steps=3,
+        lr=1e-3,
+        batch_size=48,
+        lora=LoraConfig(rank=4, alpha=8.0),
+        evaluation=EvaluationConfig(prompts=8, completions=2, batch_size=8),
+        mesh=MeshConfig(data=1),
+        **own,
+    )
+    return row, with_options(config, row)
+
+
+def losses_of(config, row, progress, run) -> list[float]:
+    """The loss of every update; all that is learned from is in one batch."""
+    module = align if row.trains == "policy" else reward
+    ready = module.prepare(config, row, progress, sha256="")
+    assert len(ready.examples.train) <= config.batch_size
+    module.train(config, ready, run, progress)
+    return [line["loss"] for line in run.metrics()]
+
+
+@pytest.mark.parametrize("name", [p for p in NAMES if LOSSES[p.values[0]].kind != "prompts"])
+def test_the_loss_of_the_data_falls(name, files, small_model_dir, tmp_path):
+    kind = AlignConfig if look_up(name).trains == "policy" else RewardConfig
+    row, config = configure(kind, name, files, small_model_dir, tmp_path / "run")
+    with Progress(io.StringIO()) as progress, RunDirectory(tmp_path / "run", {}) as run:
+        before, *_, after = losses_of(config, row, progress, run)
+    assert after < before
+
+
+@pytest.mark.parametrize("name", [p for p in NAMES if LOSSES[p.values[0]].kind == "prompts"])
+def test_the_reward_of_samples_rises(name, files, small_model_dir, tmp_path):
+    (tmp_path / "rewards.py").write_text(REWARD)
+    row, config = configure(
+        AlignConfig, name, files, small_model_dir, tmp_path / "run",
+        reward=f"{tmp_path / 'rewards.py'}:vowels",
+        completions=2 if look_up(name).form == "exploring" else 8,
+        sample=SampleConfig(max_new_tokens=8),
+    )  # fmt: skip
+    config = replace(config, steps=8, lr=5e-2, batch_size=8)
+    with Progress(io.StringIO()) as progress, RunDirectory(tmp_path / "run", {}) as run:
+        align.train(config, align.prepare(config, row, progress, sha256=""), run, progress)
+        rows = run.metrics()
+    assert [row["step"] for row in rows] == [*range(1, 9)]
+    assert all(np.isfinite(row["loss"]) for row in rows)
+    assert rows[-1]["reward"] > rows[0]["reward"] + 0.1

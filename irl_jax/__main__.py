@@ -11,6 +11,8 @@ COMMANDS = {  # name -> (module, what it does)
     "reward": ("commands", "fit a reward model to pairs, ratings, rankings or steps"),
     "align": ("commands", "train a policy by any published loss, or by your own"),
     "sft": ("commands", "fine-tune a model on demonstrations"),
+    "score": ("commands", "say how far a reward can be trusted"),
+    "sample": ("commands", "print what a model answers"),
     "compare": ("compare", "show runs side by side: metrics, results, settings that differ"),
     "losses": ("commands", "list the losses and their hyper-parameters"),
     "papers": ("commands", "list papers and what implements them"),

@@ -11,10 +11,14 @@ from typing import Any
 from irl_jax.losses.table import LOSSES
 from irl_jax.recipes import align as align_recipe
 from irl_jax.recipes import reward as reward_recipe
+from irl_jax.recipes import sample as sample_recipe
+from irl_jax.recipes import score as score_recipe
 from irl_jax.recipes.align_config import AlignConfig, Basics, PolicyBasics
 from irl_jax.recipes.cli import parse
 from irl_jax.recipes.options import find_loss, with_options
 from irl_jax.recipes.reward_config import RewardConfig
+from irl_jax.recipes.sample import CONFIG as SAMPLE
+from irl_jax.recipes.score_config import CONFIG as SCORE
 from irl_jax.recipes.settings import as_flags, read_settings
 from irl_jax.report import papers as papers_table
 from irl_jax.report.values import show
@@ -43,6 +47,18 @@ def sft(args: Sequence[str]) -> None:
 def reward(args: Sequence[str]) -> None:
     """`irl-jax reward`."""
     _run("reward", reward_recipe.main, RewardConfig(), Basics, args, reward_recipe.__doc__)
+
+
+def score(args: Sequence[str]) -> None:
+    """`irl-jax score`."""
+    score_recipe.main(parse(SCORE, args, description=score_recipe.__doc__, prog="irl-jax score"))
+
+
+def sample(args: Sequence[str]) -> None:
+    """`irl-jax sample`."""
+    sample_recipe.main(
+        parse(SAMPLE, args, description=sample_recipe.__doc__, prog="irl-jax sample")
+    )
 
 
 def losses(args: Sequence[str]) -> None:

@@ -132,9 +132,15 @@ def digest(name: str, flag: str) -> str:
     """SHA-256 of the text of a user's function, by which a run knows it again.
 
     Raises:
-        InputError: as `load_function`.
+        InputError: as `load_function`; it is no function whose text can be read.
     """
-    return hashlib.sha256(inspect.getsource(load_function(name, flag)).encode()).hexdigest()
+    try:
+        source = inspect.getsource(load_function(name, flag))
+    except (OSError, TypeError) as error:
+        raise InputError(
+            f"{flag}: {name}: its text cannot be read ({error}); write a function in a file"
+        ) from error
+    return hashlib.sha256(source.encode()).hexdigest()
 
 
 def reader_options(row: Published) -> dict[str, Any]:

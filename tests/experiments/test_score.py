@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.score.config import CONFIG, Config
-from experiments.score.study import edit, main, read
 from irl_jax.eval.edits import EDITS
+from irl_jax.recipes.score import edit, main, read
+from irl_jax.recipes.score_config import CONFIG, ScoreConfig
 from irl_jax.train.run import read_rows
 from irl_jax.types import InputError
 from tests.experiments.conftest import ROWS, write_jsonl
@@ -32,12 +32,12 @@ def lines(count: int, rng: np.random.Generator) -> list[dict]:
     return rows
 
 
-def summary_of(config: Config) -> dict:
+def summary_of(config: ScoreConfig) -> dict:
     return json.loads((config.run_dir / "summary.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def by_length(tmp_path_factory) -> Config:
+def by_length(tmp_path_factory) -> ScoreConfig:
     """A finished run of the length reward."""
     path = tmp_path_factory.mktemp("score")
     rows = lines(40, np.random.default_rng(0))

@@ -15,8 +15,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from experiments.score.config import CONFIG
-from experiments.score.study import main, read
 from irl_jax.data.jsonl import GroupRecord
 from irl_jax.data.kinds import KINDS
 from irl_jax.files import as_json
@@ -27,6 +25,8 @@ from irl_jax.recipes.cli import run as run_cli
 from irl_jax.recipes.examples import DataConfig, read_records
 from irl_jax.recipes.language_model import load_language_model
 from irl_jax.recipes.policy_training import LoraConfig
+from irl_jax.recipes.score import main, read
+from irl_jax.recipes.score_config import CONFIG
 from irl_jax.recipes.scorers import (
     ReadConfig,
     characters,

@@ -89,6 +89,21 @@ def test_a_reward_model_and_a_policy_for_it(reward_run, files, small_model_dir, 
     assert "reward of answers, after - before" in text_of(tmp_path / "run" / "report.html")
 
 
+def test_a_run_is_sampled_and_a_reward_scored(reward_run, files, small_model_dir, tmp_path, capsys):
+    ask = ["sample", "--max-new-tokens", "8", "--model", str(small_model_dir)]
+    main([*ask, "--prompt", "say a u", "--completions", "2"])
+    assert "> say a u" in capsys.readouterr().out
+    out = tmp_path / "answers.jsonl"
+    main([*ask, "--data", str(files["prompts"]), "--out", str(out)])
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["answer"] for row in rows] == [row["prompt"][-1] for row in rows]
+    assert all(len(row["completions"]) == 1 for row in rows)
+    run_dir = ["--run-dir", str(tmp_path / "score")]
+    main(["score", "--model", str(reward_run), "--data", str(files["pairs"]), *run_dir])
+    summary = json.loads((tmp_path / "score" / "summary.json").read_text())
+    assert summary["pair_accuracy"][0] > 0.9
+
+
 def mistakes(files, model) -> dict[str, tuple[list[str], str]]:
     """Name -> arguments, what the one line says."""
     pairs, ratings = ["--data.path", str(files["pairs"])], ["--data.path", str(files["ratings"])]
@@ -127,6 +142,7 @@ def mistakes(files, model) -> dict[str, tuple[list[str], str]]:
         ),
         "no such model": (["align", *pairs, "--model", "/none"], "/none: no such GGUF file"),
         "a broken file of settings": (["align", "--config", "/none.toml"], "/none.toml"),
+        "no prompt": (["sample", *with_model], "prompt: give --prompt"),
         "no such command": (["algin"], "did you mean align?"),
     }  # fmt: skip
 

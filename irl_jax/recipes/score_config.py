@@ -1,4 +1,4 @@
-"""The settings of `experiments.score`."""
+"""The settings of `irl-jax score`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from irl_jax.types import InputError
 
 
 @dataclass(frozen=True)
-class Config:
+class ScoreConfig:
     """A reward and what it is held against."""
 
     data: Path | None = None  # JSON Lines (.gz if gzipped) of comparisons or scored responses
@@ -37,4 +37,4 @@ class Config:
             check_range("limit", self.limit, 2)
 
 
-CONFIG = Config()
+CONFIG = ScoreConfig()

@@ -1,4 +1,4 @@
-"""The report of `experiments.score`: tables, curves, what each measure says."""
+"""The report of `irl-jax score`: tables, curves, what each measure says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,18 @@
-"""The study of `experiments.score`: settings, stages, summary."""
+"""`irl-jax score`: how good is a reward? Comparisons, scored and looked at from every side.
+
+The reward of a run of `irl-jax reward` or `experiments.preference_to_policy`, or a baseline (the
+likelihood of a response under a language model, its length), gives every response of a file a
+number. The report says how often it orders responses as people did, in each subset and over all;
+whether it is as sure as it is right; how far it goes by length; how edits that change no meaning
+move it; and, where responses have scores, what it is worth in best-of-n.
+
+A line of `--data` is {"prompt", "chosen", "rejected"}, with `subset` and `id` if there are any,
+as strings, messages, or lists of several responses (RewardBench, RewardBench 2, HH-RLHF); or
+{"prompt", "responses", "scores"}.
+
+Examples:
+    irl-jax score --model RUN --data test.jsonl
+"""
 
 from __future__ import annotations
 
@@ -11,8 +25,6 @@ from typing import Any
 
 import numpy as np
 
-from experiments.score.config import Config
-from experiments.score.report import conclusion, write_report
 from irl_jax.data.builders import HELD_OUT, HeldOut
 from irl_jax.data.chat import Message, Text
 from irl_jax.data.evaluation import EvaluationRecord, read_evaluation
@@ -26,6 +38,8 @@ from irl_jax.eval.subsets import SubsetAccuracy, all_above, by_subset, chance, m
 from irl_jax.eval.ties import ties
 from irl_jax.files import as_json, write_atomic
 from irl_jax.recipes.launch import Clock, kept, launch
+from irl_jax.recipes.score_config import ScoreConfig
+from irl_jax.recipes.score_report import conclusion, write_report
 from irl_jax.recipes.scorers import (
     SCORERS,
     characters,
@@ -55,7 +69,7 @@ class Edited:
     texts: dict[str, tuple[Text | None, Text | None]]
 
 
-def main(config: Config) -> None:
+def main(config: ScoreConfig) -> None:
     """Scores a file and reports, goes on with it, or reports what is there."""
     records = read(config)
     inputs = {"data": config.data, "read.tokenizer": config.read.tokenizer}
@@ -63,7 +77,7 @@ def main(config: Config) -> None:
     launch(config, partial(experiment, config, records), conclusion, pinned={SHA256: sha256})
 
 
-def read(config: Config) -> list[EvaluationRecord]:
+def read(config: ScoreConfig) -> list[EvaluationRecord]:
     """The records of the file that are scored, in their order.
 
     Raises:
@@ -130,7 +144,7 @@ def edit(records: Sequence[EvaluationRecord], count: int, seed: int) -> list[Edi
 
 
 def score(
-    config: Config,
+    config: ScoreConfig,
     records: Sequence[EvaluationRecord],
     edited: Sequence[Edited],
     run: RunDirectory,
@@ -167,7 +181,7 @@ def score(
 
 
 def experiment(
-    config: Config, records: list[EvaluationRecord], run: RunDirectory, progress: Progress
+    config: ScoreConfig, records: list[EvaluationRecord], run: RunDirectory, progress: Progress
 ) -> None:
     """Scores, measures, reports."""
     clock = Clock(run.path / "seconds.json")

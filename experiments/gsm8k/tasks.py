@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import numpy as np
 from jax import Array
-from jax.sharding import NamedSharding
 
 from irl_jax.data.encode import EncodedPrompt, Encoder
 from irl_jax.data.jsonl import PromptRecord
@@ -19,8 +17,8 @@ from irl_jax.eval.best_of_n import vote
 from irl_jax.eval.intervals import Interval, proportion
 from irl_jax.masking import check_range
 from irl_jax.models.mesh import fetch
-from irl_jax.models.sharding import BATCH
 from irl_jax.recipes.policy_training import Training
+from irl_jax.recipes.text_rewards import PromptReader
 from irl_jax.rewards.composite import CompositeReward
 from irl_jax.rewards.contract import of_group
 from irl_jax.rewards.numeric import last_number, number, numeric_verifier
@@ -182,24 +180,16 @@ class Grader:
     session: Session
     items: Sequence[EncodedPrompt]
     answer: Reading
-    _last: tuple[Any, Any] = field(default=(None, None), init=False)
 
     def __post_init__(self) -> None:
-        self._record = {tuple(item.prompt): item.record for item in self.items}
+        # nobody reads what is said of a row that fills a batch
+        nothing = PromptRecord("", {"answer": "#### 0"}, "")
+        self._reader = PromptReader(self.session, self.items, nothing)
         self._verify = numeric_verifier(lambda given: given, field="answer", extract_truth=TRUTH)
 
     def read(self, group: Group) -> tuple[list[PromptRecord], list[list[str]]]:
         """The B prompts of a group and the texts of their K completions each."""
-        if self._last[0] is not group.action:
-            prompts, shown = fetch((group.context.tokens, group.context.mask))
-            # an empty row fills a batch: it has no record, and nobody reads what is said of it
-            nothing = PromptRecord("", {"answer": "#### 0"}, "")
-            records = [
-                self._record.get(tuple(ids[mask].tolist()), nothing)
-                for ids, mask in zip(prompts, shown, strict=True)
-            ]
-            self._last = (group.action, (records, self.session.texts(group)))
-        return self._last[1]
+        return self._reader.read(group)
 
     def correct(self, group: Group) -> Array:
         """1 where the number is right, f32[B, K]."""
@@ -211,16 +201,13 @@ class Grader:
                 for text, end in zip(texts, ends, strict=True)
             ]
             found.append(self._verify(given, [record] * len(given)))
-        return self._place(found)
+        return self._reader.place(found)
 
     def marked(self, group: Group) -> Array:
         """1 where a number is marked as the answer, f32[B, K]."""
-        return self._place([[is_marked(text) for text in row] for row in self.read(group)[1]])
-
-    def _place(self, rows: Any) -> Array:
-        """Numbers that every process knows, as an array that lies as the batch does."""
-        sharding = NamedSharding(self.session.mesh, BATCH)
-        return jax.device_put(np.asarray(rows, np.float32), sharding)
+        return self._reader.place(
+            [[is_marked(text) for text in row] for row in self.read(group)[1]]
+        )
 
     def reward(self, config: RewardConfig) -> CompositeReward:
         """The reward of completions, its terms by name."""

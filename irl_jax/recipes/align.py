@@ -34,7 +34,7 @@ from irl_jax.recipes.movement import policy_kl
 from irl_jax.recipes.options import as_options, digest, find_loss
 from irl_jax.recipes.policy_training import POLICY, Training, export
 from irl_jax.recipes.preference_measures import HELD_OUT
-from irl_jax.recipes.run_reward import Reward, load_reward, reward_identity
+from irl_jax.recipes.run_reward import RunReward, load_reward, reward_identity
 from irl_jax.recipes.training import (
     Schedule,
     check_traces,
@@ -47,6 +47,7 @@ from irl_jax.recipes.training import (
 )
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.rollout.session import Completions, width_of
+from irl_jax.train.keys import Stage
 from irl_jax.train.methods import Method
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import SHA256, RunDirectory
@@ -70,7 +71,7 @@ class Ready:
     row: Published
     training: Training
     examples: Examples
-    reward: Reward | None
+    reward: RunReward | None
 
     @property
     def online(self) -> bool:
@@ -208,7 +209,7 @@ def train(
     """Trains the policy; returns the number of updates, and what was trained of the policy."""
     training, examples = ready.training, ready.examples
     if not ready.online:
-        init_key, key = jax.random.split(training.key(2))
+        init_key, key = jax.random.split(training.key(Stage.POLICY))
         feed = data_feed(training, examples, config.batch_size)
         schedule = Schedule(config.updates(feed.batches_per_epoch), config.lr)
         state = fit(
@@ -224,7 +225,7 @@ def train(
         training,
         method,
         examples.train_prompts,
-        ready.reward,
+        ready.reward.reward,
         Schedule(config.updates(batches), config.lr),
         run,
         progress,
@@ -244,7 +245,7 @@ def answer(
     return training.session.respond(
         policy,
         prompts,
-        training.key(3),
+        training.key(Stage.ANSWERS),
         completions=evaluation.completions,
         batch_size=evaluation.batch_size,
         advance=progress.stage(name, len(prompts)),
@@ -295,7 +296,7 @@ def experiment(
         write_samples(run, step, ready, before, after)
         metrics = None
         if not ready.online:
-            start = policy_start(training, jax.random.split(training.key(2))[0])
+            start = policy_start(training, jax.random.split(training.key(Stage.POLICY))[0])
             metrics = held_out_losses(
                 training, examples, offline_objective_of(config, ready),
                 {"before": start, "after": params}, config.evaluation.batch_size,

@@ -47,6 +47,7 @@ from irl_jax.recipes.training import (
     open_model,
 )
 from irl_jax.rollout.session import chunks, width_of
+from irl_jax.train.keys import Stage
 from irl_jax.train.members import init_members
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import SHA256, RunDirectory
@@ -146,7 +147,7 @@ def start(ready: Ready, key: Array) -> PyTree:
 
 def members_start(config: RewardConfig, ready: Ready) -> PyTree:
     """All members before their first update; a leading axis where there are several."""
-    key = jax.random.split(ready.training.key(1))[0]
+    key = jax.random.split(ready.training.key(Stage.REWARD))[0]
     members = config.ensemble.members
     own = partial(start, ready)
     return own(key) if members == 1 else init_members(own, key, members)
@@ -156,7 +157,7 @@ def train(config: RewardConfig, ready: Ready, run: RunDirectory, progress: Progr
     """Trains the reward model, or all members of an ensemble."""
     feed = data_feed(ready.training, ready.examples, config.batch_size)
     schedule = Schedule(config.updates(feed.batches_per_epoch), config.lr)
-    key = jax.random.split(ready.training.key(1))[1]
+    key = jax.random.split(ready.training.key(Stage.REWARD))[1]
     return fit(
         ready.training, feed, objective_of(config, ready), members_start(config, ready), key,
         schedule, run, progress, REWARD, members=config.ensemble.members,

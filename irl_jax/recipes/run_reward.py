@@ -21,14 +21,14 @@ from irl_jax.recipes.text_rewards import PromptReader, TextReward
 from irl_jax.rollout.session import Session
 from irl_jax.train.checkpoint import load_params
 from irl_jax.train.progress import Progress
-from irl_jax.types import Group, InputError
+from irl_jax.types import Group, InputError, LoopContext, Rewarded
 
 
-class Reward(Protocol):
-    """A reward of sampled completions."""
+class RunReward(Protocol):
+    """A reward of sampled completions, in training and for measuring."""
 
-    def __call__(self, group: Any, /) -> Array:
-        """f32[B, K]."""
+    def reward(self, group: Group, context: LoopContext) -> Array | Rewarded:
+        """The reward f32[B, K], for `train.online.train_online`."""
 
     def measure(self, group: Group, texts: list[list[str]]) -> dict[str, np.ndarray]:
         """{"reward": f64[B, K], ...}, for `Session.respond`."""
@@ -51,7 +51,7 @@ def load_reward(
     prompts: Sequence[EncodedPrompt],
     data: DataConfig,
     progress: Progress,
-) -> Reward:
+) -> RunReward:
     """A reward of completions that a session samples.
 
     Args:

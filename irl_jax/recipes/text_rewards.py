@@ -17,7 +17,7 @@ from irl_jax.data.jsonl import PromptRecord
 from irl_jax.models.mesh import fetch
 from irl_jax.models.sharding import BATCH
 from irl_jax.rollout.session import Session
-from irl_jax.types import Group, InputError
+from irl_jax.types import Group, InputError, LoopContext
 
 
 @dataclass
@@ -89,7 +89,12 @@ class TextReward:
                 f"{', '.join(names) or 'none'}"
             ) from error
 
-    def __call__(self, group: Group) -> Array:
+    def reward(self, group: Group, context: LoopContext) -> Array:
+        """The reward for `train.online.train_online`, see `values`."""
+        del context
+        return self.values(group)
+
+    def values(self, group: Group) -> Array:
         """The rewards of a group's completions, f32[B, K]; 0 in a row that fills the batch.
 
         Raises:
@@ -122,4 +127,4 @@ class TextReward:
     def measure(self, group: Group, texts: list[list[str]]) -> dict[str, np.ndarray]:
         """The rewards, f64[B, K], for `Session.respond`."""
         del texts
-        return {"reward": fetch(self(group)).astype(np.float64)}
+        return {"reward": fetch(self.values(group)).astype(np.float64)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,13 +27,14 @@ from irl_jax.recipes.policy_training import POLICY, Training, begin, check_batch
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.rollout.session import LanguageModel, Session, chunks
 from irl_jax.train.checkpoint import Checkpointer
+from irl_jax.train.keys import Stage
 from irl_jax.train.methods import SAMPLING, Method, rollout_of
 from irl_jax.train.offline import train_offline
 from irl_jax.train.online import train_online
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.train.state import TrainState
-from irl_jax.types import Group, InputError, Loss, Objective, PyTree
+from irl_jax.types import Group, InputError, LoopContext, Loss, Objective, PyTree, Reward
 
 
 @dataclass(frozen=True)
@@ -235,7 +236,7 @@ def fit_online(
     training: Training,
     method: Method,
     prompts: list[EncodedPrompt],
-    reward: Callable[..., Any],
+    reward: Reward,
     schedule: Schedule,
     run: RunDirectory,
     progress: Progress,
@@ -262,7 +263,7 @@ def fit_online(
         The state; its parameters are those of `Method.start`.
     """
     session, model = training.session, training.session.model
-    init_key, key = jax.random.split(training.key(2))
+    init_key, key = jax.random.split(training.key(Stage.POLICY))
     policy_key, critic_key = jax.random.split(init_key)
     params = method.start(model.config, policy_start(training, policy_key), critic_key)
     objective = method.objective(model.config, training.adapt, None)
@@ -281,10 +282,10 @@ def fit_online(
     sample = rollout_of(session.sample, method.beside, completions, model.config, model.params)
     make_batch = jax.jit(partial(method.batch, model.config, training.adapt))
 
-    def prepare(group: Group, params: PyTree, key: Array) -> Any:
+    def prepare(group: Group, context: LoopContext) -> Any:
         ref_logp = session.logp(model.params, group) if reference else None
         with jax.set_mesh(session.mesh):
-            return make_batch(params, model.params, group, ref_logp, None, key)
+            return make_batch(context.params, model.params, group, ref_logp, None, context.key)
 
     with closing(feed), Checkpointer(run.checkpoints / POLICY, run.config) as checkpoints:
         return train_online(

@@ -51,7 +51,7 @@ def test_each_completion_comes_with_its_prompt_and_columns():
         return [ord(text) for text in completions]
 
     reward = reward_of(f)
-    found = reward(group_of([[7], [5, 6], [0]]))  # the last row fills the batch
+    found = reward.values(group_of([[7], [5, 6], [0]]))  # the last row fills the batch
     assert seen["prompts"] == ["second", "second", "first", "first"]
     assert seen["completions"] == ["A", "B", "C", "D"]
     assert seen["answer"] == [None, None, 1, 1]
@@ -60,9 +60,12 @@ def test_each_completion_comes_with_its_prompt_and_columns():
 
 
 def test_a_function_gets_the_columns_that_it_names():
-    assert np.asarray(reward_of(lambda prompts, completions: [1] * 2)(group_of([[7]]))).sum() == 2
+    assert (
+        np.asarray(reward_of(lambda prompts, completions: [1] * 2).values(group_of([[7]]))).sum()
+        == 2
+    )
     by_name = reward_of(lambda prompts, completions, answer: [a or 0 for a in answer])
-    assert np.asarray(by_name(group_of([[5, 6]]))).tolist() == [[1, 1]]
+    assert np.asarray(by_name.values(group_of([[5, 6]]))).tolist() == [[1, 1]]
 
 
 @pytest.mark.parametrize(
@@ -77,4 +80,4 @@ def test_a_function_of_other_arguments_is_refused_at_once(function):
 @pytest.mark.parametrize("given", [[1.0], [1.0, "x"], None, [[1.0], [2.0]]])
 def test_what_is_no_number_a_completion_is_refused(given):
     with pytest.raises(InputError, match="return a list of a number for each"):
-        reward_of(lambda prompts, completions: given)(group_of([[7]]))
+        reward_of(lambda prompts, completions: given).values(group_of([[7]]))

@@ -53,7 +53,7 @@ from irl_jax.train.progress import Progress
 from irl_jax.train.run import SHA256, RunDirectory
 from irl_jax.types import InputError, Objective, PyTree
 
-ELSEWHERE = ("run_dir", "mesh")  # fields that may change between the launches of a run
+ELSEWHERE = ("run_dir", "mesh", "track")  # fields that may change between the launches of a run
 UNREFERENCED = ("judged", "exploring", "self_play")  # forms whose objective runs the reference
 
 
@@ -109,6 +109,7 @@ def main(config: AlignConfig) -> None:
         partial(prepare, config, row, sha256=settings[SHA256]["data.path"]),
         partial(experiment, config),
         conclusion,
+        track=config.track,
     )
 
 

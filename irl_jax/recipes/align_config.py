@@ -13,6 +13,7 @@ from irl_jax.recipes.examples import DataConfig
 from irl_jax.recipes.language_model import MeshConfig
 from irl_jax.recipes.policy_training import LoraConfig
 from irl_jax.recipes.preference_measures import EvaluationConfig
+from irl_jax.train.track import Tracker
 
 MOST_EPOCHS = 1e6  # beyond which updates are not counted any more
 Options = TypeVar("Options")  # of the loss, see `recipes.options.make_options`
@@ -48,6 +49,7 @@ class Basics(Generic[Options]):
     epochs: float = 1.0  # passes over the data
     steps: int | None = None  # updates; None: what the epochs come to
     margin: float = 0.0  # factor of the margins of pairs (score differences); 0 leaves them out
+    track: Tracker | None = None  # metrics are also sent there; nothing is sent by default
     run_dir: Path | None = None  # what is written, and where a run goes on; None: runs/LOSS
     seed: int = 0  # of everything random
 

@@ -17,6 +17,7 @@ from irl_jax.recipes.language_model import model_path
 from irl_jax.train.inputs import identities
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import REMOVE, SHA256, RunDirectory
+from irl_jax.train.track import Tracker, load_tracker, tracked
 from irl_jax.types import InputError
 
 
@@ -99,6 +100,7 @@ def launch_prepared(
     prepare: Callable[[Progress], Ready],
     experiment: Callable[[Ready, RunDirectory, Progress], dict[str, Any]],
     conclusion: Callable[[dict[str, Any]], str],
+    track: Tracker | None = None,
 ) -> None:
     """As `launch`, where nothing is to be written before all input was read and checked.
 
@@ -111,7 +113,10 @@ def launch_prepared(
         prepare: reads and checks.
         experiment: does the work, ends with `run.finish(summary)`, and returns the summary.
         conclusion: the closing lines in the terminal, from the summary.
+        track: where metrics are sent beside metrics.jsonl, see `irl_jax.train.track`.
     """
+    if track is not None:
+        load_tracker(track)
     if (run_dir / "config.json").exists():
         with RunDirectory(run_dir, settings) as run:
             summary, lost = run.summary(), gone(run)
@@ -124,7 +129,10 @@ def launch_prepared(
             return
     with Progress() as progress:
         ready = prepare(progress)
-        with RunDirectory(run_dir, settings) as run:
+        with (
+            tracked(track if jax.process_index() == 0 else None, run_dir, settings) as sinks,
+            RunDirectory(run_dir, settings, sinks) as run,
+        ):
             summary = experiment(ready, run, progress)
     if jax.process_index() == 0:
         print(conclusion(summary))

@@ -54,7 +54,7 @@ from irl_jax.train.run import SHA256, RunDirectory
 from irl_jax.train.state import TrainState
 from irl_jax.types import InputError, Objective, PyTree
 
-ELSEWHERE = ("run_dir", "mesh")  # fields that may change between the launches of a run
+ELSEWHERE = ("run_dir", "mesh", "track")  # fields that may change between the launches of a run
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,7 @@ def main(config: RewardConfig) -> None:
         partial(prepare, config, row, sha256=settings[SHA256]["data.path"]),
         partial(experiment, config),
         conclusion,
+        track=config.track,
     )
 
 

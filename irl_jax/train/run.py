@@ -20,13 +20,14 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import jax
 
 from irl_jax.files import as_json, read_object, write_atomic, writing
+from irl_jax.train.track import Sink
 from irl_jax.types import InputError
 
 _ABSENT = object()
@@ -149,13 +150,14 @@ class RunDirectory:
         config: the configuration as JSON values.
     """
 
-    def __init__(self, path: str | os.PathLike, config: Any):
+    def __init__(self, path: str | os.PathLike, config: Any, sinks: Sequence[Sink] = ()):
         """Creates the directory, or opens it to go on.
 
         Args:
             path: the directory; parents are created.
             config: frozen dataclass or mapping of plain values. What may change
                 between launches (the directory itself, say) does not belong in it.
+            sinks: are told every row of metrics, see `irl_jax.train.track`.
 
         Raises:
             InputError: if the directory holds a run with another configuration, is in
@@ -165,6 +167,7 @@ class RunDirectory:
         self.config = as_json(config)
         self._primary = jax.process_index() == 0
         self._files: dict[str, IO[bytes]] = {}
+        self._sinks = tuple(sinks)
         if not self._primary:
             return
         with writing(self.path):
@@ -207,7 +210,11 @@ class RunDirectory:
             InputError: if the row cannot be written.
         """
         now = round(time.time(), 3)
-        self._append("metrics", {"stage": stage, "step": step, "time": now, **metrics})
+        row = as_json({"stage": stage, "step": step, "time": now, **metrics})
+        self._append("metrics", row)
+        if self._primary:
+            for sink in self._sinks:
+                sink(row)
 
     def sample(self, step: int, row: Mapping[str, Any], stage: str = "train") -> None:
         """Appends a row to samples.jsonl, as `log` does."""

@@ -220,7 +220,10 @@ def train(
         return int(state.step), state.params
     assert ready.reward is not None
     options = as_options(config.options)
-    method: Method = online_method(ready.row, options, training.session.sampling)
+    session = training.session
+    method: Method = online_method(
+        ready.row, options, session.sampling, length=session.max_new_tokens
+    )
     batches = len(examples.train_prompts) // config.batch_size
     state = fit_online(
         training,

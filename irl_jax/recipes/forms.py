@@ -6,6 +6,7 @@ decoder: an objective of data, a method that learns from its samples, or a rewar
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -72,7 +73,7 @@ def offline_objective(
     raise ValueError(f"{row.form}: is no form of a policy that learns from data")
 
 
-def online_method(row: Published, options: Options, sampling: Sampling) -> Method:
+def online_method(row: Published, options: Options, sampling: Sampling, length: int) -> Method:
     """The method of a policy that learns from its samples.
 
     Args:
@@ -80,8 +81,11 @@ def online_method(row: Published, options: Options, sampling: Sampling) -> Metho
         options: its hyper-parameters, with the pull to the reference (β, τ) among them; the
             method's own strength is not read.
         sampling: how completions are drawn.
+        length: tokens of a completion, at most; of a loss that divides by it.
     """
     options = dict(options)
+    if "length" in inspect.signature(row.loss).parameters:
+        options["length"] = length
     match row.form:
         case "group":
             advantage = row.advantage

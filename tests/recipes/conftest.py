@@ -76,7 +76,9 @@ def small_model_dir(tmp_path_factory) -> Path:
             d_ff=32,
             max_positions=96,
         )
-        save_huggingface(folder / "model", config, init_params(config, jax.random.key(0)))
+        params = init_params(config, jax.random.key(0))
+        params["embed"]["embedding"] *= 10.0  # so that a LoRA can make a token likely
+        save_huggingface(folder / "model", config, params)
         tokenizer.save(folder / "model")
 
     return shared(tmp_path_factory, "small", make) / "model"

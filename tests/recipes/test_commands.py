@@ -130,7 +130,7 @@ def mistakes(files, model) -> dict[str, tuple[list[str], str]]:
             [*grpo, "--reward", "math:fsum", "--batch-size", "900"], "math:fsum",
         ),
         "a hyper-parameter out of range": (
-            ["align", "--loss.beta", "-1", *pairs, *with_model], "beta",
+            ["align", "--loss.beta", "-1", "--data.held-out", "0.3", *pairs, *with_model], "beta",
         ),
         "ties of ratings": (
             ["align", "--loss", "kto", *ratings, *with_model, "--data.ties", "drop"],

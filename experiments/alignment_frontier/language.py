@@ -190,7 +190,7 @@ class Trainer:
             self.merged(policy, self.reference), world.held_out, key,
             completions=config.completions, batch_size=config.held_out,
             advance=lambda done, metrics: None,
-            measure=measure_by(session, config.feature_layers), by_batch=True,
+            measure=measure_by(session, config.feature_layers),
         )  # fmt: skip
         total = lambda x: float(np.where(found.mask, x, 0.0).sum(-1).mean())
         return {

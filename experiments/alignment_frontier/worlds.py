@@ -131,7 +131,7 @@ def make_world(
             session.model.params, rows, jax.random.fold_in(jax.random.key(seed), 0),
             completions=config.completions, batch_size=config.held_out,
             advance=progress.stage(f"completions, world {seed}", len(rows)),
-            measure=measure_by(session, config.feature_layers), by_batch=True,
+            measure=measure_by(session, config.feature_layers),
         ).save(file)  # fmt: skip
     found = Completions.load(file)
     first, rest = found.part(slice(config.prompts)), found.part(slice(config.prompts, None))

@@ -182,7 +182,6 @@ def experiment(config: Config, run: RunDirectory, progress: Progress) -> None:
                 "gold": valence(texts),
                 "features": session.embed(group, config.feature_layers),
             },
-            by_batch=True,
         )
     with clock("sample responses"):
         file = run.path / "responses.npz"

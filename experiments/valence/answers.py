@@ -76,6 +76,5 @@ def sample_answers(
                 "gold": valence(texts),
                 "features": session.embed(group, config.feature_layers),
             },
-            by_batch=True,
         ).save(file)
     return Completions.load(file)

@@ -21,7 +21,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, get_type_hints
 
 import tyro
 
@@ -120,9 +120,8 @@ def parse(
     if brief is not None and "--help-all" in args:
         args = ["--help"]
     elif brief is not None and {"-h", "--help"} & set(args):
-        names = [item.name for item in dataclasses.fields(brief)]
-        known: Any = brief(**{name: getattr(config, name) for name in names})
-        parser(["--help"], known, f"{about}\n\n--help-all lists every flag.")
+        told = f"{(about or '').partition(chr(10) * 2)[0]} --help-all tells more, and every flag."
+        parser(["--help"], _narrowed(config, brief), told)
     errors, usage = io.StringIO(), io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
@@ -135,6 +134,17 @@ def parse(
     with contextlib.redirect_stdout(usage), contextlib.suppress(SystemExit):
         parser(["--help"])
     raise InputError(_unknown_flag(args, usage.getvalue()) or _complaint(errors.getvalue(), args))
+
+
+def _narrowed(config: Any, base: Any) -> Any:
+    """The configuration with the fields of a base class alone, its groups likewise."""
+    hints = get_type_hints(base)
+    values = {}
+    for item in dataclasses.fields(base):
+        value, hint = getattr(config, item.name), hints[item.name]
+        group = dataclasses.is_dataclass(hint) and dataclasses.is_dataclass(value)
+        values[item.name] = _narrowed(value, hint) if group else value
+    return base(**values)
 
 
 def _specialised(config: Any) -> Any:

@@ -116,7 +116,7 @@ def _run(
     parsed = parse(
         config,
         [*flags, *without(args, "config")],
-        description=f"{about}\n--config FILE takes settings from a file (a run's config.json).",
+        description=f"{about}\n--config FILE takes settings from a file: JSON, TOML, YAML.",
         prog=f"irl-jax {name}",
         brief=brief,
     )

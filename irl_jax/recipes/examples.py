@@ -29,11 +29,17 @@ Shape = tuple[int, ...]  # tokens of prompts, tokens of completions; or of both 
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    """Where examples come from and how they become token ids."""
+class FileConfig:
+    """Where examples come from."""
 
     path: Path | None = None  # JSON Lines (.gz if gzipped) of what is learned from
     held_out: float = 0.1  # share of the prompts that is kept from training, to measure on
+
+
+@dataclass(frozen=True)
+class DataConfig(FileConfig):
+    """Where examples come from and how they become token ids."""
+
     ties: Literal["error", "drop"] = "error"  # what becomes of a line whose sides are equal
     scores: Literal["error", "swap"] = "error"  # or of one with score_chosen < score_rejected
     max_prompt: int | None = None  # tokens; None: half the model's context, at most 512

@@ -259,27 +259,24 @@ class Session:
         advance: Advance,
         measure: Measure | None = None,
         reference: bool = True,
-        by_batch: bool = False,
     ) -> Completions:
         """Samples and measures completions of prompts.
 
         Args:
             params: of the decoder that is sampled.
             prompts: P prompts.
-            key: typed PRNG key.
+            key: typed PRNG key; each prompt draws by its own part of it, whatever its batch.
             completions: K, of each prompt.
             batch_size: prompts at a time.
             advance: told the number of prompts done.
             measure: gives what else is to be known of each completion.
             reference: whether log-probs under the reference are computed.
-            by_batch: whether a batch draws by one key, and not each prompt by its own.
         """
         text: list[list[str]] = []
         parts: list[dict[str, np.ndarray]] = []
         for number, (count, rows) in enumerate(chunks(prompts, batch_size)):
-            drawn = jax.random.fold_in(key, number * batch_size) if by_batch else key
-            numbers = None if by_batch else numbers_of(number, batch_size)
-            group = self.sample(params, self.collate(rows), drawn, completions, numbers=numbers)
+            numbers = numbers_of(number, batch_size)
+            group = self.sample(params, self.collate(rows), key, completions, numbers=numbers)
             texts = self.texts(group)
             found = dict(measure(group, texts)) if measure else {}
             found |= {name: getattr(group, name) for name in SAMPLED}

@@ -173,3 +173,12 @@ def test_help_and_lists(capsys):
     assert all(re.search(rf"^  {name} ", listed, re.MULTILINE) for name in LOSSES)
     main(["losses", "simpo"])
     assert "hyper-parameters: beta 2, gamma 1" in capsys.readouterr().out
+
+
+def test_every_weight_of_a_policy(files, small_model_dir, tmp_path):
+    run_dir = tmp_path / "run"
+    args = ["--train", "full", "--loss", "simpo", "--lr", "1e-3"]
+    summary = launch("align", files["pairs"], small_model_dir, run_dir, *args)
+    assert summary["held_out"]["after"]["loss"] < summary["held_out"]["before"]["loss"]
+    (_, before), (_, after) = (load_pretrained(d) for d in (small_model_dir, run_dir / "export"))
+    assert np.abs(before["embed"]["embedding"] - after["embed"]["embedding"]).max() > 1e-4

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from markupsafe import Markup
 
-from irl_jax.eval.best_of_n import Curve, curve
+from irl_jax.eval.best_of_n import Curve
 from irl_jax.eval.intervals import Interval, bootstrap, paired_difference
 from irl_jax.eval.kl import unmoved
-from irl_jax.eval.ranking import pair_accuracy, spearman, within_prompt
+from irl_jax.eval.quality import Quality
 from irl_jax.recipes.movement import policy_kl
 from irl_jax.report.page import (
     Sample,
@@ -34,29 +33,6 @@ from irl_jax.report.values import closing
 from irl_jax.rewards.embedding import EmbeddingReward
 from irl_jax.rollout.session import Completions
 from irl_jax.train.run import RunDirectory
-
-
-@dataclass(frozen=True)
-class Quality:
-    """How good the learned reward is on held-out prompts."""
-
-    accuracy: Interval  # share of pairs ordered as gold orders them
-    spearman: Interval  # with gold, mean within prompts
-    best_of_n: Curve  # gold reward of the best of n by the learned reward
-
-
-def measure_reward(reward: EmbeddingReward, responses: Completions) -> Quality:
-    """Pair accuracy, rank correlation and best-of-n of the ensemble's mean against gold."""
-    gold = responses.values["gold"]
-    learned = np.asarray(reward(jnp.asarray(responses.values["features"])).mean(0), np.float64)
-    prompt, chosen, rejected = np.nonzero(gold[:, :, None] > gold[:, None, :])
-    rewards = np.stack([learned[prompt, chosen], learned[prompt, rejected]], axis=1)
-    clusters = np.repeat(np.arange(len(gold)), gold.shape[1])
-    return Quality(
-        pair_accuracy(rewards, clusters=prompt),
-        within_prompt(spearman, learned.ravel(), gold.ravel(), clusters),
-        curve(learned, gold),
-    )
 
 
 def summarise(

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.quickstart.report import conclusion, measure_reward, summarise, write_report
+from experiments.quickstart.report import conclusion, summarise, write_report
 from irl_jax.data.encode import EncodedPrompt
 from irl_jax.data.jsonl import PromptRecord
 from irl_jax.dynamics.advantages import group_advantages
 from irl_jax.eval.annotator import annotate, logistic_annotator
+from irl_jax.eval.quality import reward_quality
 from irl_jax.losses.policy import grpo
 from irl_jax.recipes.language_model import MeshConfig, load_language_model
 from irl_jax.recipes.launch import Clock, given_model, launch
@@ -196,7 +197,8 @@ def experiment(config: Config, run: RunDirectory, progress: Progress) -> None:
             pairs_per_prompt=config.annotator.pairs_per_prompt, seed=config.seed,
         )  # fmt: skip
         reward = learn_reward(train, pairs, config.reward, config.seed)
-        quality = measure_reward(reward, before)
+        learned = reward(jnp.asarray(before.values["features"])).mean(0)
+        quality = reward_quality(learned, before.values["gold"])
     with clock("improve the policy"):
         policy = improve_policy(session, config, prompts[:count], reward, run, progress)
     with clock("measure the policy"):

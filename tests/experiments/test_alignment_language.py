@@ -74,7 +74,7 @@ def test_figures_are_those_of_the_runs(finished):
 def test_a_step_is_compiled_once_for_all_worlds(finished):
     counts = finished[1]
     assert counts["jit(step)"] == 2  # one a method
-    assert counts.get("jit(generate)", 0) <= 1  # policies act as they are measured
+    assert counts.get("jit(generate)", 0) <= 2  # to learn, and to measure
 
 
 @pytest.mark.slow

@@ -15,9 +15,8 @@ Examples:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -29,9 +28,9 @@ from irl_jax.recipes.align_config import AlignConfig
 from irl_jax.recipes.align_report import conclusion, write_report
 from irl_jax.recipes.examples import Examples, as_text, limits
 from irl_jax.recipes.forms import offline_objective, online_method
-from irl_jax.recipes.launch import Clock, given_model, launch_prepared, settings_of
+from irl_jax.recipes.launch import Clock
 from irl_jax.recipes.movement import policy_kl
-from irl_jax.recipes.options import as_options, digest, find_loss
+from irl_jax.recipes.options import as_options, find_loss
 from irl_jax.recipes.policy_training import POLICY, Training, export
 from irl_jax.recipes.preference_measures import HELD_OUT
 from irl_jax.recipes.run_reward import RunReward, load_reward, reward_identity
@@ -42,6 +41,7 @@ from irl_jax.recipes.training import (
     fit,
     fit_online,
     held_out_losses,
+    launch_loss,
     open_model,
     policy_start,
 )
@@ -50,10 +50,9 @@ from irl_jax.rollout.session import Completions, width_of
 from irl_jax.train.keys import Stage
 from irl_jax.train.methods import Method
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import SHA256, RunDirectory
+from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError, Objective, PyTree
 
-ELSEWHERE = ("run_dir", "mesh", "track")  # fields that may change between the launches of a run
 UNREFERENCED = ("judged", "exploring", "self_play")  # forms whose objective runs the reference
 
 
@@ -86,46 +85,21 @@ def main(config: AlignConfig) -> None:
         InputError: whatever there is to fix in the data, the model or the flags.
     """
     row = find_loss(config.loss)
-    if row.trains != "policy":
-        raise InputError(
-            f"loss: {config.loss} trains a reward; give it to irl-jax reward --loss {config.loss}"
-        )
     check_online(config, row)
-    place = config.run_dir or default_place(config.loss)
-    config = replace(config, run_dir=place)
-    inputs = {
-        "data.path": config.data.file,
-        "model": given_model(config.model),
-        "tokenizer": config.tokenizer,
-    }
-    settings = settings_of(config, inputs, ELSEWHERE)
-    if ":" in config.loss:
-        settings[SHA256]["loss"] = digest(config.loss, "loss")
+    digests = {}
     if config.reward is not None:
-        settings[SHA256]["reward"] = reward_identity(config.reward)
-    launch_prepared(
-        place,
-        settings,
-        partial(prepare, config, row, sha256=settings[SHA256]["data.path"]),
-        partial(experiment, config),
-        conclusion,
-        track=config.track,
-    )
+        digests["reward"] = reward_identity(config.reward)
+    launch_loss(config, "policy", prepare, experiment, conclusion, digests)
 
 
-def default_place(loss: str) -> Path:
-    """Where a run lies whose loss is called so: runs/LOSS."""
-    return Path("runs") / loss.rpartition(":")[2]
-
-
-def prepare(config: AlignConfig, row: Published, progress: Progress, *, sha256: str) -> Ready:
+def prepare(config: AlignConfig, row: Published, sha256: str, progress: Progress) -> Ready:
     """Reads data, model and reward, checks that they fit, and places them on the devices.
 
     Args:
         config: of the run.
         row: of its loss.
-        progress: shows how long a tiny model takes to make.
         sha256: of the data's content.
+        progress: shows how long a tiny model takes to make.
 
     Raises:
         InputError: whatever there is to fix in the data, the model or the flags.

@@ -28,11 +28,10 @@ from irl_jax.eval.ranking import auc, pair_accuracy, pooled, spearman
 from irl_jax.files import as_json
 from irl_jax.losses.table import Published
 from irl_jax.models.mesh import fetch
-from irl_jax.recipes.align import default_place
 from irl_jax.recipes.examples import Examples, prompt_ids
 from irl_jax.recipes.forms import init_reward, reward_objective
-from irl_jax.recipes.launch import Clock, given_model, launch_prepared, settings_of
-from irl_jax.recipes.options import as_options, digest, find_loss
+from irl_jax.recipes.launch import Clock
+from irl_jax.recipes.options import as_options
 from irl_jax.recipes.policy_training import Training
 from irl_jax.recipes.preference_reward import RewardModel
 from irl_jax.recipes.preference_training import REWARD
@@ -44,17 +43,16 @@ from irl_jax.recipes.training import (
     data_feed,
     fit,
     held_out_losses,
+    launch_loss,
     open_model,
 )
 from irl_jax.rollout.session import chunks, width_of
 from irl_jax.train.keys import Stage
 from irl_jax.train.members import init_members
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import SHA256, RunDirectory
+from irl_jax.train.run import RunDirectory
 from irl_jax.train.state import TrainState
 from irl_jax.types import InputError, Objective, PyTree
-
-ELSEWHERE = ("run_dir", "mesh", "track")  # fields that may change between the launches of a run
 
 
 @dataclass(frozen=True)
@@ -78,39 +76,17 @@ def main(config: RewardConfig) -> None:
     Raises:
         InputError: whatever there is to fix in the data, the model or the flags.
     """
-    row = find_loss(config.loss)
-    if row.trains != "reward":
-        raise InputError(
-            f"loss: {config.loss} trains a policy; give it to irl-jax align --loss {config.loss}"
-        )
-    place = config.run_dir or default_place(config.loss)
-    config = replace(config, run_dir=place)
-    inputs = {
-        "data.path": config.data.file,
-        "model": given_model(config.model),
-        "tokenizer": config.tokenizer,
-    }
-    settings = settings_of(config, inputs, ELSEWHERE)
-    if ":" in config.loss:
-        settings[SHA256]["loss"] = digest(config.loss, "loss")
-    launch_prepared(
-        place,
-        settings,
-        partial(prepare, config, row, sha256=settings[SHA256]["data.path"]),
-        partial(experiment, config),
-        conclusion,
-        track=config.track,
-    )
+    launch_loss(config, "reward", prepare, experiment, conclusion)
 
 
-def prepare(config: RewardConfig, row: Published, progress: Progress, *, sha256: str) -> Ready:
+def prepare(config: RewardConfig, row: Published, sha256: str, progress: Progress) -> Ready:
     """Reads data and model, checks that they fit, and places the model on the devices.
 
     Args:
         config: of the run.
         row: of its loss.
-        progress: shows how long a tiny model takes to make.
         sha256: of the data's content.
+        progress: shows how long a tiny model takes to make.
 
     Raises:
         InputError: whatever there is to fix in the data, the model or the flags.

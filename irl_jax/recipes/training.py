@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +18,13 @@ from irl_jax.data.encode import EncodedPrompt
 from irl_jax.data.feeds import Feed, make_feed
 from irl_jax.data.kinds import KINDS
 from irl_jax.files import writing
-from irl_jax.losses.table import Published
+from irl_jax.losses.table import Published, Trains
 from irl_jax.models.mesh import global_batch, parameter_shardings, put
 from irl_jax.models.sharding import RULES
 from irl_jax.recipes.examples import Examples, check_kind, encode, read_file, read_records
 from irl_jax.recipes.language_model import load_language_model
-from irl_jax.recipes.options import reader_options
+from irl_jax.recipes.launch import given_model, launch_prepared, settings_of
+from irl_jax.recipes.options import digest, find_loss, reader_options
 from irl_jax.recipes.policy_training import POLICY, Training, begin, check_batches
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.rollout.session import LanguageModel, Session, chunks
@@ -32,9 +34,12 @@ from irl_jax.train.methods import SAMPLING, Method, rollout_of
 from irl_jax.train.offline import train_offline
 from irl_jax.train.online import train_online
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import RunDirectory
+from irl_jax.train.run import SHA256, RunDirectory
 from irl_jax.train.state import TrainState
 from irl_jax.types import Group, InputError, LoopContext, Loss, Objective, PyTree, Reward
+
+ELSEWHERE = ("run_dir", "mesh", "track")  # fields that may change between the launches of a run
+Ready = TypeVar("Ready")
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,54 @@ class Schedule:
 
     steps: int
     lr: float
+
+
+def launch_loss(
+    config: Any,
+    trains: Trains,
+    prepare: Callable[[Any, Published, str, Progress], Ready],
+    experiment: Callable[[Any, Ready, RunDirectory, Progress], dict[str, Any]],
+    conclusion: Callable[[dict[str, Any]], str],
+    digests: Mapping[str, str] | None = None,
+) -> None:
+    """Runs a command whose loss has a name: goes on with its run, or reports what is there.
+
+    Args:
+        config: `AlignConfig` or another with its fields; it lies in runs/LOSS by default.
+        trains: what the command trains.
+        prepare: (config, row of the loss, SHA-256 of the data, progress) reads and checks.
+        experiment: does the work, see `launch_prepared`.
+        conclusion: the closing lines in the terminal, from the summary.
+        digests: flag -> SHA-256 of other inputs, which must stay the same.
+
+    Raises:
+        InputError: the loss trains something else, or whatever there is to fix in the inputs.
+    """
+    row, other = find_loss(config.loss), {"policy": "reward", "reward": "align"}[trains]
+    if row.trains != trains:
+        raise InputError(
+            f"loss: {config.loss} trains a {row.trains}; give it to irl-jax {other} --loss "
+            f"{config.loss}"
+        )
+    place = config.run_dir or Path("runs") / config.loss.rpartition(":")[2]
+    config = replace(config, run_dir=place)
+    inputs = {
+        "data.path": config.data.file,
+        "model": given_model(config.model),
+        "tokenizer": config.tokenizer,
+    }
+    settings = settings_of(config, inputs, ELSEWHERE)
+    settings[SHA256] |= digests or {}
+    if ":" in config.loss:
+        settings[SHA256]["loss"] = digest(config.loss, "loss")
+    launch_prepared(
+        place,
+        settings,
+        partial(prepare, config, row, settings[SHA256]["data.path"]),
+        partial(experiment, config),
+        conclusion,
+        track=config.track,
+    )
 
 
 @dataclass(frozen=True)

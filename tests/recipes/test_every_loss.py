@@ -56,7 +56,7 @@ def configure(kind: type, name: str, files: dict[str, Path], model: Path, run_di
 def losses_of(config, row, progress, run) -> list[float]:
     """The loss of every update; all that is learned from is in one batch."""
     module = align if row.trains == "policy" else reward
-    ready = module.prepare(config, row, progress, sha256="")
+    ready = module.prepare(config, row, "", progress)
     assert len(ready.examples.train) <= config.batch_size
     module.train(config, ready, run, progress)
     measure = SURROGATES.get(config.loss, lambda line: line["loss"])
@@ -85,7 +85,7 @@ def test_the_reward_of_samples_rises(name, files, small_model_dir, tmp_path):
     )  # fmt: skip
     config = replace(config, steps=12, lr=0.1, batch_size=8)
     with Progress(io.StringIO()) as progress, RunDirectory(tmp_path / "run", {}) as run:
-        align.train(config, align.prepare(config, row, progress, sha256=""), run, progress)
+        align.train(config, align.prepare(config, row, "", progress), run, progress)
         rows = run.metrics()
     assert [row["step"] for row in rows] == [*range(1, 13)]
     assert all(np.isfinite(row["loss"]) for row in rows)

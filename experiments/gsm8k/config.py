@@ -16,6 +16,8 @@ from irl_jax.losses.policy import cispo, dapo, dr_grpo, grpo, gspo, reinforce
 from irl_jax.masking import check_range
 from irl_jax.recipes.language_model import MeshConfig
 from irl_jax.recipes.policy_training import LoraConfig, Updates
+from irl_jax.rollout.sampling import Sampling
+from irl_jax.train.methods import policy_gradient
 from irl_jax.train.objectives import PolicyLoss
 from irl_jax.types import InputError
 
@@ -99,9 +101,9 @@ class PolicyConfig:
             options["clip"] = tuple(own if flag is None else flag for flag, own in given)
         if algorithm.loss is dr_grpo:
             options["length"] = float(self.max_new_tokens)
+        loss, sampling = partial(algorithm.loss, **options), Sampling(self.temperature)
         return Updates(
-            partial(algorithm.loss, **options),
-            algorithm.advantages,
+            policy_gradient(loss, algorithm.advantages, sampling),
             reference=self.beta > 0,
             steps=self.steps,
             prompts=self.prompts,

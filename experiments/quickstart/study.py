@@ -26,6 +26,7 @@ from irl_jax.rewards.embedding import EmbeddingReward, EnsembleConfig, fit_ensem
 from irl_jax.rewards.vader import valence
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.rollout.session import Completions, Session, width_of
+from irl_jax.train.methods import policy_gradient
 from irl_jax.train.monitor import Monitor
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
@@ -119,9 +120,9 @@ def improve_policy(
         seed=config.seed,
         save_every=policy.save_every,
     )
+    loss = partial(grpo, beta=policy.kl_beta, clip=policy.clip)
     updates = Updates(
-        partial(grpo, beta=policy.kl_beta, clip=policy.clip),
-        group_advantages,
+        policy_gradient(loss, group_advantages, session.sampling),
         reference=True,
         steps=policy.steps,
         prompts=policy.prompts,

@@ -31,7 +31,7 @@ from irl_jax.recipes.forms import offline_objective, online_method
 from irl_jax.recipes.launch import Clock
 from irl_jax.recipes.movement import policy_kl
 from irl_jax.recipes.options import as_options, find_loss
-from irl_jax.recipes.policy_training import POLICY, Training, export
+from irl_jax.recipes.policy_training import POLICY, Training, Updates, align, export
 from irl_jax.recipes.preference_measures import HELD_OUT
 from irl_jax.recipes.run_reward import RunReward, load_reward, reward_identity
 from irl_jax.recipes.training import (
@@ -39,7 +39,6 @@ from irl_jax.recipes.training import (
     check_traces,
     data_feed,
     fit,
-    fit_online,
     held_out_losses,
     launch_loss,
     open_model,
@@ -52,8 +51,6 @@ from irl_jax.train.methods import Method
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError, Objective, PyTree
-
-UNREFERENCED = ("judged", "exploring", "self_play")  # forms whose objective runs the reference
 
 
 @dataclass(frozen=True)
@@ -198,19 +195,16 @@ def train(
     method: Method = online_method(
         ready.row, options, session.sampling, length=session.max_new_tokens
     )
-    batches = len(examples.train_prompts) // config.batch_size
-    state = fit_online(
-        training,
+    penalised = ready.row.form not in ("group", "greedy") or options.get("beta") != 0
+    updates = Updates(
         method,
-        examples.train_prompts,
-        ready.reward.reward,
-        Schedule(config.updates(batches), config.lr),
-        run,
-        progress,
-        batch_size=config.batch_size,
+        reference=penalised and not method.compares,
+        steps=config.updates(len(examples.train_prompts) // config.batch_size),
+        prompts=config.batch_size,
         completions=config.completions,
-        reference=ready.row.form not in UNREFERENCED and options.get("beta") != 0,
+        lr=config.lr,
     )
+    state = align(training, updates, examples.train_prompts, ready.reward.reward, run, progress)
     return int(state.step), method.policy(state.params)
 
 

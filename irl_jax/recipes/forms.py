@@ -27,7 +27,7 @@ from irl_jax.rollout.guide import MixtureGuide
 from irl_jax.rollout.pairs import in_twos, sampled_pair
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.train.actor_critic import ppo_objective, valued
-from irl_jax.train.methods import Beside, Method
+from irl_jax.train.methods import Beside, Method, policy_gradient
 from irl_jax.train.objectives import (
     Adapt,
     PolicyBatch,
@@ -88,11 +88,9 @@ def online_method(row: Published, options: Options, sampling: Sampling, length: 
         options["length"] = length
     match row.form:
         case "group":
-            advantage = row.advantage
-            assert advantage is not None
-            return _policy_gradient(
-                row, options, sampling, lambda g, ref: PolicyBatch(g, advantage(g.reward), ref)
-            )
+            assert row.advantage is not None
+            loss = partial(row.loss, **row.fixed, **options)
+            return policy_gradient(loss, row.advantage, sampling)
         case "greedy":
             greedy = Beside(1, lambda shape, reference: {"temperature": 0.0})
             return _policy_gradient(row, options, sampling, remax, greedy)
@@ -156,6 +154,7 @@ def _compared(row: Published, options: Options) -> Method:
         lambda group, ref_logp, value, strength, key: prepare(group, key),
         (),
         beside=Beside(1, by_reference=True) if row.form == "exploring" else None,
+        compares=True,
     )
 
 

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,13 +28,11 @@ from irl_jax.train.checkpoint import Checkpointer
 from irl_jax.train.keys import Stage, stage_key
 from irl_jax.train.loop import Evaluation
 from irl_jax.train.members import for_members, per_member
+from irl_jax.train.methods import Method, rollout_of
 from irl_jax.train.objectives import (
     Adapt,
-    PolicyBatch,
-    PolicyLoss,
     full,
     lora,
-    policy_objective,
 )
 from irl_jax.train.online import train_online
 from irl_jax.train.progress import Progress
@@ -122,12 +121,12 @@ class Updates:
     """How a policy learns from its completions.
 
     Attributes:
-        loss: one of `irl_jax.losses.policy` with its hyper-parameters.
-        advantages: rewards f32[B, K] -> advantages f32[B, K].
-        reference: whether the loss reads log-probs under the reference.
+        method: objective, and what makes its batch of rewarded completions; its strength is
+            not read.
+        reference: whether that takes log-probs under the reference.
         steps: rollouts.
         prompts: of a rollout.
-        completions: of each prompt.
+        completions: of each prompt, with those that are sampled beside the policy's own.
         lr: peak learning rate of Adam, with 10 % warm-up and cosine decay to 0; or a
             schedule, the learning rate of each update.
         epochs: times that a rollout is learned from.
@@ -136,8 +135,7 @@ class Updates:
         decides: part of the reward that says which are; the whole by default.
     """
 
-    loss: PolicyLoss
-    advantages: Callable[[Array], Array]
+    method: Method
     reference: bool
     steps: int
     prompts: int
@@ -161,10 +159,10 @@ def align(
     evaluate: Evaluation | None = None,
     evaluate_every: int = 0,
 ) -> TrainState:
-    """A policy, a LoRA or all weights, by a policy gradient on its own completions.
+    """A policy, a LoRA or all weights, trained on its own completions.
 
     Args:
-        training: session, LoRA. Of a fully trained policy whose loss reads no reference the
+        training: session, LoRA. Of a fully trained policy whose method reads no reference the
             session's parameters are given up at the start: updates need their memory.
         updates: loss, sizes.
         prompts: what is answered.
@@ -174,8 +172,11 @@ def align(
         observe: as `train_online` takes it.
         evaluate: as `train_online` takes it; of a LoRA, `context.params` are the LoRA's.
         evaluate_every: rollouts between evaluations, as `train_online` takes it.
+
+    Returns:
+        The state; its parameters are those of `Method.start`.
     """
-    session = training.session
+    session, model, method = training.session, training.session.model, updates.method
     step, state, frozen = start(training, updates)
     feed = make_feed(
         prompts,
@@ -186,17 +187,25 @@ def align(
         remainder="drop",
     )
 
-    def prepare(group: Group, context: LoopContext) -> PolicyBatch:
-        ref_logp = session.logp(session.model.params, group) if updates.reference else None
-        return PolicyBatch(group, updates.advantages(group.reward), ref_logp)
+    sample = rollout_of(
+        session.sample, method.beside, updates.completions, model.config, model.params
+    )
+    make_batch: Callable[..., Any] = partial(method.batch, model.config, training.adapt)
+    if method.critic:
+        make_batch = jax.jit(make_batch)
+
+    def prepare(group: Group, context: LoopContext) -> Any:
+        ref_logp = session.logp(model.params, group) if updates.reference else None
+        with jax.set_mesh(session.mesh):
+            return make_batch(context.params, model.params, group, ref_logp, None, context.key)
 
     with closing(feed), Checkpointer(run.checkpoints / POLICY, run.config) as checkpoints:
         return train_online(
             step,
             state,
             feed,
-            rollout=lambda params, prompts, key: session.sample(
-                training.merged(params), prompts, key, updates.completions
+            rollout=lambda params, prompts, key: sample(
+                training.merged(method.policy(params)), prompts, key
             ),
             reward=reward,
             prepare=prepare,
@@ -221,17 +230,17 @@ def start(training: Training, updates: Updates) -> tuple[Step, TrainState, tuple
     A fully trained policy starts as a copy of the session's model. Where no reference is read,
     nothing needs the model any more, and its arrays are deleted.
     """
-    session, model = training.session, training.session.model
+    model, method = training.session.model, updates.method
     init_key, key = jax.random.split(training.key(Stage.POLICY))
-    objective = policy_objective(
-        model.config, training.adapt, updates.loss, sampling=session.sampling
-    )
-    whole = training.train == "full"  # the objective itself reads no frozen parameters
-    frozen = () if whole else (model.params,)
+    objective = method.objective(model.config, training.adapt, None)
+    whole = training.train == "full"
+    alone = whole and not method.compares  # the step reads no frozen parameters
+    frozen = () if alone else (model.params,)
+    policy = model.params if whole else training.lora.init(init_key, model.params)
     step, state = begin(
         training,
-        _without_reference(objective) if whole else objective,
-        model.params if whole else training.lora.init(init_key, model.params),
+        _without_reference(objective) if alone else objective,
+        method.start(model.config, policy, init_key),
         key,
         lr=updates.lr,
         steps=updates.steps,
@@ -239,7 +248,7 @@ def start(training: Training, updates: Updates) -> tuple[Step, TrainState, tuple
         minibatches=updates.minibatches,
         frozen=frozen,
     )
-    if whole and not updates.reference:
+    if alone and not updates.reference:
         jax.tree.map(lambda x: x.delete(), model.params)
     return step, state, frozen
 

@@ -21,6 +21,7 @@ from irl_jax.recipes.examples import Examples
 from irl_jax.recipes.policy_training import POLICY, Training, Updates, align
 from irl_jax.recipes.training import Schedule, fit
 from irl_jax.train.keys import Stage
+from irl_jax.train.methods import policy_gradient
 from irl_jax.train.objectives import direct_objective
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
@@ -156,9 +157,9 @@ def align_online(
         progress: shows the loop.
         observe: as `train_online` takes it.
     """
+    loss = partial(grpo, beta=config.beta, clip=config.clip)
     updates = Updates(
-        partial(grpo, beta=config.beta, clip=config.clip),
-        group_advantages,
+        policy_gradient(loss, group_advantages, training.session.sampling),
         reference=True,
         steps=config.steps,
         prompts=config.prompts,

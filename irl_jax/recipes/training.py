@@ -1,4 +1,4 @@
-"""The two ways to train on a language model: on data, and on what the policy samples."""
+"""What a loss by its name needs: a launch, model and data, training on data, held-out losses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import jax.numpy as jnp
 from jax import Array
 from jax.sharding import Mesh
 
-from irl_jax.data.encode import EncodedPrompt
 from irl_jax.data.feeds import Feed, make_feed
 from irl_jax.data.kinds import KINDS
 from irl_jax.files import writing
@@ -25,18 +24,16 @@ from irl_jax.recipes.examples import Examples, check_kind, encode, read_file, re
 from irl_jax.recipes.language_model import load_language_model
 from irl_jax.recipes.launch import given_model, launch_prepared, settings_of
 from irl_jax.recipes.options import digest, find_loss, reader_options
-from irl_jax.recipes.policy_training import POLICY, Training, begin, check_batches
+from irl_jax.recipes.policy_training import Training, begin, check_batches
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.rollout.session import LanguageModel, Session, chunks
 from irl_jax.train.checkpoint import Checkpointer
-from irl_jax.train.keys import Stage
-from irl_jax.train.methods import SAMPLING, Method, rollout_of
+from irl_jax.train.methods import SAMPLING
 from irl_jax.train.offline import train_offline
-from irl_jax.train.online import train_online
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import SHA256, RunDirectory
 from irl_jax.train.state import TrainState
-from irl_jax.types import Group, InputError, LoopContext, Loss, Objective, PyTree, Reward
+from irl_jax.types import InputError, Loss, Objective, PyTree
 
 ELSEWHERE = ("run_dir", "mesh", "track")  # fields that may change between the launches of a run
 Ready = TypeVar("Ready")
@@ -282,81 +279,6 @@ def fit(
             save_every=training.save_every,
             progress=progress,
             stage=stage,
-        )
-
-
-def fit_online(
-    training: Training,
-    method: Method,
-    prompts: list[EncodedPrompt],
-    reward: Reward,
-    schedule: Schedule,
-    run: RunDirectory,
-    progress: Progress,
-    *,
-    batch_size: int,
-    completions: int,
-    reference: bool,
-) -> TrainState:
-    """Trains a policy on its own completions, from the latest checkpoint on.
-
-    Args:
-        training: session, micro-batches.
-        method: how it learns.
-        prompts: what is answered.
-        reward: as `irl_jax.train.online.train_online` takes it.
-        schedule: of the updates.
-        run: takes metrics and checkpoints.
-        progress: shows the loop.
-        batch_size: prompts of an update.
-        completions: of each prompt, those that are sampled beside the policy's own included.
-        reference: whether the method's batch takes log-probs under the reference.
-
-    Returns:
-        The state; its parameters are those of `Method.start`.
-    """
-    session, model = training.session, training.session.model
-    init_key, key = jax.random.split(training.key(Stage.POLICY))
-    policy_key, critic_key = jax.random.split(init_key)
-    params = method.start(model.config, policy_start(training, policy_key), critic_key)
-    objective = method.objective(model.config, training.adapt, None)
-    frozen = (model.params,)
-    step, state = begin(
-        training, objective, params, key, lr=schedule.lr, steps=schedule.steps, frozen=frozen
-    )
-    feed = make_feed(
-        prompts,
-        lambda items, shape: session.collate(items),
-        batch_size=batch_size,
-        shapes=[(session.prompt_width,)],
-        seed=training.seed,
-        remainder="drop",
-    )
-    sample = rollout_of(session.sample, method.beside, completions, model.config, model.params)
-    make_batch = jax.jit(partial(method.batch, model.config, training.adapt))
-
-    def prepare(group: Group, context: LoopContext) -> Any:
-        ref_logp = session.logp(model.params, group) if reference else None
-        with jax.set_mesh(session.mesh):
-            return make_batch(context.params, model.params, group, ref_logp, None, context.key)
-
-    with closing(feed), Checkpointer(run.checkpoints / POLICY, run.config) as checkpoints:
-        return train_online(
-            step,
-            state,
-            feed,
-            rollout=lambda params, prompts, key: sample(
-                training.merged(method.policy(params)), prompts, key
-            ),
-            reward=reward,
-            prepare=prepare,
-            steps=schedule.steps,
-            frozen=frozen,
-            run=run,
-            checkpoints=checkpoints,
-            save_every=training.save_every,
-            progress=progress,
-            stage=POLICY,
         )
 
 

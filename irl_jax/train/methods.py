@@ -27,7 +27,13 @@ from irl_jax.rollout.opponents import Rollout, with_opponents
 from irl_jax.rollout.pairs import in_twos, sampled_pair
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.train.actor_critic import ppo_objective, valued, values
-from irl_jax.train.objectives import Adapt, PolicyBatch, direct_objective, policy_objective
+from irl_jax.train.objectives import (
+    Adapt,
+    PolicyBatch,
+    PolicyLoss,
+    direct_objective,
+    policy_objective,
+)
 from irl_jax.train.prepare import nash_md as nash_md_batch
 from irl_jax.train.prepare import remax as against_greedy
 from irl_jax.types import Group, Objective, Preference, PyTree
@@ -66,6 +72,8 @@ class Method:
         strengths: of the pull to the reference (β, τ), in the method's own units.
         critic: whether a scalar head is trained with the policy.
         beside: what else is sampled, if anything.
+        compares: whether the objective itself runs the reference, as direct losses do; then
+            its batch takes no log-probs under the reference.
     """
 
     objective: Callable[[DecoderConfig, Adapt, Any], Objective]
@@ -73,6 +81,7 @@ class Method:
     strengths: tuple[float, ...]
     critic: bool = False
     beside: Beside | None = None
+    compares: bool = False
 
     def start(self, shape: DecoderConfig, policy: PyTree, key: Array) -> PyTree:
         """Parameters before the first update: the policy's, and those of a critic."""
@@ -128,7 +137,7 @@ def offline(
         strengths: see `Method`.
     """
     make = lambda shape, adapt, strength: objective(shape, adapt, loss(strength))
-    return Method(make, None, strengths)
+    return Method(make, None, strengths, compares=True)
 
 
 def online(
@@ -157,6 +166,19 @@ def online(
     return Method(objective, prepare, strengths)
 
 
+def policy_gradient(
+    loss: PolicyLoss, advantage: Callable[[Array], Array], sampling: Sampling
+) -> Method:
+    """`online` with one loss, whose hyper-parameters are its own: it reads no strength.
+
+    Args:
+        loss: one of `losses.policy` with its hyper-parameters.
+        advantage: rewards f32[B, K] -> f32[B, K].
+        sampling: how completions are drawn.
+    """
+    return online(lambda strength: loss, advantage, (), sampling)
+
+
 def compared(loss: Callable[[Any], Any], strengths: tuple[float, ...]) -> Method:
     """Online DPO and its kin: a loss of pairs of its own samples, which a judge compares.
 
@@ -174,7 +196,7 @@ def compared(loss: Callable[[Any], Any], strengths: tuple[float, ...]) -> Method
         return sampled_pair(in_twos(group), key)
 
     objective = lambda shape, adapt, strength: direct_objective(shape, adapt, loss(strength))
-    return Method(objective, prepare, strengths)
+    return Method(objective, prepare, strengths, compares=True)
 
 
 def remax(strengths: tuple[float, ...], sampling: Sampling = SAMPLING) -> Method:

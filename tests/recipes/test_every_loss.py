@@ -30,7 +30,7 @@ SURROGATES = {"wpo": lambda line: line["reward_rejected"] - line["reward_chosen"
 REWARD = """
 def vowels(prompts, completions, answer, **columns):
     assert all(prompt.endswith(own) for prompt, own in zip(prompts, answer, strict=True))
-    return [sum(text.count(letter) for letter in "aeiou") for text in completions]
+    return [5.0 * sum(text.count(letter) for letter in "aeiou") for text in completions]
 """
 
 
@@ -83,10 +83,13 @@ def test_the_reward_of_samples_rises(name, files, small_model_dir, tmp_path):
         completions=2 if look_up(name).form == "exploring" else 8,
         sample=SampleConfig(max_new_tokens=8),
     )  # fmt: skip
-    config = replace(config, steps=12, lr=0.1, batch_size=8)
+    pairs = row.form in ("judged", "exploring", "self_play")  # a pair teaches less than a group
+    steps, lr = 80 if pairs else 20, 0.02 if row.form == "exploring" else 0.1
+    config = replace(config, steps=steps, lr=lr, batch_size=16)
     with Progress(io.StringIO()) as progress, RunDirectory(tmp_path / "run", {}) as run:
         align.train(config, align.prepare(config, row, "", progress), run, progress)
         rows = run.metrics()
-    assert [row["step"] for row in rows] == [*range(1, 13)]
-    assert all(np.isfinite(row["loss"]) for row in rows)
-    assert rows[-1]["reward"] > rows[0]["reward"] + 0.8
+    assert [line["step"] for line in rows] == [*range(1, steps + 1)]
+    assert all(np.isfinite(line["loss"]) for line in rows)
+    reward = [line["reward"] for line in rows]
+    assert np.mean(reward[steps // 2 :]) > 1.2 * np.mean(reward[:2])

@@ -92,8 +92,8 @@ class PolicyConfig:
                 f"{self.prompts}; change one of them"
             )
 
-    def updates(self) -> Updates:
-        """The loss with its hyper-parameters, and the sizes."""
+    def loss(self) -> PolicyLoss:
+        """The loss with its hyper-parameters."""
         algorithm = ALGORITHMS[self.algorithm]
         options: dict[str, Any] = {"beta": self.beta}
         if algorithm.clip is not None:
@@ -101,9 +101,13 @@ class PolicyConfig:
             options["clip"] = tuple(own if flag is None else flag for flag, own in given)
         if algorithm.loss is dr_grpo:
             options["length"] = float(self.max_new_tokens)
-        loss, sampling = partial(algorithm.loss, **options), Sampling(self.temperature)
+        return partial(algorithm.loss, **options)
+
+    def updates(self) -> Updates:
+        """The method with its hyper-parameters, and the sizes."""
+        algorithm = ALGORITHMS[self.algorithm]
         return Updates(
-            policy_gradient(loss, algorithm.advantages, sampling),
+            policy_gradient(self.loss(), algorithm.advantages, Sampling(self.temperature)),
             reference=self.beta > 0,
             steps=self.steps,
             prompts=self.prompts,

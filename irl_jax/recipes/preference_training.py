@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 from jax import Array
@@ -26,7 +25,7 @@ from irl_jax.train.objectives import direct_objective
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.train.state import TrainState
-from irl_jax.types import Group, InputError, LoopContext, Objective, PyTree, Reward
+from irl_jax.types import InputError, Objective, PyTree, Reward
 
 REWARD = "reward"  # stage, and its directory of checkpoints
 MOST_EPOCHS = 1e6  # beyond which updates are not counted any more
@@ -143,8 +142,6 @@ def align_online(
     reward: Reward,
     run: RunDirectory,
     progress: Progress,
-    *,
-    observe: Callable[[Group, LoopContext], Mapping[str, Any]] | None = None,
 ) -> TrainState:
     """A policy, a LoRA, by GRPO on the prompts of the pairs.
 
@@ -155,7 +152,6 @@ def align_online(
         reward: as `irl_jax.train.online.train_online` takes it.
         run: takes metrics and checkpoints.
         progress: shows the loop.
-        observe: as `train_online` takes it.
     """
     loss = partial(grpo, beta=config.beta, clip=config.clip)
     updates = Updates(
@@ -166,7 +162,7 @@ def align_online(
         completions=config.completions,
         lr=config.lr,
     )
-    return align(training, updates, pairs.train_prompts, reward, run, progress, observe=observe)
+    return align(training, updates, pairs.train_prompts, reward, run, progress)
 
 
 def fit_pairs(

@@ -82,9 +82,12 @@ def test_weights_that_are_not_finite(place, capsys):
 def test_reward_that_is_not_finite(place, capsys, monkeypatch):
     improve = experiment.align_online
 
-    def align_online(training, pairs, config, reward, run, progress, observe):
-        spoilt = lambda group: reward(group).at[3, 1].set(jnp.nan)
-        return improve(training, pairs, config, spoilt, run, progress, observe=observe)
+    def align_online(training, pairs, config, reward, run, progress):
+        def spoilt(group, context):
+            said = reward(group, context)
+            return said._replace(value=said.value.at[3, 1].set(jnp.nan))
+
+        return improve(training, pairs, config, spoilt, run, progress)
 
     monkeypatch.setattr(experiment, "align_online", align_online)
     says = (

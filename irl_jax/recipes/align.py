@@ -137,11 +137,11 @@ def check_online(config: AlignConfig, row: Published) -> None:
             f"reward: --loss {config.loss} learns from completions that a reward judges; give "
             "--reward FILE.py:FUNCTION, or the directory of a run of irl-jax reward"
         )
-    least, even = {"exploring": (2, False), "judged": (2, True)}.get(row.form, (2, False))
-    if config.completions < least or (even and config.completions % 2):
+    even = row.form == "judged"
+    if config.completions < 2 or (even and config.completions % 2):
         raise InputError(
             f"completions: {config.completions}; --loss {config.loss} needs "
-            + ("an even number" if even else f"{least} or more")
+            + ("an even number" if even else "2 or more")
         )
     if row.form == "exploring" and config.completions != 2:
         raise InputError(
@@ -198,7 +198,8 @@ def train(
     penalised = ready.row.form not in ("group", "greedy") or options.get("beta") != 0
     updates = Updates(
         method,
-        reference=penalised and not method.compares,
+        # without it a fully trained policy gives up the model, which the answers are compared with
+        reference=not method.compares and (penalised or training.train == "full"),
         steps=config.updates(len(examples.train_prompts) // config.batch_size),
         prompts=config.batch_size,
         completions=config.completions,

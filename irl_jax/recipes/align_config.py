@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
 import tyro
 
@@ -39,7 +39,7 @@ class Basics(Generic[Options]):
     data: FileConfig = field(default_factory=FileConfig)
     loss: str = "dpo"  # a name that `irl-jax losses` lists, MODULE:FUNCTION or FILE.py:FUNCTION
     options: Annotated[Options, tyro.conf.arg(name="loss")] = field(  # hyper-parameters of the loss
-        default=None,  # type: ignore[assignment]
+        default=cast(Any, None),
         metadata={"flag": "loss"},
     )
     model: str = "smollm2"  # smollm2, tiny, a GGUF file or a Hugging Face directory

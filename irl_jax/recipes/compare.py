@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from irl_jax.files import read_object
-from irl_jax.report.page import figure, page, section, table, text, write
+from irl_jax.report.page import figure, flatten, page, section, table, text, write
 from irl_jax.report.plots import lines
 from irl_jax.report.series import from_rows, smooth, thin
 from irl_jax.train.run import REMOVE, SHA256, read_rows
@@ -109,7 +109,7 @@ def results(runs: Sequence[Run]) -> Markup:
 
 def settings(runs: Sequence[Run]) -> Markup:
     """Settings in which the runs differ, a column a run."""
-    found = [flat({k: v for k, v in run.config.items() if k != SHA256}) for run in runs]
+    found = [flatten({k: v for k, v in run.config.items() if k != SHA256}) for run in runs]
     names = dict.fromkeys(name for each in found for name in each)
     differing = {
         name: [json.dumps(each[name]) if name in each else "–" for each in found]
@@ -149,20 +149,4 @@ def numbers(summary: Mapping[str, Any]) -> dict[str, Any]:
     """
     number = lambda x: isinstance(x, int | float) and not isinstance(x, bool)
     interval = lambda x: isinstance(x, list) and len(x) == 3 and all(map(number, x))
-    return {k: v for k, v in flat(summary).items() if number(v) or interval(v)}
-
-
-def flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested names joined by dots.
-
-    Example:
-        >>> flat({"a": {"b": 1}, "c": 2})
-        {'a.b': 1, 'c': 2}
-    """
-    found: dict[str, Any] = {}
-    for name, value in mapping.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{name}.")
-        else:
-            found[f"{prefix}{name}"] = value
-    return found
+    return {k: v for k, v in flatten(summary).items() if number(v) or interval(v)}

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import field, fields, make_dataclass, replace
 from pathlib import Path
+from types import GenericAlias
 from typing import Any
 
 from irl_jax.losses.table import Published, look_up, of_function
@@ -92,7 +93,9 @@ def make_options(row: Published, given: Mapping[str, Any] | None = None) -> Any:
                     "a text, true or false, or a tuple of them"
                 )
     types = {
-        key: tuple[tuple(map(type, value))] if isinstance(value, tuple) else type(value)  # type: ignore[misc]
+        key: GenericAlias(tuple, tuple(map(type, value)))
+        if isinstance(value, tuple)
+        else type(value)
         for key, value in row.defaults.items()
     }
     kind = make_dataclass(

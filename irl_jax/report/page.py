@@ -235,7 +235,7 @@ def key_values(mapping: Mapping[str, Any]) -> Markup:
     """A configuration: nested mappings become dotted names."""
     rows = [
         Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(name, show(value))
-        for name, value in _flatten(mapping)
+        for name, value in flatten(mapping).items()
     ]
     return Markup('<dl class="config">{}</dl>').format(Markup("").join(rows))
 
@@ -324,16 +324,20 @@ def _folded(content: str) -> Markup:
     )
 
 
-def _flatten(mapping: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    return [
-        pair
-        for key, value in mapping.items()
-        for pair in (
-            _flatten(value, f"{prefix}{key}.")
-            if isinstance(value, Mapping)
-            else [(f"{prefix}{key}", value)]
-        )
-    ]
+def flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested names joined by dots.
+
+    Example:
+        >>> flatten({"a": {"b": 1}, "c": 2})
+        {'a.b': 1, 'c': 2}
+    """
+    found: dict[str, Any] = {}
+    for name, value in mapping.items():
+        if isinstance(value, Mapping):
+            found |= flatten(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
 
 
 def _tone(change: float) -> Tone:

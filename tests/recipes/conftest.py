@@ -13,7 +13,7 @@ import pytest
 from irl_jax.data.tokenizer import Tokenizer
 from irl_jax.models.decoder import DecoderConfig, init_params
 from irl_jax.models.huggingface import save_huggingface
-from tests.experiments.conftest import shared, tiny_model_dir, write_jsonl  # noqa: F401
+from tests.experiments.conftest import shared, write_jsonl
 
 GOOD, BAD = ["good", "fine", "kind"], ["poor", "weak", "dull"]
 

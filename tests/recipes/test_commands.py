@@ -182,3 +182,12 @@ def test_every_weight_of_a_policy(files, small_model_dir, tmp_path):
     assert summary["held_out"]["after"]["loss"] < summary["held_out"]["before"]["loss"]
     (_, before), (_, after) = (load_pretrained(d) for d in (small_model_dir, run_dir / "export"))
     assert np.abs(before["embed"]["embedding"] - after["embed"]["embedding"]).max() > 1e-4
+
+
+def test_every_weight_without_a_penalty_is_still_compared(files, small_model_dir, tmp_path):
+    (tmp_path / "r.py").write_text(
+        "def f(prompts, completions):\n    return [*map(len, completions)]\n"
+    )
+    args = ["--train", "full", "--loss", "dr_grpo", "--reward", f"{tmp_path / 'r.py'}:f", *SAMPLED]
+    summary = launch("align", files["prompts"], small_model_dir, tmp_path / "run", *args)
+    assert np.isfinite(summary["kl"]).all() and "reward_gain" in summary

@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from irl_jax.recipes.compare import compare, flat, read_runs
+from irl_jax.recipes.compare import compare, read_runs
+from irl_jax.report.page import flatten
 from irl_jax.types import InputError
 
 
@@ -60,4 +61,4 @@ def test_runs_without_metrics_or_differences(tmp_path):
 
 
 def test_flat_names():
-    assert flat({"a": {"b": {"c": 1}}, "d": None}) == {"a.b.c": 1, "d": None}
+    assert flatten({"a": {"b": {"c": 1}}, "d": None}) == {"a.b.c": 1, "d": None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,7 +23,6 @@ from irl_jax.recipes.score_config import CONFIG as SCORE
 from irl_jax.recipes.settings import as_flags, read_settings
 from irl_jax.report import papers as papers_table
 from irl_jax.report.values import show
-from irl_jax.types import InputError
 
 SFT = """A policy by supervised fine-tuning on demonstrations: `irl-jax align --loss sft`.
 
@@ -32,6 +32,9 @@ learned.
 Examples:
     irl-jax sft --data.path demonstrations.jsonl --model DIR
 """
+
+ABOUT_LOSSES = """Losses of `irl-jax align` and `irl-jax reward`; `irl-jax losses NAME` explains one.
+Hyper-parameters are flags, --loss.NAME; their defaults are values to start from."""
 
 
 def align(args: Sequence[str]) -> None:
@@ -63,16 +66,15 @@ def sample(args: Sequence[str]) -> None:
 
 def losses(args: Sequence[str]) -> None:
     """`irl-jax losses`: the table, or what the docstring of a loss says."""
-    names = [arg for arg in args if not arg.startswith("-")]
+    parser = argparse.ArgumentParser("irl-jax losses", description=ABOUT_LOSSES)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a loss that is explained")
+    names = parser.parse_args(args).names
     for name in names:
         row = find_loss(name)
         print(f"{name}: {inspect.getdoc(row.loss)}\n\nhyper-parameters: {_options(row)}")
     if names:
         return
-    print(
-        "Losses of `irl-jax align` and `irl-jax reward`; `irl-jax losses NAME` explains one.\n"
-        "Hyper-parameters are flags, --loss.NAME; their defaults are values to start from.\n"
-    )
+    print(f"{ABOUT_LOSSES}\n")
     for trains in ("policy", "reward"):
         print(f"irl-jax {'align' if trains == 'policy' else 'reward'}")
         for name, row in LOSSES.items():
@@ -85,8 +87,8 @@ def losses(args: Sequence[str]) -> None:
 
 def papers(args: Sequence[str]) -> None:
     """`irl-jax papers`."""
-    if args:
-        raise InputError(f"papers: takes no arguments, got {args[0]}")
+    about = "Papers, what implements them and, in a checkout, the experiments that use it."
+    argparse.ArgumentParser("irl-jax papers", description=about).parse_args(args)
     papers_table.main()
 
 

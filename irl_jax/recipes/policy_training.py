@@ -164,7 +164,7 @@ def align(
     Args:
         training: session, LoRA. Of a fully trained policy whose method reads no reference the
             session's parameters are given up at the start: updates need their memory.
-        updates: loss, sizes.
+        updates: method, sizes.
         prompts: what is answered.
         reward: as `irl_jax.train.online.train_online` takes it.
         run: takes metrics and checkpoints.

@@ -103,7 +103,8 @@ def load(config: SampleCommand, progress: Progress) -> LanguageModel:
         if not export.is_dir():
             raise InputError(f"model: {name}: this run has no export; finish it, or give a model")
         name = str(export)
-    given_model(name)
+    if given_model(name) is None:
+        raise InputError(f"model: {name} is made by a run and belongs to it; give the run")
     return load_language_model(
         name, Path(), seed=config.seed, dtype=config.dtype, progress=progress,
         tokenizer=config.tokenizer,

@@ -143,6 +143,9 @@ def mistakes(files, model) -> dict[str, tuple[list[str], str]]:
         "no such model": (["align", *pairs, "--model", "/none"], "/none: no such GGUF file"),
         "a broken file of settings": (["align", "--config", "/none.toml"], "/none.toml"),
         "no prompt": (["sample", *with_model], "prompt: give --prompt"),
+        "a model of no run": (
+            ["sample", "--model", "tiny", "--prompt", "x"], "model: tiny is made by a run",
+        ),
         "no such command": (["algin"], "did you mean align?"),
     }  # fmt: skip
 
@@ -171,6 +174,11 @@ def test_help_and_lists(capsys):
     main(["losses"])
     listed = capsys.readouterr().out
     assert all(re.search(rf"^  {name} ", listed, re.MULTILINE) for name in LOSSES)
+    for command in ("losses", "papers", "compare"):
+        with pytest.raises(SystemExit) as stop:
+            main([command, "--help"])
+        assert stop.value.code == 0
+        assert f"usage: irl-jax {command}" in capsys.readouterr().out
     main(["losses", "simpo"])
     assert "hyper-parameters: beta 2, gamma 1" in capsys.readouterr().out
 

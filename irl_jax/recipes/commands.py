@@ -33,9 +33,10 @@ Examples:
     irl-jax sft --data.path demonstrations.jsonl --model DIR
 """
 
-ABOUT_LOSSES = """Losses of `irl-jax align` and `irl-jax reward`. `irl-jax losses NAME` explains one.
+ABOUT_LOSSES = """Losses of `irl-jax align` and `irl-jax reward`.
 
-Hyper-parameters are flags, --loss.NAME; their defaults are values to start from."""
+`irl-jax losses NAME` explains one. Hyper-parameters are flags, --loss.NAME; their defaults are
+values to start from."""
 
 
 def align(args: Sequence[str]) -> None:

@@ -358,7 +358,7 @@ def align(
                 )
         policies = method.policy(states.params)
         traces.append(measure_runs(tasks, signals.model, asking, policies, size=measuring))
-    return jax.tree.map(lambda *x: np.stack(x, axis=-1), *traces)
+    return jax.tree.map(lambda *x: jnp.stack(x, axis=-1), *traces)
 
 
 def interval(values: np.ndarray) -> Interval | None:

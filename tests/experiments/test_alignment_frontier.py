@@ -49,6 +49,8 @@ TINY = replace(
     best_of_prompts=8,
 )
 
+WHOLE = ("DPO", "GRPO", "Nash-MD")  # of a whole run: pairs, samples, samples beside opponents
+
 
 def test_the_optimum_of_a_gaussian_reward():
     """E[r] = λ and KL = λ² / 2 where rewards are standard normal."""
@@ -158,11 +160,24 @@ def test_bad_input():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in study.METHODS if name not in WHOLE])
+def test_every_method_trains(world, name):
+    """An update and a measurement are traced: compiling them would take ten times as long."""
+    once = partial(
+        align, method=study.METHODS[name], training=replace(TINY.training, updates=1, every=1),
+        measuring=TINY.measuring,
+    )  # fmt: skip
+    strengths = jnp.asarray(study.METHODS[name].strengths)
+    found = jax.eval_shape(once, *world, world_keys(1, 2), strengths, 2.0)
+    assert {field.shape for field in vars(found).values()} == {(1, 2, 1)}
+
+
+@pytest.mark.slow
 def test_a_whole_run(tmp_path):
-    config = replace(TINY, run_dir=tmp_path / "run")
+    config = replace(TINY, methods=WHOLE, run_dir=tmp_path / "run")
     study.main(config)
     summary = json.loads((config.run_dir / "summary.json").read_text())
-    assert {r["method"] for r in summary["rows"]} == {*study.METHODS, study.BEST_OF_N}
+    assert {r["method"] for r in summary["rows"]} == {*WHOLE, study.BEST_OF_N}
     base = summary["rows"][0]
     assert base["method"] == study.BASE
     assert base["against"] == [None] * 3
@@ -175,4 +190,4 @@ def test_a_whole_run(tmp_path):
     study.main(config)
     assert (config.run_dir / "summary.json").read_bytes() == before
     html = (config.run_dir / "report.html").read_text()
-    assert all(name in html for name in study.METHODS)
+    assert all(name in html for name in WHOLE)

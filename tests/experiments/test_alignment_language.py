@@ -136,7 +136,7 @@ def test_policies_move_and_a_pull_to_the_reference_holds_them(
 ):
     training = Training(updates=36, every=36, pairs=16, prompts=8, completions=8, lr=3e-3)
     size = replace(
-        SIZE, prompts=16, held_out=16, completions=8, strengths=2, training=training,
+        SIZE, prompts=16, held_out=48, completions=8, strengths=2, training=training,
         mesh=MeshConfig(data=1),
     )  # fmt: skip
     weak, strong = study.METHODS[name].strengths
@@ -147,5 +147,6 @@ def test_policies_move_and_a_pull_to_the_reference_holds_them(
         )
         found = bench.run(name, method, teacher)
     assert found["gold"].shape == (1, 2, 1)
-    assert teacher != "gold" or found["gold"][0, 0, 0] > 0.4
+    # The mean of 384 answers, whose standard error is 0.05; without training it is about 0.
+    assert teacher != "gold" or found["gold"][0, 0, 0] > 0.1
     assert found["kl"][0, 0, 0] > 3 * max(found["kl"][0, 1, 0], 0.02)

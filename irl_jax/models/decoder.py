@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -350,6 +351,7 @@ def vocabulary_logits(config: DecoderConfig, hidden: Array, kernel: Array) -> Ar
     return jnp.where(jnp.arange(config.vocab_size) < config.used_vocab, scores, -jnp.inf)
 
 
+@partial(jax.jit, static_argnums=0)  # a step that runs the model several times traces it once
 def forward(
     config: DecoderConfig,
     params: PyTree,

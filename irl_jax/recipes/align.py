@@ -143,6 +143,12 @@ def check_online(config: AlignConfig, row: Published) -> None:
             f"completions: {config.completions}; --loss {config.loss} needs "
             + ("an even number" if even else "2 or more")
         )
+    opponents = as_options(config.options).get("opponents")
+    if opponents is not None and not 0 < opponents < config.completions:
+        raise InputError(
+            f"loss.opponents: {opponents} of --completions {config.completions} are drawn by the "
+            "opponent, the others by the policy; give at least one of each"
+        )
     if row.form == "exploring" and config.completions != 2:
         raise InputError(
             f"completions: {config.completions}; --loss {config.loss} compares one of the policy "

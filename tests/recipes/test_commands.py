@@ -126,6 +126,11 @@ def mistakes(files, model) -> dict[str, tuple[list[str], str]]:
              "--completions", "3"],
             "completions: 3; --loss online_dpo needs an even number",
         ),
+        "opponents and no policy": (
+            ["align", "--loss", "nash_md", *pairs, *with_model, "--reward", "m:f",
+             "--completions", "4", "--loss.opponents", "4"],
+            "loss.opponents: 4 of --completions 4 are drawn by the opponent",
+        ),
         "more prompts than there are": (
             [*grpo, "--reward", "math:fsum", "--batch-size", "900"], "math:fsum",
         ),

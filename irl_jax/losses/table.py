@@ -13,7 +13,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -83,6 +83,8 @@ class Published:
         trl: TRL's spelling, where it differs.
         scale: of a loss of ratings, what a score may be: a "probability" that the completion is
             good, any "number", or a "category" 0, 1, ...
+        log_odds: of a reward model: the difference of two rewards is the log-odds that the
+            first response is preferred, so that it can be calibrated.
     """
 
     loss: Callable[..., Loss]
@@ -94,6 +96,7 @@ class Published:
     trains: Trains = "policy"
     trl: str = ""
     scale: Literal["number", "probability", "category"] = "probability"
+    log_odds: bool = False
 
 
 def _pairs(loss: Callable[..., Loss], trl: str = "", **defaults: Any) -> Published:
@@ -117,6 +120,10 @@ def _reward(
     loss: Callable[..., Loss], kind: Kind, form: Form = "completion", **defaults: Any
 ) -> Published:
     return Published(loss, kind, form, defaults, trains="reward")
+
+
+def _log_odds(loss: Callable[..., Loss], kind: Kind, **defaults: Any) -> Published:
+    return replace(_reward(loss, kind, **defaults), log_odds=True)
 
 
 def _centred(reward: Array) -> Array:
@@ -223,11 +230,11 @@ _ROWS = {
     "xpo": Published(direct_variants.xpo, "prompts", "exploring", {"beta": 0.1, "alpha": 1e-5}),
     "sppo": Published(direct_variants.sppo, "prompts", "self_play", {"eta": 1000.0}),
     # rewards
-    "bradley_terry": _reward(
+    "bradley_terry": _log_odds(
         preference.bradley_terry, "pairs", label_smoothing=0.0, centering=0.01
     ),
     "thurstone": _reward(preference.thurstone, "pairs"),
-    "robust_bradley_terry": _reward(preference.robust_bradley_terry, "pairs", flip_rate=0.1),
+    "robust_bradley_terry": _log_odds(preference.robust_bradley_terry, "pairs", flip_rate=0.1),
     "symmetric_pairwise": _reward(preference.symmetric_pairwise, "pairs"),
     "order_classification": _reward(preference.order_classification, "pairs"),
     "gaussian": _reward(preference.gaussian, "pairs", "distribution"),
@@ -237,8 +244,8 @@ _ROWS = {
     ),
     "ordinal": Published(rating.ordinal, "ratings", "cutpoints", trains="reward", scale="category"),
     "token_verifier": _reward(outcome.token_verifier, "ratings", "token"),
-    "plackett_luce": _reward(ranking.plackett_luce, "rankings"),
-    "all_pairs": _reward(ranking.all_pairs, "rankings"),
+    "plackett_luce": _log_odds(ranking.plackett_luce, "rankings"),
+    "all_pairs": _log_odds(ranking.all_pairs, "rankings"),
     "process_cross_entropy": _reward(process.process_cross_entropy, "steps", "token"),
 }
 LOSSES: Mapping[str, Published] = MappingProxyType(_ROWS)

@@ -44,6 +44,7 @@ from irl_jax.recipes.scorers import (
     SCORERS,
     characters,
     identity,
+    loss_of,
     required,
     run_identity,
     run_settings,
@@ -200,7 +201,7 @@ def experiment(
             "responses": sum(map(len, rewards)),
             **(accurate := accuracies(records, rewards, prompt)),
             "ties": ties_measures(records, rewards, accurate["subsets"]),
-            **pair_measures(records, rewards, prompt, logits=config.reward == "learned"),
+            **pair_measures(records, rewards, prompt, log_odds=in_log_odds(config)),
             "edits": edit_measures(edited, rewards, after, prompt),
             "edited_pairs": len(edited),
             "scored": scored_measures(records, rewards, prompt),
@@ -214,6 +215,14 @@ def experiment(
     summary = as_json({**summary, "seconds": clock.seconds})
     write_report(run, summary)
     run.finish(summary)
+
+
+def in_log_odds(config: ScoreConfig) -> bool:
+    """Whether a difference of two rewards is the log-odds of a preference."""
+    if config.reward != "learned":
+        return False
+    loss = loss_of(run_settings(Path(required(config.model, config.reward))))
+    return loss is not None and loss.log_odds
 
 
 def accuracies(
@@ -280,7 +289,7 @@ def pair_measures(
     rewards: Sequence[np.ndarray],
     prompt: np.ndarray,
     *,
-    logits: bool,
+    log_odds: bool,
 ) -> dict[str, Any]:
     """Accuracy, calibration and length bias over every pair whose order is known."""
     reward, length, clusters = [], [], []
@@ -293,7 +302,7 @@ def pair_measures(
     sizes = np.array(length)
     uneven = np.array(clusters)[sizes[:, 0] != sizes[:, 1]]
     calibration = None
-    if logits:
+    if log_odds:
         confidence, right = pair_confidence(reward)
         calibration = {
             "error": calibration_error(confidence, right, clusters),

@@ -147,8 +147,9 @@ def calibration(found: dict[str, Any] | None) -> list[Markup | str]:
     """The reliability diagram."""
     if found is None:
         return [
-            "There is nothing to calibrate: this reward is in no unit of probability. Only a "
-            "reward learned by a Bradley-Terry likelihood is in logits."
+            "There is nothing to calibrate: a difference of these rewards is not the log-odds of a "
+            "preference. It is for rewards learned by bradley_terry, robust_bradley_terry, "
+            "plackett_luce or all_pairs."
         ]
     bins = {name: np.array(values) for name, values in found["bins"].items()}
     drawn = [

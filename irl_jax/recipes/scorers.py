@@ -24,7 +24,7 @@ from irl_jax.data.chat import Text
 from irl_jax.data.encode import Encoder
 from irl_jax.data.identity import Identity
 from irl_jax.data.jsonl import GroupRecord
-from irl_jax.losses.table import look_up
+from irl_jax.losses.table import Published, look_up
 from irl_jax.masking import check_range, masked_mean
 from irl_jax.models.logprob import completion_logp
 from irl_jax.recipes.embeddings import map_groups
@@ -180,8 +180,8 @@ def run_settings(path: Path) -> dict[str, Any]:
             f"model: {path}: is no run of irl-jax reward or experiments.preference_to_policy; give "
             "one, or --reward likelihood to score by a language model"
         )
-    loss = settings.get("loss", "bradley_terry")  # of preference_to_policy, which names none
-    if ":" not in loss and look_up(loss).kind == "steps":
+    loss = loss_of(settings)
+    if loss is not None and loss.kind == "steps":
         raise InputError(
             f"model: {path}: its reward judges steps, not whole responses; give a run of another "
             "loss"
@@ -191,6 +191,12 @@ def run_settings(path: Path) -> dict[str, Any]:
             f"model: {path}: this run is not finished; launch it again with its own flags"
         )
     return settings
+
+
+def loss_of(settings: Mapping[str, Any]) -> Published | None:
+    """The row of the loss that a run's reward model learned by; None of a function of one's own."""
+    name = settings.get("loss", "bradley_terry")  # of preference_to_policy, which names none
+    return None if ":" in name else look_up(name)
 
 
 def ensemble_of(settings: Mapping[str, Any]) -> MembersConfig:

@@ -25,7 +25,7 @@ from irl_jax.recipes.cli import run as run_cli
 from irl_jax.recipes.examples import DataConfig, read_records
 from irl_jax.recipes.language_model import load_language_model
 from irl_jax.recipes.policy_training import LoraConfig
-from irl_jax.recipes.score import main, read
+from irl_jax.recipes.score import in_log_odds, main, read
 from irl_jax.recipes.score_config import CONFIG
 from irl_jax.recipes.scorers import (
     ReadConfig,
@@ -129,6 +129,20 @@ def test_learned_is_the_head_on_the_last_token_of_the_runs_model(model, trained)
     scorer = learned_scorer(str(path), ReadConfig(batch_size=2), path, QUIET)
     for found, expected in zip(scorer(groups()), one_by_one(model, whole, value), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("loss", "calibrated"),
+    [(None, True), ("plackett-luce", True), ("thurstone", False), ("mine.py:loss", False)],
+)
+def test_log_odds_of_preferences_alone_are_calibrated(trained, tmp_path, loss, calibrated):
+    own = json.loads((trained[0] / "config.json").read_text())
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text(json.dumps(own | ({} if loss is None else {"loss": loss})))
+    (run / "summary.json").write_text("{}")
+    assert in_log_odds(replace(CONFIG, model=str(run))) == calibrated
+    assert not in_log_odds(replace(CONFIG, reward="length", model=None))
 
 
 def test_a_whole_run_of_a_learned_reward(trained, tmp_path):

@@ -3,6 +3,7 @@
 A page is a title and sections, a section a heading and blocks, a block what one of
 the functions here returns. They take plain values and escape them; what is markup
 already is `markupsafe.Markup` and is left alone, a plain string becomes a paragraph.
+`page.html` has the markup, a Jinja macro for each.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from markupsafe import Markup, escape
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
 from irl_jax.eval.intervals import Interval
 from irl_jax.eval.kl import unmoved
@@ -33,19 +36,12 @@ CORRECTED = (
 
 _FOLD = 600  # characters of a text shown before it folds
 _CUT = 6000  # characters of a text kept at all
-_HEAD = Markup("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<link rel="icon" href="data:,">
-<title>{title}</title>
-<style>{css}</style>
-</head>
-""")
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_ENVIRONMENT = Environment(autoescape=True, undefined=StrictUndefined)
+_ENVIRONMENT.filters["show"] = show
+# The macros of page.html, whose results are markup.
+_HTML: Any = _ENVIRONMENT.from_string(
+    resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+).module
 
 
 def page(title: str, sections: Sequence[Markup], *, subtitle: str = "") -> str:
@@ -59,43 +55,33 @@ def page(title: str, sections: Sequence[Markup], *, subtitle: str = "") -> str:
     Raises:
         InputError: two sections have one heading.
     """
-    head = _HEAD.format(policy=_POLICY, title=title, css=Markup(CSS))
     found = [re.search(r'<section id="([^"]*)"><h2>(.*?)</h2>', s) for s in sections]
-    names = {m[1]: Markup(m[2]) for m in found if m}
-    if len(names) < len(sections):
-        raise InputError(f"page: sections need headings of their own, got {list(names.values())}")
-    links = Markup("").join(
-        Markup('<a href="#{}">{}</a>').format(name, heading) for name, heading in names.items()
-    )
-    return str(
-        head
-        + Markup(
-            '<body>\n<header><h1>{}</h1>{}<nav aria-label="Sections">{}</nav></header>\n'
-        ).format(title, Markup("<p>{}</p>").format(subtitle) if subtitle else "", links)
-        + Markup("<main>\n{}\n</main>\n</body>\n</html>\n").format(Markup("\n").join(sections))
-    )
+    links = {m[1]: Markup(m[2]) for m in found if m}
+    if len(links) < len(sections):
+        raise InputError(f"page: sections need headings of their own, got {list(links.values())}")
+    return str(_HTML.page(title, subtitle, Markup(CSS), links.items(), sections))
 
 
 def section(heading: str, *blocks: Markup | str) -> Markup:
     """A heading and blocks; a plain string is a paragraph."""
     name = re.sub(r"\W+", "-", heading.lower()).strip("-") or "section"
-    body = Markup("\n").join(b if isinstance(b, Markup) else text(b) for b in blocks)
-    return Markup('<section id="{}"><h2>{}</h2>\n{}\n</section>').format(name, heading, body)
+    made = [b if isinstance(b, Markup) else text(b) for b in blocks]
+    return _HTML.section(name, heading, made)
 
 
 def text(paragraph: str) -> Markup:
     """A paragraph."""
-    return Markup('<p class="text">{}</p>').format(paragraph)
+    return _HTML.text(paragraph)
 
 
 def command(line: str) -> Markup:
     """A command line, or any text in a fixed-width font."""
-    return Markup('<pre class="command">{}</pre>').format(line)
+    return _HTML.command(line)
 
 
 def note(message: str, tone: Tone = "plain") -> Markup:
     """A paragraph set apart: what to be aware of in what follows."""
-    return Markup('<p class="note {}">{}</p>').format(tone, message)
+    return _HTML.note(message, tone)
 
 
 def card(
@@ -122,19 +108,16 @@ def card(
     """
     value = as_interval(value)
     drawn = value if interval is None and isinstance(value, Interval) else as_interval(interval)
+    ends: list[str] = []
     if isinstance(value, Interval):
-        words = [minus(f"{v:{form}}") if form else show(v) for v in value]
-        value = Markup("{} <small>{} to {}</small>").format(*words)
-    below = Markup("") if drawn is None or baseline is None else _whisker(drawn, baseline)
-    return Markup(
-        '<div class="card {}"><div class="label">{}</div><div class="value">{}</div>'
-        '{}<div class="detail">{}</div></div>'
-    ).format(tone, label, show(value), below, detail)
+        value, *ends = [minus(f"{v:{form}}") if form else show(v) for v in value]
+    below = "" if drawn is None or baseline is None else _whisker(drawn, baseline)
+    return _HTML.card(label, show(value), ends, below, detail, tone)
 
 
 def cards(*items: Markup) -> Markup:
     """Headline numbers side by side."""
-    return Markup('<div class="cards">{}</div>').format(Markup("").join(items))
+    return _HTML.side_by_side("cards", items)
 
 
 def figure(svg: str, caption: str, data: Markup | None = None) -> Markup:
@@ -146,13 +129,12 @@ def figure(svg: str, caption: str, data: Markup | None = None) -> Markup:
         data: a `table` of the numbers, folded below it.
     """
     named = Markup(svg).replace("<svg ", Markup('<svg aria-label="{}" ').format(caption), 1)
-    more = Markup("<details><summary>Numbers</summary>{}</details>").format(data) if data else ""
-    return Markup("<figure>{}<figcaption>{}</figcaption>{}</figure>").format(named, caption, more)
+    return _HTML.figure(named, caption, data)
 
 
 def figures(*items: Markup) -> Markup:
     """Figures side by side where there is room."""
-    return Markup('<div class="figures">{}</div>').format(Markup("").join(items))
+    return _HTML.side_by_side("figures", items)
 
 
 def table(columns: Columns, rows: Rows) -> Markup:
@@ -167,16 +149,7 @@ def table(columns: Columns, rows: Rows) -> Markup:
         bool(column) and all(c is None or isinstance(c, (int, float, Interval)) for c in column)
         for column in (zip(*body, strict=True) if body else [()] * len(columns))
     ]
-    kind = lambda i: Markup(' class="number"') if numeric[i] else Markup("")
-    line = lambda tag, row: Markup("<tr>{}</tr>").format(
-        Markup("").join(
-            Markup("<{0}{1}>{2}</{0}>").format(Markup(tag), kind(i), show(cell))
-            for i, cell in enumerate(row)
-        )
-    )
-    return Markup(
-        '<div class="scroll"><table><thead>{}</thead><tbody>\n{}\n</tbody></table></div>'
-    ).format(line("th", columns), Markup("\n").join(line("td", row) for row in body))
+    return _HTML.table(columns, body, numeric)
 
 
 @dataclass(frozen=True)
@@ -205,39 +178,21 @@ def samples(rows: Sequence[Sample], *, reward: str = "gold reward") -> Markup:
         rows: what to show.
         reward: name of the reward.
     """
-
-    def chip(value: float | None, tone: str) -> Markup:
-        if value is None:
-            return Markup("")
-        shown = Markup('<span class="chip {}" title="{}">{}</span>')
-        return shown.format(tone, reward, _signed(value))
-
-    side = lambda name, completion, value, tone: Markup(
-        '<div class="side"><div class="who"><span>{}</span>{}</div>'
-        '<div class="says" dir="auto">{}</div></div>'
-    ).format(name, chip(value, tone), _folded(completion))
     change = lambda s: 0.0 if s.gold_before is None else s.gold_after - s.gold_before
-    item = lambda s: Markup(
-        '<article class="sample"><div class="prompt" dir="auto">{}</div>{}{}</article>'
-    )
-    blocks = [
-        item(s).format(
-            _folded(s.prompt),
-            side("before", s.before, s.gold_before, "plain"),
-            side("after", s.after, s.gold_after, _tone(change(s))),
-        )
-        for s in rows
-    ]
-    return Markup('<div class="samples">{}</div>').format(Markup("\n").join(blocks))
+    value = lambda gold: None if gold is None else _signed(gold)
+    blocks = []
+    for s in rows:
+        sides = [
+            ("before", _folded(s.before), value(s.gold_before), "plain", reward),
+            ("after", _folded(s.after), value(s.gold_after), _tone(change(s)), reward),
+        ]
+        blocks.append(_HTML.sample(_folded(s.prompt), sides))
+    return _HTML.side_by_side("samples", [Markup("\n").join(blocks)])
 
 
 def key_values(mapping: Mapping[str, Any]) -> Markup:
     """A configuration: nested mappings become dotted names."""
-    rows = [
-        Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(name, show(value))
-        for name, value in flatten(mapping).items()
-    ]
-    return Markup('<dl class="config">{}</dl>').format(Markup("").join(rows))
+    return _HTML.key_values(flatten(mapping).items())
 
 
 def timings(seconds: Mapping[str, float]) -> Markup:
@@ -247,17 +202,8 @@ def timings(seconds: Mapping[str, float]) -> Markup:
         seconds: part -> duration.
     """
     total = sum(seconds.values())
-    row = lambda name, s: Markup(
-        '<tr><td>{}</td><td class="number">{}</td><td class="share">'
-        '<span style="width:{}%"></span></td><td class="number">{}</td></tr>'
-    ).format(name, duration(s), f"{100 * s / total:.1f}", f"{100 * s / total:.0f} %")
-    whole = Markup(
-        '<tr class="total"><td>total</td><td class="number">{}</td><td></td><td></td></tr>'
-    )
-    return Markup('<table class="timings"><tbody>{}{}</tbody></table>').format(
-        Markup("").join(row(name, s) for name, s in seconds.items() if total > 0),
-        whole.format(duration(total)),
-    )
+    rows = [(name, duration(s), 100 * s / total) for name, s in seconds.items() if total > 0]
+    return _HTML.timings(rows, duration(total))
 
 
 def write(path: str | Path, html: str) -> None:
@@ -296,32 +242,24 @@ def _whisker(interval: Interval, baseline: float) -> Markup:
     low, high = min(interval.low, baseline), max(interval.high, baseline)
     at = lambda v: f"{4 + 92 * (v - low) / ((high - low) or 1.0):.2f}%"
     right = 2 * baseline > low + high  # where the label has its room on the other side
-    return Markup(
-        '<svg class="whisker" role="img" aria-label="{name}"><line class="zero" x1="{z}" x2="{z}" '
-        'y1="1" y2="22"/><text x="{z}" y="21" dx="{dx}" text-anchor="{anchor}">{at}</text>'
-        '<line class="bar" x1="{a}" x2="{b}" y1="8" y2="8"/><circle cx="{e}" cy="8" r="4.5"/></svg>'
-    ).format(
+    return _HTML.whisker(
         name=f"{interval}, against {baseline:g}",
-        at=show(baseline),
+        baseline=show(baseline),
+        at=at(baseline),
         dx=-4 if right else 4,
         anchor="end" if right else "start",
-        z=at(baseline),
-        a=at(interval.low),
-        b=at(interval.high),
-        e=at(interval.estimate),
+        low=at(interval.low),
+        high=at(interval.high),
+        estimate=at(interval.estimate),
     )
 
 
-def _folded(content: str) -> Markup:
-    """A text, its rest folded away where it is long."""
-    if len(content) <= _FOLD:
-        return escape(content) if content else Markup('<em class="empty">empty</em>')
+def _folded(content: str) -> tuple[str, str, int]:
+    """A text as `folded` of page.html takes it: what is shown, what folds away, its length."""
     rest = content[_FOLD:_CUT]
     if len(content) > _CUT:
         rest += f" … ({len(content) - _CUT:,} more characters)"
-    return Markup("{}<details><summary>{} more characters</summary>{}</details>").format(
-        content[:_FOLD], show(len(content) - _FOLD), rest
-    )
+    return content[:_FOLD], rest, len(content) - _FOLD
 
 
 def flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -69,6 +69,24 @@ class Trajectory:
 
 
 @flax.struct.dataclass
+class TabularMDP:
+    """A finite Markov decision process without a reward (MDP\\R).
+
+    Attributes:
+        prob: f[S, A, K], probability of each successor; 0 on padding. Without `successor`,
+            f[S, A, S]: of every state.
+        start: f[S], probability that an episode begins in a state.
+        discount: f[S, A], γ after each action; 0 where it ends the episode.
+        successor: i32[S, A, K], the states that may follow; None: all of them, in order.
+    """
+
+    prob: Array
+    start: Array
+    discount: Array
+    successor: Array | None = None
+
+
+@flax.struct.dataclass
 class Demonstration:
     """Sequences to imitate; several may be packed into a row.
 

@@ -49,6 +49,7 @@ from irl_jax.losses.divergence import (
     gail,
     variational,
 )
+from irl_jax.losses.inverse import causal_likelihood, occupancy_matching
 from irl_jax.losses.link import (
     Link,
     ahead_by,
@@ -190,6 +191,7 @@ __all__ = [
     "binary_cross_entropy",
     "bradley_terry",
     "canonical",
+    "causal_likelihood",
     "cdpo",
     "chosen_likelihood",
     "cispo",
@@ -253,6 +255,7 @@ __all__ = [
     "mixture_likelihood",
     "nca",
     "nll",
+    "occupancy_matching",
     "of_function",
     "on_policy_weight",
     "order_classification",

@@ -1,0 +1,1 @@
+"""Processes to plan and to act in."""

@@ -29,9 +29,13 @@ PARTS = {
     "irl_jax.losses.direct.add_likelihood",
     "irl_jax.losses.unpaired.unpaired_alignment",
     "irl_jax.losses.listwise.listwise_alignment",
+    *(
+        f"irl_jax.dynamics.planning.{name}"
+        for name in ("before", "check_mdp", "expected_next", "flow")
+    ),
 }  # forms of objectives, no paper's own
-# depend on how a batch is cut: tests/losses/test_transport.py, test_unpaired.py
-NO_SUMS = {"aot", "aot_unpaired", "bco_pair"}
+# depend on how a batch is cut, or read none: test_transport.py, test_unpaired.py, test_inverse.py
+NO_SUMS = {"aot", "aot_unpaired", "bco_pair", "occupancy_matching"}
 HEADER = ("Claim", "Command", "Runtime", "Expected")
 MAX_EXPECTED = 250  # characters: a pointer to the figures and a line or two, no list of them
 

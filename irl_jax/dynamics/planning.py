@@ -163,7 +163,7 @@ def infinite_horizon(
             return new, moved, done + 1
 
         going = lambda at: (at[1] > tolerance) & (at[2] < max_iterations)
-        found, moved, _ = jax.lax.while_loop(going, again, (value, jnp.inf, 0))
+        found, moved, _ = jax.lax.while_loop(going, again, (value, jnp.asarray(jnp.inf), 0))
         return jnp.where(moved <= tolerance, found, jnp.nan)
 
     first = jnp.zeros(states) if guess is None else as_float("guess", guess, (states,))
@@ -229,6 +229,8 @@ def occupancy(mdp: TabularMDP, logp: Array) -> Array:
 def empirical_occupancy(mdp: TabularMDP, batch: Trajectory) -> Array:
     """How often demonstrations come to each state and action at each time, discounted.
 
+    μ_D(t, s, a) = 1/B Σᵢ γ^t 1(sᵢₜ = s, aᵢₜ = a), the sample mean of `occupancy`.
+
     Args:
         mdp: the process, whose discounts count.
         batch: B demonstrations; `context` is i32[B, T], the state of each action.
@@ -238,6 +240,9 @@ def empirical_occupancy(mdp: TabularMDP, batch: Trajectory) -> Array:
 
     Raises:
         InputError: an array has the wrong shape.
+
+    Reference: Abbeel & Ng 2004, "Apprenticeship learning via inverse reinforcement learning",
+    section 2 (feature expectations, here of indicators).
     """
     states, actions = check_mdp(mdp)
     state, action = batch.context, batch.action

@@ -14,6 +14,7 @@ import numpy as np
 from irl_jax.losses.demonstration import nll
 from irl_jax.losses.direct import dpo
 from irl_jax.losses.divergence import DIVERGENCES, variational
+from irl_jax.losses.inverse import causal_likelihood
 from irl_jax.losses.link import ropo_link
 from irl_jax.losses.mixture import mixture_likelihood
 from irl_jax.losses.outcome import token_verifier
@@ -83,6 +84,15 @@ def without_reference(logp, batch, *, beta):
 
 CASES = [
     Case("nll", nll, oracles.nll, Demonstration, {"logp": "BT"}, ("mask",)),
+    Case(
+        "causal_likelihood",
+        causal_likelihood,
+        oracles.causal_likelihood,
+        Trajectory,
+        {"logp": "BT"},
+        ("mask",),
+        params={"discount": 0.9},
+    ),
     Case("bradley_terry", bradley_terry, oracles.bradley_terry, Preference, {"reward": "B2"}, PAIR),
     Case(
         "bradley_terry-smoothed-centred",

@@ -40,6 +40,18 @@ def nll(logp, batch):
     return total, tokens, {"nll": (total, tokens), "tokens": (tokens, rows)}
 
 
+def causal_likelihood(logp, batch, *, discount):
+    """Ziebart 2010: the likelihood of the actions that were taken, discounted in time."""
+    total = nll = actions = rows = 0
+    for row, mask in zip(logp, batch.mask, strict=True):
+        taken = [x for x, m in zip(row, mask, strict=True) if m]
+        total -= sum(discount**t * x for t, x in enumerate(taken))
+        nll -= sum(taken)
+        actions += len(taken)
+        rows += bool(taken)
+    return total, rows, {"nll": (nll, actions)}
+
+
 def bradley_terry(reward, batch, *, label_smoothing=0.0, centering=0.0):
     """Touvron et al. 2023, eq. 2, the labels flipped with probability label_smoothing."""
     total, penalty = 0.0, 0.0

@@ -143,8 +143,15 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     write_atomic(path, file.getvalue())
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file that a run keeps; each of them has a checksum in it.
+REMOVE_IT = "remove it, and the same command makes it again"
+
+
+def read_arrays(path: Path, *, fix: str = REMOVE_IT) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file; each of them has a checksum in it.
+
+    Args:
+        path: the file; by default one that a run keeps.
+        fix: what to do if it is damaged.
 
     Raises:
         InputError: the file is damaged.
@@ -152,9 +159,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files}
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, NotImplementedError,
-            struct.error, zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, struct.error,
+            NotImplementedError, zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"{path}: damaged ({reason}); remove it, and the same command makes it again"
-        ) from error
+        raise InputError(f"{path}: damaged ({reason}); {fix}") from error

@@ -29,6 +29,7 @@ from tests.experiments import (
     test_gsm8k,
     test_gsm8k_outcome_reward,
     test_hh_rlhf_embedding,
+    test_maze_mice,
     test_prompt_oirl_gsm8k,
 )
 from tests.experiments.conftest import ROWS, write_encoder, write_jsonl
@@ -93,6 +94,7 @@ FLAGS = {
     + ENSEMBLE
     + "--seeds 2 --comparisons 128 --rounds 3 --prompts 16 --completions 4 --measuring.prompts 64 "
     "--measuring.completions 4",
+    "maze_mice": "--data {mice} --folds 2 --resamples 3 --permutations 3 --fit.steps 8",
     "overoptimisation": SANDBOX
     + ENSEMBLE
     + "--seeds 2 --pairs 32 64 --widths 2 8 --best-of 8 --best-of-prompts 8 --policy.updates 8 "
@@ -145,6 +147,9 @@ def make_files(folder: Path) -> dict[str, Path]:
         "log": places["log_dir"] / "log.npz",
         "preferences": write_jsonl(folder / "preferences.jsonl", ROWS),
         "hh": write_jsonl(folder / "hh.jsonl", test_hh_rlhf_embedding.dialogues()),
+        "mice": test_maze_mice.write(
+            folder / "mice.npz", D9a=test_maze_mice.mice(0, 6), D9b=test_maze_mice.mice(1, 6)
+        ),
         "solutions": write_jsonl(folder / "solutions.jsonl", test_gsm8k_outcome_reward.rows(60)),
     }
 

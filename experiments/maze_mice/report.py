@@ -1,0 +1,97 @@
+"""The report of `experiments.maze_mice`, and its closing lines in the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from irl_jax.report.page import UNCORRECTED, card, cards, figure, section, table
+from irl_jax.report.plots import lines
+from irl_jax.report.series import Series
+from irl_jax.report.study import write_study
+from irl_jax.report.values import closing
+from irl_jax.train.run import RunDirectory
+
+
+def conclusion(summary: dict[str, Any], report: Path) -> str:
+    """The closing lines in the terminal."""
+    parts: list[Any] = []
+    for at, models in summary["predicted"].items():
+        parts += [
+            f"{at}: bits a decision of bouts left out, and how many more than by counting",
+            [[name, found["bits"], found["against"]] for name, found in models.items()],
+        ]
+    port = summary["port"]
+    rows = [
+        [f"  {at}", value, f"rank {summary['rank'][at]}"] for at, value in summary["peak"].items()
+    ]
+    parts += [
+        f"reward of node {port} less that of the other dead ends [95 % over bouts]",
+        [*rows, ["  difference", summary["peaks_apart"], f"p {summary['p']:.3f}"]],
+    ]
+    return closing(*parts, report=report)
+
+
+def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
+    """Writes report.html: predictions, and the reward of the way to the water."""
+    port = summary["port"]
+    write_study(
+        run,
+        summary["seconds"],
+        "What mice want in a labyrinth",
+        [rewards(summary), predictions(summary)],
+        subtitle=", ".join(
+            f"{at} {summary['bouts'][at]} bouts, {summary['turns'][at]} turns"
+            for at in summary["bouts"]
+        )
+        + f"; the water was at node {port}.",
+    )
+
+
+def rewards(summary: dict[str, Any]) -> Any:
+    """Is there a peak at the water?"""
+    port, nodes = summary["port"], summary["way"]["nodes"]
+    shown = [
+        card(f"Node {port}, {at}", value, f"rank {summary['rank'][at]} of 64 dead ends")
+        for at, value in summary["peak"].items()
+    ]
+    curves = []
+    for at in summary["peak"]:
+        estimate, low, high = np.array(summary["way"][at]).T
+        curves.append(Series(at, np.arange(float(len(nodes))), estimate, low, high))
+    return section(
+        "Reward of the water's place",
+        cards(
+            *shown,
+            card("Difference", summary["peaks_apart"], f"p {summary['p']:.3f}, permuted bouts"),
+        ),
+        "A reward is in nats: a place of 1 more is e times as likely, all else equal. Each "
+        f"peak is the reward of node {port} less the mean of the other dead ends.",
+        figure(
+            lines({"reward, nats": curves}, x=f"junctions from the entrance to node {port}"),
+            f"Rewards of the nodes {', '.join(map(str, nodes))}, the way to the water.",
+        ),
+        f"p is the share of {summary['permutations']} random divisions of all bouts into two "
+        "sessions whose peaks are at least as far apart.",
+    )
+
+
+def predictions(summary: dict[str, Any]) -> Any:
+    """How well each model tells what a mouse does next."""
+    shown = [
+        table(
+            [f"{at}, turns told by", "bits a decision", "more than by counting"],
+            [[name, found["bits"], found["against"]] for name, found in models.items()],
+        )
+        for at, models in summary["predicted"].items()
+    ]
+    return section(
+        "Decisions of bouts left out",
+        *shown,
+        "At a junction of three ways chance has -1.585 bits. Intervals are over bouts. The first "
+        "two count turns in each state; the others plan for a reward that is inferred from the "
+        "turns.",
+        UNCORRECTED,
+    )

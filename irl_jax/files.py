@@ -144,6 +144,10 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 REMOVE_IT = "remove it, and the same command makes it again"
+_DAMAGED = (  # what numpy raises, depending on where a file is damaged or which other it is
+    OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, NotImplementedError,
+    struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 def read_arrays(path: Path, *, fix: str = REMOVE_IT) -> dict[str, np.ndarray]:
@@ -159,7 +163,6 @@ def read_arrays(path: Path, *, fix: str = REMOVE_IT) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files}
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, struct.error,
-            NotImplementedError, zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+    except _DAMAGED as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: damaged ({reason}); {fix}") from error

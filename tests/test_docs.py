@@ -31,7 +31,7 @@ PARTS = {
     "irl_jax.losses.listwise.listwise_alignment",
     *(
         f"irl_jax.dynamics.planning.{name}"
-        for name in ("before", "check_mdp", "expected_next", "flow")
+        for name in ("check_mdp", "cumulative_discount", "expected_next", "flow")
     ),
 }  # forms of objectives, no paper's own
 # depend on how a batch is cut, or read none: test_transport.py, test_unpaired.py, test_inverse.py

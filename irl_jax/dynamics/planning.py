@@ -22,8 +22,8 @@ class Plan:
     """What planning finds; with a horizon, H steps on a leading axis.
 
     Attributes:
-        q: f[(H,) S, A], value of each action, V(s') of its successors discounted.
-        value: f[(H,) S].
+        q: f[(H,) S, A], Q = r + γ E V(s'), in units of the reward.
+        value: f[(H,) S], V.
         logp: f[(H,) S, A], log-probs of the policy (nats); -inf for actions never taken.
     """
 
@@ -249,19 +249,19 @@ def empirical_occupancy(mdp: TabularMDP, batch: Trajectory) -> Array:
     check_shape("batch.action", action, jnp.shape(state))
     check_mask("batch.mask", batch.mask, jnp.shape(state))
     after = jnp.where(batch.mask, mdp.discount[state, action], 1.0)
-    weight = jnp.where(batch.mask, before(after), 0.0) / len(state)
+    weight = jnp.where(batch.mask, cumulative_discount(after), 0.0) / len(state)
     time = jnp.broadcast_to(jnp.arange(state.shape[1]), state.shape)
     return jnp.zeros((state.shape[1], states, actions)).at[time, state, action].add(weight)
 
 
-def before(discount: Array) -> Array:
+def cumulative_discount(discount: Array) -> Array:
     """The product of all discounts before each step, f[..., T].
 
     Args:
         discount: f[..., T], γ after each step.
 
     Example:
-        >>> before(jnp.array([0.5, 0.5, 0.0, 1.0])).tolist()
+        >>> cumulative_discount(jnp.array([0.5, 0.5, 0.0, 1.0])).tolist()
         [1.0, 0.5, 0.25, 0.0]
     """
     ones = jnp.ones_like(discount[..., :1])

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from irl_jax.dynamics.planning import before
+from irl_jax.dynamics.planning import cumulative_discount
 from irl_jax.losses.reduction import weighted
 from irl_jax.masking import as_float, check_mask, check_range, masked_sum
 from irl_jax.types import Loss, Trajectory
@@ -50,8 +50,8 @@ def causal_likelihood(logp: Array, batch: Trajectory, *, discount: float | Array
     check_mask("batch.mask", batch.mask, logp.shape)
     check_range("discount", discount, 0.0, 1.0)
     after = jnp.where(batch.mask, jnp.broadcast_to(jnp.asarray(discount), logp.shape), 1.0)
-    weight_of = before(after.astype(logp.dtype))
-    cost = masked_sum(-weight_of * jnp.where(batch.mask, logp, 0.0), batch.mask, axis=-1)
+    discounts = cumulative_discount(after.astype(logp.dtype))
+    cost = masked_sum(-discounts * jnp.where(batch.mask, logp, 0.0), batch.mask, axis=-1)
     total, weight = weighted(cost, batch.mask.any(-1).astype(logp.dtype))
     nll = masked_sum(-jnp.where(batch.mask, logp, 0.0), batch.mask)
     return Loss(total, weight, {"nll": (nll, batch.mask.sum().astype(logp.dtype))})

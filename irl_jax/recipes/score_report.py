@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from irl_jax.losses.table import LOSSES
 from irl_jax.report.page import card, cards, figure, note, section, table
 from irl_jax.report.plots import against_n, lines
 from irl_jax.report.series import Series, curves
@@ -15,6 +16,7 @@ from irl_jax.report.study import write_study
 from irl_jax.report.values import as_interval, closing
 from irl_jax.train.run import RunDirectory
 
+CALIBRATED = [name for name, row in LOSSES.items() if row.log_odds]
 LENGTH = {
     "correlation": "correlation of reward and length within a prompt",
     "explained": "share of the reward's variance within a prompt that length explains",
@@ -148,8 +150,7 @@ def calibration(found: dict[str, Any] | None) -> list[Markup | str]:
     if found is None:
         return [
             "There is nothing to calibrate: a difference of these rewards is not the log-odds of a "
-            "preference. It is for rewards learned by bradley_terry, robust_bradley_terry, "
-            "plackett_luce or all_pairs."
+            f"preference. It is for rewards learned by {', '.join(CALIBRATED)}."
         ]
     bins = {name: np.array(values) for name, values in found["bins"].items()}
     drawn = [

@@ -144,10 +144,10 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 REMOVE_IT = "remove it, and the same command makes it again"
-_DAMAGED = (  # what numpy raises, depending on where a file is damaged or which other it is
-    OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, NotImplementedError,
-    struct.error, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
+# What numpy raises, depending on where a file is damaged or which other kind it is.
+_DAMAGED: tuple[type[Exception], ...] = (OSError, ValueError, KeyError, EOFError)
+_DAMAGED += (AttributeError, TypeError, NotImplementedError)
+_DAMAGED += (struct.error, zipfile.BadZipFile, zlib.error)
 
 
 def read_arrays(path: Path, *, fix: str = REMOVE_IT) -> dict[str, np.ndarray]:

@@ -2,15 +2,15 @@
 
 A configuration is a frozen dataclass of frozen dataclasses. Any field is a flag
 (`--optim.lr 1e-5`), the comment on a field's line is its help, its value in
-`CONFIG` is its default. What the user can fix is told in one line on stderr with
-exit status 2; what is a fault of the program keeps its traceback.
+`CONFIG` is its default. What the user can fix is told on stderr with exit status 2: by
+tyro where there is no such flag or its value is of another type, otherwise in one line.
+What is a fault of the program keeps its traceback.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import errno
 import inspect
 import io
@@ -107,8 +107,9 @@ def parse(
             `--help-all` lists the rest.
 
     Raises:
-        InputError: an unknown flag, or a value that its field cannot take.
-        SystemExit: 0 after `--help`.
+        InputError: a value that the configuration refuses.
+        SystemExit: 0 after `--help`; 2 for an unknown flag or a value of another type, after
+            tyro has told which.
     """
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     if prog is None and spec:
@@ -122,18 +123,25 @@ def parse(
     elif brief is not None and {"-h", "--help"} & set(args):
         told = f"{(about or '').partition(chr(10) * 2)[0]} --help-all tells more, and every flag."
         parser(["--help"], _narrowed(config, brief), told)
-    errors, usage = io.StringIO(), io.StringIO()
     try:
-        with contextlib.redirect_stderr(errors):
+        with contextlib.redirect_stderr(io.StringIO()):
             parsed = parser(args)
-            _check_numbers(parsed)
-            return parsed
     except SystemExit as stop:
         if not stop.code:
             raise
-    with contextlib.redirect_stdout(usage), contextlib.suppress(SystemExit):
-        parser(["--help"])
-    raise InputError(_unknown_flag(args, usage.getvalue()) or _complaint(errors.getvalue(), args))
+        if error := _input_error(stop):
+            raise error from None
+        parser(args)  # prints what is wrong, and exits with status 2
+        raise
+    _check_numbers(parsed)
+    return parsed
+
+
+def _input_error(error: BaseException | None) -> InputError | None:
+    """The `InputError` that was being handled when an error was raised, if any."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__context__
+    return error
 
 
 def _narrowed(config: Any, base: Any) -> Any:
@@ -176,31 +184,6 @@ def _paragraphs(docstring: str) -> str:
     """The docstring with each `Header: text` as a paragraph, since tyro fills paragraphs."""
     joined = re.sub(r"\n {4,}", " ", inspect.cleandoc(docstring))
     return re.sub(r"(?<!\n)\n(?=[A-Z]\w+: )", "\n\n", joined)
-
-
-def _unknown_flag(args: Sequence[str], usage: str) -> str | None:
-    """What to say of the first flag of args that the usage does not list."""
-    flags = sorted(set(re.findall(r"(?<!\S)--[a-z][\w.-]*", usage)))
-    for arg in args:
-        flag = arg.split("=")[0].replace("_", "-")
-        if flag.startswith("--") and flag not in flags:
-            same = [f for f in flags if f.endswith("." + flag[2:].split(".")[-1])]
-            close = difflib.get_close_matches(flag, same or flags, n=1, cutoff=0 if same else 0.6)
-            hint = f"did you mean {close[0]}?" if close else "--help lists the flags"
-            return f"unknown flag {arg.split('=')[0]}; {hint}"
-    return None
-
-
-def _complaint(box: str, args: Sequence[str]) -> str:
-    """What tyro's box says between its title and its first rule, on one line."""
-    plain = re.sub(r"\x1b\[[0-9;]*m|[╭╮╰╯│]", " ", box)
-    parts = [" ".join(part.split()) for part in re.split("[─-]{4,}", plain)]
-    text = parts[1] if len(parts) > 1 else parts[0]
-    stray = re.match(r"Unrecognized options: ([^,]+)", text)
-    if stray and stray[1] in args:
-        flags = [arg for arg in args[: args.index(stray[1])] if arg.startswith("--")]
-        return f"unexpected argument {stray[1]}" + (f" after {flags[-1]}" if flags else "")
-    return re.sub(r"^Error parsing (?=--)|^Error parsing [^-]\S*: ", "", text)
 
 
 @contextlib.contextmanager

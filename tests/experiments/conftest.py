@@ -6,6 +6,7 @@ import fcntl
 import io
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -119,6 +120,14 @@ ROWS = preference_rows(prompts=24, pairs=2)
 SHAPE = BertConfig(
     vocab_size=64, d_model=64, n_layers=1, n_heads=2, d_ff=16, max_positions=48, norm_eps=1e-6
 )  # as wide as the tiny language model, so that both share compiled programs
+
+
+def complaint(stderr: str) -> str:
+    """What a mistake is told by: one line after `error: `, or tyro's box, here on one line."""
+    if not stderr.startswith("error: "):
+        return " ".join(re.sub("[╭╮╰╯│─]|-{4,}", " ", stderr).split())
+    (line,) = stderr.splitlines()
+    return line.removeprefix("error: ")
 
 
 def write_encoder(path: Path) -> None:

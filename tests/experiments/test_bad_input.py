@@ -22,6 +22,7 @@ from safetensors.numpy import load_file, save_file
 import experiments.preference_to_policy.study as experiment
 from irl_jax.models import huggingface
 from irl_jax.recipes.cli import run as run_cli
+from tests.experiments.conftest import complaint
 from tests.experiments.mistakes import DATA, FLAGS, MODEL, RUN_DIRECTORY, Workplace
 
 ROOT = Path(__file__).parents[2]
@@ -46,8 +47,8 @@ def check_refused(config, args, says, capsys) -> None:
 
 def check_line(stderr: str, says: str) -> None:
     lines = [line for line in stderr.splitlines() if not PROGRESS.match(line)]
-    assert len(lines) == 1, stderr
-    assert re.match(f"error: {says}", lines[0]), (says, lines[0])
+    told = complaint("\n".join(lines))
+    assert re.match(says, told), (says, told)
 
 
 def check_unfinished(run_dir: Path) -> None:

@@ -31,7 +31,7 @@ from irl_jax.recipes.tiny import prompt_of, topics
 from irl_jax.rewards.numeric import number
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError
-from tests.experiments.conftest import write_jsonl
+from tests.experiments.conftest import complaint, write_jsonl
 
 ROOT = Path(__file__).parents[2]
 LIMIT, BUFFER = 16, 14  # tokens
@@ -270,7 +270,7 @@ def test_what_counts_as_marked():
 BAD_FLAGS = [
     (["--data.train", "None"], r"data\.train: no file of questions; get train\.jsonl from github"),
     (["--data.test", "no.jsonl"], r"data\.test: no\.jsonl: no such file or directory; check"),
-    (["--policy.algorithm", "dppo"], r"invalid choice 'dppo' for argument '--policy\.algo.*gspo"),
+    (["--policy.algorithm", "dppo"], r".* choice 'dppo' for argument '--policy\.algo.*gspo"),
     (["--policy.algorithm", "rloo", "--policy.epochs", "2"],
      r"policy\.epochs, policy\.minibatches: rloo has no ratio to make up for several updates"),
     (["--policy.algorithm", "rloo", "--policy.minibatches", "1", "--policy.clip-low", "0.1"],
@@ -293,14 +293,13 @@ def refused(config: Config, args: list[str], capsys) -> str:
     assert stop.value.code == 2
     captured = capsys.readouterr()
     assert captured.out == "" and not config.run_dir.exists()
-    assert len(captured.err.splitlines()) == 1, captured.err
-    return captured.err
+    return complaint(captured.err)
 
 
 @pytest.mark.parametrize(("args", "says"), BAD_FLAGS, ids=lambda value: str(value)[:40])
 def test_flags_are_refused_before_any_work(args, says, files, tiny_model_dir, tmp_path, capsys):
     config = configure(files, tiny_model_dir, tmp_path / "run", minibatches=2)
-    assert re.match(f"error: {says}", refused(config, args, capsys))
+    assert re.match(says, refused(config, args, capsys))
 
 
 @pytest.mark.parametrize(
@@ -323,7 +322,7 @@ def test_a_bad_line_is_named(line, says, files, tiny_model_dir, tmp_path, capsys
     path = tmp_path / "train.jsonl"
     path.write_text("\n".join([*files[0].read_text().splitlines()[:3], line, ""]))
     config = configure((path, files[1]), tiny_model_dir, tmp_path / "run")
-    assert re.match(rf"error: \S+/train\.jsonl:4: {says}", refused(config, [], capsys))
+    assert re.match(rf"\S+/train\.jsonl:4: {says}", refused(config, [], capsys))
 
 
 def test_other_data_is_refused(finished, files):

@@ -65,7 +65,12 @@ from irl_jax.losses.link import (
     unbiased,
 )
 from irl_jax.losses.listwise import lambda_pairs, lipo, listwise_alignment, pl_dpo, tpo
-from irl_jax.losses.mixture import annotator_log_likelihood, mixture_likelihood, posterior
+from irl_jax.losses.mixture import (
+    annotator_log_likelihood,
+    intention_likelihood,
+    mixture_likelihood,
+    posterior,
+)
 from irl_jax.losses.outcome import token_verifier
 from irl_jax.losses.policy import (
     Penalties,
@@ -92,6 +97,7 @@ from irl_jax.losses.preference import (
     pairwise_loss,
     rao_kupper,
     robust_bradley_terry,
+    segment_comparison,
     symmetric_pairwise,
     thurstone,
 )
@@ -228,6 +234,7 @@ __all__ = [
     "implicit_process",
     "implicit_step_rewards",
     "increasing",
+    "intention_likelihood",
     "ipo",
     "irpo",
     "jensen_shannon_tilt",
@@ -284,6 +291,7 @@ __all__ = [
     "ropo",
     "ropo_link",
     "rpo",
+    "segment_comparison",
     "sequence_mean",
     "sequence_ratio",
     "sequence_sum",

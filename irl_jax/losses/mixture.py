@@ -1,4 +1,4 @@
-"""Preferences of a population: every annotator follows one of M rewards, unknown which."""
+"""A population: an annotator, or a demonstration, follows one of M rewards, unknown which."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jax import Array
 from irl_jax.losses.link import logistic
 from irl_jax.losses.reduction import weighted
 from irl_jax.masking import as_float, check_mask, masked_mean, masked_sum
-from irl_jax.types import AnnotatorBatch, Loss
+from irl_jax.types import AnnotatorBatch, Loss, Trajectory
 
 
 def annotator_log_likelihood(reward: Array, mask: Array) -> Array:
@@ -39,10 +39,11 @@ def _ahead(reward: Array, mask: Array) -> Array:
 
 
 def posterior(log_likelihood: Array, logits: Array) -> Array:
-    """p(m | comparisons of an annotator) ∝ πₘ p(comparisons | reward m).
+    """p(m | what one did) ∝ πₘ p(what one did | reward m), of an annotator or a demonstration.
 
     Args:
-        log_likelihood: f32[..., M], of `annotator_log_likelihood` (nats).
+        log_likelihood: f32[..., M], of `annotator_log_likelihood`, or of a demonstration's
+            actions (nats).
         logits: f32[M], π = softmax(logits), the shares of the population.
 
     Returns:
@@ -105,3 +106,49 @@ def mixture_likelihood(reward: Array, batch: AnnotatorBatch, *, logits: Array) -
     entropy = -(belief * jax.nn.log_softmax(joint, axis=-1)).sum(-1)
     metrics = {"accuracy": weighted(right, weight), "entropy": weighted(entropy, weight)}
     return Loss(*weighted(-jax.nn.logsumexp(joint, axis=-1), weight), metrics)
+
+
+def intention_likelihood(logp: Array, batch: Trajectory, *, logits: Array) -> Loss:
+    """Maximum likelihood of several intentions: each demonstration follows one of M rewards.
+
+    L = −E_D log Σₘ ρₘ Πₜ πₘ(aₜ | sₜ), where πₘ is the soft policy of reward m. Its gradient is that
+    of the M step of EM: each reward's own, weighted by the posterior of the demonstration. The
+    likelihood has several optima: start more than once and keep the best.
+
+    Args:
+        logp: f32[B, T, M], log-probs of the demonstrated actions under the soft policy of each
+            reward (nats); read where `batch.mask` is true.
+        batch: demonstrations; those without any action do not count.
+        logits: f32[M], ρ = softmax(logits), the shares of the intentions; may be learned.
+
+    Returns:
+        Loss a demonstration (nats). Metrics: `nll`, nats an action, and `entropy` of the
+        posterior, nats a demonstration.
+
+    Raises:
+        InputError: an array has the wrong shape or dtype.
+
+    Reference: Babeş-Vroman, Marivate, Subramanian & Littman 2011, "Apprenticeship learning about
+    multiple intentions", ICML, section 4.
+
+    Differs: they alternate the steps of EM; here the likelihood itself is the loss. The actions
+    have no inverse temperature: the scale of the rewards is it.
+
+    Example:
+        >>> absent, mask = None, jnp.ones([1, 2], bool)
+        >>> batch = Trajectory(absent, absent, mask, absent, absent, absent)
+        >>> logp = jnp.log(jnp.array([[[0.5, 0.2], [0.5, 0.2]]]))
+        >>> round(float(jnp.exp(-intention_likelihood(logp, batch, logits=jnp.zeros(2)).mean)), 4)
+        0.145
+    """
+    logp = as_float("logp", logp, (None, None, None))
+    check_mask("batch.mask", batch.mask, logp.shape[:2])
+    logits = as_float("logits", logits, logp.shape[2:])
+    made = batch.mask[..., None]
+    log_likelihood = jnp.where(made, logp, 0.0).sum(1)
+    joint = log_likelihood + jax.nn.log_softmax(logits)
+    weight = batch.mask.any(-1).astype(logp.dtype)
+    entropy = jax.scipy.special.entr(posterior(log_likelihood, logits)).sum(-1)
+    total, count = weighted(-jax.nn.logsumexp(joint, axis=-1), weight)
+    nll = (total, batch.mask.sum().astype(logp.dtype))
+    return Loss(total, count, {"nll": nll, "entropy": weighted(entropy, weight)})

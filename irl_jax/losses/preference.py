@@ -127,6 +127,38 @@ def bradley_terry(
     )
 
 
+def segment_comparison(reward: Array, batch: Preference) -> Loss:
+    """Bradley-Terry on the sums of the rewards of two segments, or of two ranked trajectories.
+
+    L = −log σ(Σₜ r(sₜʷ, aₜʷ) − Σₜ r(sₜˡ, aₜˡ) − m). On segments that people compared it is the
+    loss of Christiano et al.; on ranked demonstrations that of T-REX; on demonstrations ranked by
+    the noise that was added to their actions that of D-REX.
+
+    Args:
+        reward: f32[B, 2, T], reward of each step; index 0 is the preferred segment. Read where
+            the mask is true.
+        batch: the pairs; `mask` says which steps there are, `margin` m is in units of the
+            reward.
+
+    Returns:
+        Loss a pair (nats), with the metrics of `pairwise`.
+
+    Raises:
+        InputError: an array has the wrong shape or dtype.
+
+    Reference: Christiano et al. 2017, "Deep reinforcement learning from human preferences",
+    arXiv 1706.03741, eq. 1; Brown et al. 2019, "Extrapolating beyond suboptimal demonstrations
+    via inverse reinforcement learning from observations" (T-REX), arXiv 1904.06387, eq. 1; Brown,
+    Goo & Niekum 2019, "Better-than-demonstrator imitation learning via automatically-ranked
+    demonstrations" (D-REX), arXiv 1907.03976.
+
+    Differs: Christiano et al. take 10 % of the answers for uniformly random ones.
+    """
+    reward = as_float("reward", reward, (None, 2, None))
+    check_mask("batch.mask", batch.mask, reward.shape)
+    return pairwise(jnp.where(batch.mask, reward, 0.0).sum(-1), batch, link=logistic)
+
+
 def thurstone(reward: Array, batch: Preference) -> Loss:
     """Maximum likelihood of Thurstone's model, L = −log Φ(r(yʷ) − r(yˡ) − m).
 

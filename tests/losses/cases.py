@@ -16,7 +16,7 @@ from irl_jax.losses.direct import dpo
 from irl_jax.losses.divergence import DIVERGENCES, variational
 from irl_jax.losses.inverse import causal_likelihood
 from irl_jax.losses.link import ropo_link
-from irl_jax.losses.mixture import mixture_likelihood
+from irl_jax.losses.mixture import intention_likelihood, mixture_likelihood
 from irl_jax.losses.outcome import token_verifier
 from irl_jax.losses.preference import (
     bradley_terry,
@@ -26,6 +26,7 @@ from irl_jax.losses.preference import (
     pairwise,
     rao_kupper,
     robust_bradley_terry,
+    segment_comparison,
     symmetric_pairwise,
     thurstone,
 )
@@ -102,6 +103,14 @@ CASES = [
         {"reward": "B2"},
         PAIR,
         params={"label_smoothing": 0.1, "centering": 0.01},
+    ),
+    Case(
+        "segment_comparison",
+        segment_comparison,
+        oracles.segment_comparison,
+        Preference,
+        {"reward": "B2T"},
+        ("mask", *PAIR),
     ),
     Case(
         "thurstone",
@@ -259,6 +268,15 @@ CASES = [
         ("mask", "weight"),
         params={"logits": np.array([0.4, -0.3])},
     ),
+    Case(
+        "intention_likelihood",
+        intention_likelihood,
+        oracles.intentions,
+        Trajectory,
+        {"logp": "BTM"},
+        ("mask",),
+        params={"logits": np.array([0.4, -0.3])},
+    ),
     *DIRECT,
     *POLICY,
     *PREFIX,
@@ -332,7 +350,7 @@ def unused(case: Case, inputs: Inputs, name: str) -> np.ndarray:
         made = mask & (inputs["batch.weight"] > 0)[:, None]
         return np.broadcast_to(~made[..., None, None], inputs[name].shape)
     if "T" in axes:
-        return ~mask
+        return np.broadcast_to(~mask[..., None], inputs[name].shape) if "M" in axes else ~mask
     if case.batch in (Group, Trajectory):
         return ~mask.any(-1)
     empty = inputs["batch.weight"] == 0

@@ -3,9 +3,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_jax.losses.mixture import annotator_log_likelihood, mixture_likelihood, posterior
+from irl_jax.losses.inverse import causal_likelihood
+from irl_jax.losses.mixture import (
+    annotator_log_likelihood,
+    intention_likelihood,
+    mixture_likelihood,
+    posterior,
+)
 from irl_jax.losses.preference import bradley_terry
-from irl_jax.types import AnnotatorBatch, Preference
+from irl_jax.types import AnnotatorBatch, Preference, Trajectory
 
 
 def panel(made):
@@ -88,3 +94,28 @@ def test_annotators_without_comparisons_do_not_count():
     alone = mixture_likelihood(reward[:1], panel(made[:1]), logits=jnp.zeros(2))
     assert loss.weight == 1
     np.testing.assert_allclose(loss.total, alone.total, rtol=1e-6)
+
+
+def demonstrations(made):
+    absent = None
+    return Trajectory(absent, absent, jnp.asarray(made), absent, absent, absent)
+
+
+def test_one_intention_is_maximum_causal_entropy():
+    logp, made = drawn(4, 3, 5, 1), np.arange(5) < np.array([[5], [2], [0]])
+    several = intention_likelihood(logp, demonstrations(made), logits=jnp.zeros(1))
+    one = causal_likelihood(logp[..., 0], demonstrations(made), discount=1.0)
+    assert float(several.total) == pytest.approx(float(one.total), rel=1e-6)
+    assert float(several.weight) == float(one.weight) == 2
+
+
+def test_an_intention_learns_from_demonstrations_as_far_as_they_are_its_own():
+    """The gradient is that of the M step of EM, for rewards and for shares."""
+    logp, made = drawn(5, 3, 4, 2), np.arange(4) < np.array([[4], [1], [3]])
+    logits, batch = jnp.array([0.3, -0.5]), demonstrations(made)
+    of = lambda x, share: intention_likelihood(x, batch, logits=share).total
+    slope, share_slope = jax.grad(of, (0, 1))(logp, logits)
+    belief = posterior((logp * made[..., None]).sum(1), logits)
+    np.testing.assert_allclose(slope, -belief[:, None] * made[..., None], rtol=1e-5, atol=1e-6)
+    expected = 3 * jax.nn.softmax(logits) - belief.sum(0)
+    np.testing.assert_allclose(share_slope, expected, rtol=1e-4, atol=1e-5)

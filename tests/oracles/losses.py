@@ -72,6 +72,16 @@ def _pairs(reward, batch, cost):
     return total, math.fsum(batch.weight), _pair_metrics(reward, batch.weight)
 
 
+def segment_comparison(reward, batch):
+    """Christiano et al. 2017, eq. 1: Bradley-Terry on the sums of the rewards of two segments."""
+    inside = lambda row, mask: math.fsum(x for x, m in zip(row, mask, strict=True) if m)
+    sums = [
+        [inside(*side) for side in zip(row, mask, strict=True)]
+        for row, mask in zip(reward, batch.mask, strict=True)
+    ]
+    return _pairs(sums, batch, lambda c, r, m, i: -_log_sigmoid(c - r - m))
+
+
 def thurstone(reward, batch):
     """Case V: utilities with normal noise of variance 1/2 each."""
     probability = lambda z: 0.5 * math.erfc(-z / math.sqrt(2))
@@ -285,6 +295,25 @@ def mixture(reward, batch, *, logits):
         entropy -= w * sum(b * math.log(b) for b in belief)
         weight += w
     return total, weight, {"accuracy": (right, weight), "entropy": (entropy, weight)}
+
+
+def intentions(logp, batch, *, logits):
+    """Babeş-Vroman et al. 2011: which intention a demonstration has is summed out."""
+    share = [math.exp(x) for x in logits]
+    total = entropy = actions = rows = 0.0
+    for row, mask in zip(logp, batch.mask, strict=True):
+        taken = [x for x, m in zip(row, mask, strict=True) if m]
+        if not taken:
+            continue
+        joint = [
+            s / sum(share) * math.prod(math.exp(x[m]) for x in taken) for m, s in enumerate(share)
+        ]
+        belief = [p / sum(joint) for p in joint]
+        total -= math.log(sum(joint))
+        entropy -= sum(b * math.log(b) for b in belief)
+        actions += len(taken)
+        rows += 1
+    return total, rows, {"nll": (total, actions), "entropy": (entropy, rows)}
 
 
 def chosen_likelihood(logp, batch, *, beta):

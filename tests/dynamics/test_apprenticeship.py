@@ -118,3 +118,11 @@ def test_bad_numbers_are_named(game):
         multiplicative_weights(respond, target, steps=1, scale=0.0)
     with pytest.raises(InputError, match="target"):
         projection(respond, target[None], steps=1)
+
+
+def test_projection_stays_between_its_policies():
+    """Where the expert is out of reach the nearest point of the line is beyond its end."""
+    respond = lambda weight: jnp.where(weight[1] > 0.5, jnp.array([1.0, 0]), jnp.array([0, -1.0]))
+    found = projection(respond, jnp.array([3.0, 0.4]), steps=1)
+    np.testing.assert_array_equal(found.weight, [[3.0, 0.4], [3.0, 1.4]])
+    np.testing.assert_array_equal(found.share, [0.0, 1.0])

@@ -107,6 +107,11 @@ def test_with_a_horizon_more_is_identified(kind):
     of = lambda r: np.asarray(finite_horizon(mdp, r, horizon=H).logp)
     kept = np.asarray(project(found, step))
     np.testing.assert_allclose(of(reward + step - kept), of(reward), atol=1e-10)
+    value = np.zeros(S)
+    for advantage in np.asarray(advantages_in_time(mdp, reward, horizon=H))[::-1]:
+        q = reward + np.asarray(mdp.discount) * (planning.dense(mdp) @ value)
+        value = q.mean(-1)
+        np.testing.assert_allclose(advantage, q - value[:, None], atol=1e-12)
     null = oracle.unidentified(mdp, (S, A), H)
     np.testing.assert_allclose(found, np.eye(S * A) - null @ null.T, atol=1e-10)
     assert null.shape[1] < S

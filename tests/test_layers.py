@@ -44,6 +44,7 @@ UNSAFE = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 UNFINISHED = ("TODO", "FIXME", "XXX")
 # No part of the default install, or slow to import and needed by few functions.
 FORBIDDEN = (
+    "blackjax",
     "gguf",
     "huggingface_hub",
     "reasoning_gym",
@@ -233,7 +234,8 @@ def test_every_import_is_declared():
     """What irl_jax imports is in pyproject.toml, and what is there is imported."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    declared = distributions(project["dependencies"] + extras["demo"] + extras["reasoning"])
+    offered = extras["demo"] + extras["reasoning"] + extras["bayes"]
+    declared = distributions(project["dependencies"] + offered)
     compared = distributions(extras["parity"])  # by benchmarks
     providers = importlib.metadata.packages_distributions()
     used = set()

@@ -9,6 +9,7 @@ by a normal distribution around its mode (Laplace) or sampled (NUTS).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -149,3 +150,40 @@ def laplace(density: LogDensity, start: Array) -> Normal:
     inverse = jax.scipy.linalg.cho_solve((root, True), jnp.eye(len(mode)))
     log_volume = 0.5 * len(mode) * jnp.log(2 * jnp.pi) - jnp.log(jnp.diag(root)).sum()
     return Normal(mode, inverse, density(mode) + log_volume)
+
+
+def nuts(density: LogDensity, start: Array, key: Array, *, warmup: int, draws: int) -> Array:
+    """Draws from a posterior by the no-U-turn sampler, which sets its own step size and masses.
+
+    Args:
+        density: θ f[N] -> log density, from `log_joint`.
+        start: f[N], where the chain begins, such as the mode that `laplace` finds.
+        key: typed PRNG key.
+        warmup: steps in which step size and masses are set, which are dropped.
+        draws: D, steps that are kept.
+
+    Returns:
+        f[D, N]; neighbours are alike.
+
+    Raises:
+        InputError: blackjax is not installed, or a number is out of range.
+
+    Reference: Hoffman & Gelman 2014, "The No-U-Turn Sampler: Adaptively Setting Path Lengths in
+    Hamiltonian Monte Carlo", arXiv 1111.4246; blackjax, https://github.com/blackjax-devs/blackjax.
+    """
+    try:
+        import blackjax
+    except ImportError as error:
+        raise InputError('nuts: needs blackjax, pip install "irl_jax[bayes]"') from error
+    check_range("warmup", warmup, 1)
+    check_range("draws", draws, 1)
+    first, later = jax.random.split(key)
+    tuned = blackjax.window_adaptation(blackjax.nuts, density)
+    (state, parameters), _ = tuned.run(first, start, num_steps=warmup)
+    step = blackjax.nuts(density, **parameters).step
+
+    def advance(state: Any, key: Array) -> tuple[Any, Array]:
+        state, _ = step(key, state)
+        return state, state.position
+
+    return jax.lax.scan(advance, state, jax.random.split(later, draws))[1]

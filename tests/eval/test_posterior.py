@@ -155,6 +155,15 @@ def test_ranks_of_the_truth_among_draws_are_flat(mdp, discount, calibrated):
     assert p > 1e-3 if calibrated else p < 1e-6
 
 
+def test_the_mode_is_found_from_afar_and_missed_with_nan():
+    """Where the density is not concave, steep, or has no mode."""
+    cauchy = lambda theta: -jnp.log1p(((theta - 3.0) ** 2 / jnp.array([1.0, 1e-4])).sum())
+    found = laplace(cauchy, jnp.array([-40.0, 90.0]))
+    np.testing.assert_allclose(found.mean, 3.0, atol=1e-6)
+    np.testing.assert_allclose(found.covariance, np.diag([0.5, 0.5e-4]), rtol=1e-5, atol=1e-9)
+    assert np.isnan(laplace(lambda theta: theta.sum(), jnp.zeros(2)).mean).all()
+
+
 def test_bad_input(mdp):
     with pytest.raises(InputError, match="deviation"):
         log_joint(lambda theta: None, deviation=0.0)

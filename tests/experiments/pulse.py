@@ -78,6 +78,7 @@ FLAGS = {
     "fine_grained_feedback": ENSEMBLE
     + "--data {feedback} --language-model {tiny} --dtype float32 --layers 1 --max-prompt 40 "
     "--max-completion 60 --judged 6 --held-out 0.25 --questions 10 45 --seeds 3",
+    "gridworld_irl": "--worlds 2 --rows 2 --columns 3 --walls 1 --demonstrations 4 30",
     "gsm8k": MODEL
     + "--data.train {gsm8k}/train.jsonl --data.test {gsm8k}/test.jsonl --data.prompt {{question}} "
     "--lora.rank 4 --policy.steps 3 --policy.prompts 4 --policy.completions 4 "

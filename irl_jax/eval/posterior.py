@@ -173,7 +173,7 @@ def _mode(density: LogDensity, start: Array, max_iterations: int = 100) -> Array
 
     going = lambda state: (state[1] > 0) & (state[2] < max_iterations)
     theta, left, _ = jax.lax.while_loop(going, improve, (start, jnp.asarray(jnp.inf), 0))
-    return jnp.where(left == 0, theta, jnp.nan)
+    return jnp.where((left == 0) & jnp.isfinite(theta).all(), theta, jnp.nan)
 
 
 def nuts(density: LogDensity, start: Array, key: Array, *, warmup: int, draws: int) -> Array:

@@ -47,10 +47,10 @@ def dard_form(
 
 
 def value(mdp, reward: np.ndarray, policy: np.ndarray) -> np.ndarray:
-    """V of a policy f64[S, A], by its expected rewards f64[S, A]: a thousand backups."""
+    """V of a policy f64[S, A], by its expected rewards f64[S, A]: 200 backups, γ <= 0.8."""
     ahead, gamma = dense(mdp), np.asarray(mdp.discount, np.float64)
     found = np.zeros(len(reward))
-    for _ in range(1000):
+    for _ in range(200):
         found = (policy * (reward + gamma * (ahead @ found))).sum(-1)
     return found
 

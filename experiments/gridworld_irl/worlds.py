@@ -17,7 +17,7 @@ from irl_jax.dynamics.planning import infinite_horizon
 from irl_jax.envs.tabular import MOVES, gridworld
 from irl_jax.eval.identification import project, projector, regret
 from irl_jax.eval.posterior import laplace, log_joint
-from irl_jax.eval.reward_distance import epic, level_by_value, starc
+from irl_jax.eval.reward_distance import epic, starc, value_adjusted
 from irl_jax.types import Loss, TabularMDP
 
 ACTIONS = len(MOVES)
@@ -119,7 +119,7 @@ def arms(config: Config) -> dict[str, Callable[[TabularMDP, Array], Array]]:
 def measure(config: Config, world: World, learned: Array) -> dict[str, Array]:
     """How far a learned reward f[S, A] is from the world's, and what it is worth."""
     truth = of_moves(world.reward)
-    identified = projector(partial(level_by_value, world.mdp), truth.shape)
+    identified = projector(partial(value_adjusted, world.mdp), truth.shape)
     share = lambda x, y: jnp.linalg.norm(x) / jnp.linalg.norm(y)
     lost = lambda mdp: regret(mdp, truth, learned, temperature=None)
     return {

@@ -30,7 +30,7 @@ def advantages_in_time(mdp: TabularMDP, reward: Array, *, horizon: int) -> Array
 
     Returns:
         f[H, S, A]; two rewards have the same if and only if `finite_horizon` finds the same soft
-        policy for both. Without a horizon `level_by_value` is what tells them apart.
+        policy for both. Without a horizon `value_adjusted` is what tells them apart.
 
     Raises:
         InputError: an array has the wrong shape or dtype, or a number is out of range.
@@ -55,7 +55,7 @@ def projector(linear: Callable[[Array], Any], shape: tuple[int, ...]) -> Array:
 
     Args:
         linear: parameters f[*shape] -> arrays that are the same for parameters that no
-            demonstration tells apart: `level_by_value` of the reward that the parameters give,
+            demonstration tells apart: `value_adjusted` of the reward that the parameters give,
             `advantages_in_time`, or a tuple of several, of processes that were all seen.
         shape: of the parameters.
 
@@ -68,10 +68,10 @@ def projector(linear: Callable[[Array], Any], shape: tuple[int, ...]) -> Array:
 
     Example:
         >>> from irl_jax.envs.tabular import gridworld
-        >>> from irl_jax.eval.reward_distance import level_by_value
+        >>> from irl_jax.eval.reward_distance import value_adjusted
         >>> grid = gridworld(1, 3, discount=0.9)
-        >>> of_actions = projector(lambda r: level_by_value(grid, r), (3, 4))
-        >>> of_states = projector(lambda r: level_by_value(grid, r), (3,))
+        >>> of_actions = projector(lambda r: value_adjusted(grid, r), (3, 4))
+        >>> of_states = projector(lambda r: value_adjusted(grid, r), (3,))
         >>> round(float(of_actions.trace())), round(float(of_states.trace()))
         (9, 2)
     """

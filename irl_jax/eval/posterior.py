@@ -80,7 +80,7 @@ class Grid:
         return self.points[jax.random.categorical(key, self.logp, shape=(draws,))]
 
 
-def on_grid(density: LogDensity, axes: Sequence[Array], *, batch_size: int = 4096) -> Grid:
+def grid_posterior(density: LogDensity, axes: Sequence[Array], *, batch_size: int = 4096) -> Grid:
     """The posterior on all combinations of values, p(θ) = density(θ) / Σ density.
 
     Args:
@@ -93,7 +93,7 @@ def on_grid(density: LogDensity, axes: Sequence[Array], *, batch_size: int = 409
 
     Example:
         >>> normal = lambda theta: jax.scipy.stats.norm.logpdf(theta, 1.0, 2.0).sum()
-        >>> grid = on_grid(normal, [jnp.linspace(-15.0, 17.0, 321)])
+        >>> grid = grid_posterior(normal, [jnp.linspace(-15.0, 17.0, 321)])
         >>> [round(float(x), 3) for x in (grid.mean[0], grid.covariance[0, 0], grid.log_evidence)]
         [1.0, 4.0, 0.0]
     """

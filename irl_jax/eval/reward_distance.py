@@ -67,7 +67,7 @@ def expected_reward(mdp: TabularMDP, reward: Array) -> Array:
     return (transition_matrix(mdp) * whole).sum(-1)
 
 
-def shape_canonically(
+def canonically_shaped(
     reward: Array,
     *,
     discount: float,
@@ -100,7 +100,7 @@ def shape_canonically(
     return reward + discount * mean - mean[:, None, None] - discount * (mean @ ds)
 
 
-def shape_by_dynamics(
+def dynamics_aware(
     reward: Array, transition: Array, *, discount: float, actions: Array | None = None
 ) -> Array:
     """A reward without its potential, by the transitions of the process: the form of DARD.
@@ -131,7 +131,7 @@ def shape_by_dynamics(
     return reward + discount * mean - mean[:, None, None] - discount * between[:, None]
 
 
-def level_by_value(mdp: TabularMDP, reward: Array, policy: Array | None = None) -> Array:
+def value_adjusted(mdp: TabularMDP, reward: Array, policy: Array | None = None) -> Array:
     """The advantages of a fixed policy: value-adjusted levelling, a canonical form of STARC.
 
     C(R)(s, a) = E[R(s, a, S') + γ V(S')] − V(s), V the value of a policy that does not depend on R.
@@ -158,7 +158,7 @@ def level_by_value(mdp: TabularMDP, reward: Array, policy: Array | None = None) 
     return r + expected_next(mdp, value) - value[:, None]
 
 
-def make_minimal(mdp: TabularMDP, reward: Array) -> Array:
+def minimal_canonical(mdp: TabularMDP, reward: Array) -> Array:
     """The shortest of all rewards that order policies alike: minimal canonicalisation of STARC.
 
     C(R) = argmin Σ R'(s, a, s')² over the R' that differ from R by a potential and by what is paid
@@ -231,7 +231,7 @@ def epic(
 ) -> Array:
     """EPIC, the distance that knows no dynamics: d = √((1 − ρ)/2).
 
-    ρ is the correlation of the `shape_canonically` forms under D_S x D_A x D_S.
+    ρ is the correlation of the `canonically_shaped` forms under D_S x D_A x D_S.
 
     Args:
         first: f[S, A, S'], f[S, A] or f[S].
@@ -258,7 +258,7 @@ def epic(
     """
     one, two = _pair(first, second)
     ds, da = _coverage(one, states, actions)
-    form = lambda r: shape_canonically(r, discount=discount, states=ds, actions=da)
+    form = lambda r: canonically_shaped(r, discount=discount, states=ds, actions=da)
     cover = ds[:, None, None] * da[:, None] * ds
     return _pearson(form, (one, two), cover)
 
@@ -274,7 +274,7 @@ def dard(
 ) -> Array:
     """DARD, EPIC on transitions that happen: d = √((1 − ρ)/2).
 
-    ρ is the correlation of the `shape_by_dynamics` forms under D_S x D_A x P.
+    ρ is the correlation of the `dynamics_aware` forms under D_S x D_A x P.
 
     Args:
         first: f[S, A, S'], f[S, A] or f[S].
@@ -299,7 +299,7 @@ def dard(
         for name, reward in (("first", first), ("second", second))
     )
     ds, da = _coverage(one, states, actions)
-    form = lambda r: shape_by_dynamics(r, transition, discount=discount, actions=da)
+    form = lambda r: dynamics_aware(r, transition, discount=discount, actions=da)
     cover = ds[:, None, None] * da[:, None] * transition
     return _pearson(form, (one, two), cover)
 
@@ -308,7 +308,7 @@ def starc(
     mdp: TabularMDP,
     first: Array,
     second: Array,
-    form: Callable[[TabularMDP, Array], Array] = level_by_value,
+    form: Callable[[TabularMDP, Array], Array] = value_adjusted,
 ) -> Array:
     """STARC, the distance of canonical forms in a process: d = ½ ‖C(R)/‖C(R)‖ − C(R')/‖C(R')‖‖.
 
@@ -318,7 +318,7 @@ def starc(
         mdp: the process; γ < 1, or the uniform policy comes to the end of the episode.
         first: f[S, A, S'], f[S, A] or f[S], R.
         second: f[S, A, S'], f[S, A] or f[S], R'.
-        form: C, `level_by_value` (also of another policy, by `partial`) or `make_minimal`.
+        form: C, `value_adjusted` (also of another policy, by `partial`) or `minimal_canonical`.
 
     Returns:
         f[], in [0, 1]; 0 if and only if both rewards order all policies alike, where every state

@@ -17,7 +17,7 @@ from irl_jax.eval.identification import (
     projector,
     regret,
 )
-from irl_jax.eval.reward_distance import expected_reward, level_by_value, starc
+from irl_jax.eval.reward_distance import expected_reward, starc, value_adjusted
 from irl_jax.types import InputError, TabularMDP
 from tests.oracles import planning
 from tests.oracles import recovery as oracle
@@ -55,7 +55,7 @@ def soft_policy(mdp: TabularMDP, reward) -> np.ndarray:
 @every_shape
 def test_the_projector_is_orthogonal_to_all_that_cannot_be_identified(kind, shape):
     mdp = process(kind)
-    found = np.asarray(jax.jit(lambda: projector(partial(level_by_value, mdp), shape))())
+    found = np.asarray(jax.jit(lambda: projector(partial(value_adjusted, mdp), shape))())
     null = oracle.unidentified(mdp, shape)
     np.testing.assert_allclose(found, np.eye(len(found)) - null @ null.T, atol=1e-10)
     np.testing.assert_allclose(found @ found, found, atol=1e-12)
@@ -69,7 +69,7 @@ def test_the_projector_is_orthogonal_to_all_that_cannot_be_identified(kind, shap
 @every_shape
 def test_the_soft_policy_stays_along_the_null_space_and_nowhere_else(kind, shape):
     mdp, reward = process(kind), draw(0, shape)
-    found = projector(partial(level_by_value, mdp), shape)
+    found = projector(partial(value_adjusted, mdp), shape)
     policy, step = soft_policy(mdp, reward), draw(1, shape)
     kept = np.asarray(project(found, step))
     np.testing.assert_allclose(soft_policy(mdp, reward + step - kept), policy, atol=1e-10)
@@ -83,7 +83,7 @@ def test_shaping_is_removed_and_paying_for_luck_too():
     potential, step = draw(0, S), draw(1, (S, A, S))
     shaping = GAMMA * potential - np.broadcast_to(potential[:, None, None], (S, A, S))
     luck = step - (planning.dense(mdp) * step).sum(-1, keepdims=True)
-    found = projector(partial(level_by_value, mdp), (S, A, S))
+    found = projector(partial(value_adjusted, mdp), (S, A, S))
     np.testing.assert_allclose(project(found, shaping), 0.0, atol=1e-12)
     np.testing.assert_allclose(project(found, luck), 0.0, atol=1e-12)
 
@@ -92,7 +92,7 @@ def test_log_probs_are_a_reward_that_was_recovered_up_to_what_is_identified():
     """Cao, Cohen & Szpruch, theorem 1: τ log π + v(s) − γ E v(S') has the soft policy π."""
     mdp, hidden, temperature = process(), draw(0, (S, A)), 0.5
     plan = infinite_horizon(mdp, hidden, temperature=temperature, tolerance=1e-12)
-    found = projector(partial(level_by_value, mdp), (S, A))
+    found = projector(partial(value_adjusted, mdp), (S, A))
     np.testing.assert_allclose(
         project(found, temperature * plan.logp), project(found, hidden), atol=1e-10
     )
@@ -125,7 +125,7 @@ def test_two_processes_leave_but_a_constant():
     one, other = process("dense"), process("dense", key=8)
     slower = replace(one, discount=jnp.full((S, A), 0.5))
     for second in (other, slower):
-        both = lambda r, second=second: (level_by_value(one, r), level_by_value(second, r))
+        both = lambda r, second=second: (value_adjusted(one, r), value_adjusted(second, r))
         found = np.asarray(projector(both, (S, A)))
         np.testing.assert_allclose(found, np.eye(S * A) - 1 / (S * A), atol=1e-8)
 
@@ -133,7 +133,7 @@ def test_two_processes_leave_but_a_constant():
 def test_rewards_of_states_on_a_grid_are_identified_but_for_a_constant():
     """Kim et al.: a domain graph that is aperiodic; without staying put, a checkerboard more."""
     grid = gridworld(2, 3, discount=0.9)
-    found = np.asarray(projector(partial(level_by_value, grid), (6,)))
+    found = np.asarray(projector(partial(value_adjusted, grid), (6,)))
     np.testing.assert_allclose(found, np.eye(6) - 1 / 6, atol=1e-10)
     ring = TabularMDP(
         prob=jnp.ones((4, 2, 1)),
@@ -141,7 +141,7 @@ def test_rewards_of_states_on_a_grid_are_identified_but_for_a_constant():
         discount=jnp.full((4, 2), 0.9),
         successor=(jnp.arange(4)[:, None, None] + jnp.array([[1], [-1]])) % 4,
     )
-    found = np.asarray(projector(partial(level_by_value, ring), (4,)))
+    found = np.asarray(projector(partial(value_adjusted, ring), (4,)))
     for reward in (np.ones(4), np.array([1.0, -1.0, 1.0, -1.0])):
         np.testing.assert_allclose(found @ reward, 0.0, atol=1e-10)
     assert found.trace() == pytest.approx(2.0)

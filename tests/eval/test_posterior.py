@@ -10,7 +10,7 @@ import scipy.stats
 
 from irl_jax.dynamics.planning import infinite_horizon
 from irl_jax.envs.tabular import random_mdp
-from irl_jax.eval.posterior import laplace, log_joint, nuts, on_grid
+from irl_jax.eval.posterior import grid_posterior, laplace, log_joint, nuts
 from irl_jax.losses.inverse import causal_likelihood
 from irl_jax.types import InputError, Trajectory
 from tests.oracles import planning as oracle
@@ -75,7 +75,7 @@ def test_laplace_is_what_the_grid_says_where_there_is_much_data(mdp):
     of_rewards = joint(mdp, demonstrations(mdp, 150))
     density = lambda theta: of_rewards(basis @ theta)  # the prior knows no direction
     wide, fine = jnp.linspace(-4.0, 4.0, 11), jnp.linspace(-2.0, 2.0, 41)
-    grid = jax.jit(lambda: on_grid(density, [wide] * S + [fine] * S))()
+    grid = jax.jit(lambda: grid_posterior(density, [wide] * S + [fine] * S))()
     found = jax.jit(lambda: laplace(density, jnp.zeros(4)))()
     np.testing.assert_allclose(jax.grad(density)(found.mean), 0.0, atol=1e-8)
     np.testing.assert_allclose(found.mean, grid.mean, atol=0.02)
@@ -88,7 +88,7 @@ def test_laplace_is_what_the_grid_says_where_there_is_much_data(mdp):
 
 def test_the_draws_of_a_grid_are_as_often_as_probable(mdp):
     axis = jnp.linspace(-1.0, 1.0, 3)
-    grid = on_grid(lambda theta: theta.sum(), [axis] * 2)
+    grid = grid_posterior(lambda theta: theta.sum(), [axis] * 2)
     drawn = np.asarray(grid.sample(jax.random.key(0), 5000)).sum(-1)
     expected = np.convolve(np.exp(axis), np.exp(axis))
     seen = np.array([(np.abs(drawn - total) < 0.5).sum() for total in range(-2, 3)])
@@ -102,7 +102,7 @@ def test_nuts_draws_what_the_grid_says(mdp):
     planned = lambda theta: policy(mdp, jnp.stack([theta, jnp.zeros(S)], -1))
     prior = lambda theta: jax.scipy.stats.norm.logpdf(theta, 0.0, 2.0).sum()
     density = lambda theta: (taken * planned(theta)).sum() + prior(theta)
-    grid = on_grid(density, [jnp.linspace(-10.0, 10.0, 101)] * 2)
+    grid = grid_posterior(density, [jnp.linspace(-10.0, 10.0, 101)] * 2)
     sampled = jax.jit(lambda key: nuts(density, jnp.zeros(2), key, warmup=300, draws=4000))
     drawn = np.asarray(sampled(jax.random.key(0)))
     deviation = np.sqrt(np.diag(grid.covariance))
@@ -127,7 +127,7 @@ def test_ranks_of_the_truth_among_draws_are_flat(mdp, discount, calibrated):
     draws, repeats, bins, count = 15, 2000, 8, 20
     axes = [jnp.linspace(-4.5, 4.5, 13)] * S
     planned = lambda theta: policy(mdp, jnp.stack([theta, jnp.zeros(S)], -1))
-    prior = on_grid(lambda theta: jax.scipy.stats.norm.logpdf(theta, 0.0, 1.5).sum(), axes)
+    prior = grid_posterior(lambda theta: jax.scipy.stats.norm.logpdf(theta, 0.0, 1.5).sum(), axes)
     states, actions, luck = every_path(mdp)
     logp = np.asarray(jax.jit(jax.vmap(planned))(prior.points))
     chance = np.cumsum(luck * np.exp(logp[:, states, actions].sum(-1)), -1)
@@ -143,7 +143,7 @@ def test_ranks_of_the_truth_among_draws_are_flat(mdp, discount, calibrated):
         loss = lambda theta: causal_likelihood(
             planned(theta)[state, action], batch, discount=discount
         )
-        return on_grid(log_joint(loss, deviation=1.5), axes).sample(key, draws)
+        return grid_posterior(log_joint(loss, deviation=1.5), axes).sample(key, draws)
 
     keys = jax.random.split(jax.random.key(0), repeats)
     drawn = np.asarray(posterior_draws(states[rows], actions[rows], keys))[..., 0]
@@ -171,4 +171,4 @@ def test_bad_input(mdp):
     with pytest.raises(InputError, match="deviation"):
         log_joint(lambda theta: None, deviation=0.0)
     with pytest.raises(InputError, match="axes"):
-        on_grid(lambda theta: theta.sum(), [jnp.zeros(1)])
+        grid_posterior(lambda theta: theta.sum(), [jnp.zeros(1)])

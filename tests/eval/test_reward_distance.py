@@ -10,15 +10,15 @@ import pytest
 
 from irl_jax.envs.tabular import random_mdp
 from irl_jax.eval.reward_distance import (
+    canonically_shaped,
     dard,
+    dynamics_aware,
     epic,
     expected_reward,
-    level_by_value,
-    make_minimal,
-    shape_by_dynamics,
-    shape_canonically,
+    minimal_canonical,
     starc,
     transition_matrix,
+    value_adjusted,
 )
 from irl_jax.types import InputError, TabularMDP
 from tests.oracles import planning
@@ -70,7 +70,7 @@ def orthogonal(mdp: TabularMDP, first: np.ndarray, second: np.ndarray, form) -> 
 def test_epic_is_what_its_definition_says():
     first, second = draw(0), draw(1)
     form = partial(oracle.epic_form, discount=GAMMA, ds=DS, da=DA)
-    found = shape_canonically(first, discount=GAMMA, states=DS, actions=DA)
+    found = canonically_shaped(first, discount=GAMMA, states=DS, actions=DA)
     np.testing.assert_allclose(found, form(first), rtol=1e-12)
     cover = DS[:, None, None] * DA[:, None] * DS
     distance = epic(first, second, discount=GAMMA, states=DS, actions=DA)
@@ -83,7 +83,7 @@ def test_dard_is_what_its_definition_says(kind):
     first, second, transition = draw(0), draw(1), planning.dense(process(kind))
     np.testing.assert_allclose(transition_matrix(process(kind)), transition, rtol=1e-12)
     form = partial(oracle.dard_form, transition=transition, discount=GAMMA, da=DA)
-    found = shape_by_dynamics(first, transition, discount=GAMMA, actions=DA)
+    found = dynamics_aware(first, transition, discount=GAMMA, actions=DA)
     np.testing.assert_allclose(found, form(first), rtol=1e-12)
     cover = DS[:, None, None] * DA[:, None] * transition
     distance = dard(first, second, transition, discount=GAMMA, states=DS, actions=DA)
@@ -99,7 +99,7 @@ def test_levelling_gives_the_advantages_of_its_policy(kind):
     for policy in (np.full((S, A), 0.5), np.random.default_rng(2).dirichlet(np.ones(A), S)):
         value = oracle.value(mdp, expected, policy)
         after = np.asarray(mdp.discount) * (planning.dense(mdp) @ value)
-        found = level_by_value(mdp, reward, None if policy[0, 0] == 0.5 else policy)
+        found = value_adjusted(mdp, reward, None if policy[0, 0] == 0.5 else policy)
         np.testing.assert_allclose(found, expected + after - value[:, None], atol=1e-12)
 
 
@@ -109,19 +109,19 @@ def test_the_minimal_form_is_the_shortest_of_all_that_policies_cannot_tell_apart
     mdp, reward = process(kind), draw(0)
     null = oracle.unidentified(mdp, WHOLE)
     shortest = reward.ravel() - null @ (null.T @ reward.ravel())
-    np.testing.assert_allclose(make_minimal(mdp, reward).ravel(), shortest, atol=1e-12)
+    np.testing.assert_allclose(minimal_canonical(mdp, reward).ravel(), shortest, atol=1e-12)
 
 
 DISTANCES = {
     "epic": lambda mdp, x, y: epic(x, y, discount=GAMMA),
     "dard": lambda mdp, x, y: dard(x, y, transition_matrix(mdp), discount=GAMMA),
     "starc": starc,
-    "starc_minimal": partial(starc, form=make_minimal),
+    "starc_minimal": partial(starc, form=minimal_canonical),
 }
 FORMS = {
-    "epic": lambda mdp, x: shape_canonically(x, discount=GAMMA),
-    "starc": level_by_value,
-    "starc_minimal": make_minimal,
+    "epic": lambda mdp, x: canonically_shaped(x, discount=GAMMA),
+    "starc": value_adjusted,
+    "starc_minimal": minimal_canonical,
 }
 
 
@@ -150,7 +150,7 @@ def test_what_is_paid_for_transitions_that_never_come_moves_epic_alone():
     mdp, reward = process("deterministic"), draw(0)
     never = np.where(planning.dense(mdp) == 0, draw(1), 0.0)
     assert float(epic(reward, reward + never, discount=GAMMA)) > 0.1
-    for form in (level_by_value, make_minimal):
+    for form in (value_adjusted, minimal_canonical):
         assert float(starc(mdp, reward, reward + never, form)) < 1e-7
 
 
@@ -187,7 +187,7 @@ def test_starc_is_0_if_and_only_if_policies_are_ordered_alike(kind):
     theirs = oracle.returns(mdp, almost)
     slope, offset = np.polyfit(own, theirs, 1)
     assert np.abs(theirs - slope * own - offset).max() > 1e-4
-    for form in (level_by_value, make_minimal):
+    for form in (value_adjusted, minimal_canonical):
         assert float(starc(mdp, reward, alike, form)) < 1e-7
         assert float(starc(mdp, reward, almost, form)) > 1e-4
 
@@ -203,7 +203,7 @@ def test_starc_bounds_the_regret_of_every_pair_of_policies(kind):
         first = draw(seed)
         second = shaped(mdp, first, seed + 50) + draw(seed + 100)
         own, other = oracle.returns(mdp, first), oracle.returns(mdp, second)
-        size = np.linalg.norm(np.asarray(level_by_value(mdp, first)))
+        size = np.linalg.norm(np.asarray(value_adjusted(mdp, first)))
         bound = 2 * float(starc(mdp, first, second)) * size * apart
         lost = np.where(other[None] >= other[:, None], own[:, None] - own[None], 0.0)
         assert (lost <= bound + 1e-9).all()
@@ -237,7 +237,7 @@ def visited(mdp: TabularMDP, policy: np.ndarray) -> np.ndarray:
             "transition: expected shape",
         ),
         (lambda m: starc(m, jnp.zeros(S), jnp.zeros((S, A + 1))), "reward: expected shape"),
-        (lambda m: level_by_value(m, jnp.zeros(S), jnp.ones(S)), "policy: expected shape"),
+        (lambda m: value_adjusted(m, jnp.zeros(S), jnp.ones(S)), "policy: expected shape"),
     ],
 )  # fmt: skip
 def test_bad_input(call, message):

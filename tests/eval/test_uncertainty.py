@@ -8,7 +8,7 @@ import pytest
 from irl_jax.dynamics.planning import infinite_horizon
 from irl_jax.envs.tabular import random_mdp
 from irl_jax.eval.identification import projector
-from irl_jax.eval.reward_distance import level_by_value
+from irl_jax.eval.reward_distance import value_adjusted
 from irl_jax.eval.uncertainty import information_covariance, sandwich_covariance
 from irl_jax.losses.inverse import causal_likelihood
 from irl_jax.types import Trajectory
@@ -32,7 +32,7 @@ def mdp():
 
 @pytest.fixture
 def identified(mdp):
-    return projector(lambda r: level_by_value(mdp, r), (S, A))
+    return projector(lambda r: value_adjusted(mdp, r), (S, A))
 
 
 def policy(mdp, reward):

@@ -10,18 +10,20 @@ from irl_jax.masking import check_range
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How a reward is fitted: the most probable one, by Adam on all bouts at once."""
+    """How rewards are fitted: the most probable ones, by Adam on all bouts at once."""
 
     discount: float = 0.95  # γ of the planner; a bout ends outside
     deviation: float = 1.0  # of the normal prior of each reward, nats
     steps: int = 200  # updates
     lr: float = 0.1  # peak learning rate; cosine decay to 0
+    starts: int = 4  # of which the best is kept, where there are several intentions
 
     def __post_init__(self) -> None:
         check_range("fit.discount", self.discount, 0.0, 1.0)
         check_range("fit.deviation", self.deviation, 0.0, exclusive=True)
         check_range("fit.steps", self.steps, 1)
         check_range("fit.lr", self.lr, 0.0, exclusive=True)
+        check_range("fit.starts", self.starts, 1)
 
 
 @dataclass(frozen=True)

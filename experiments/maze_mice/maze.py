@@ -29,14 +29,16 @@ class Maze:
         mdp: deterministic; leaving the maze ends the episode.
         allowed: bool[S, A], whether there is such a way.
         enters: i64[S, A], the node that an action leads to.
-        manner: i64[S, A], number in `MANNERS` of how that node relates to the one before.
+        places: what a reward can be of -> i64[S, A], which of them an action leads to, and how many
+            there are. `node`: the node; with memory also `manner`, how that node relates to the
+            one before (`MANNERS`), and `turn`, the three nodes on the way to it.
         state: (node before, node) -> state; the node before is ignored without memory.
     """
 
     mdp: TabularMDP
     allowed: np.ndarray
     enters: np.ndarray
-    manner: np.ndarray
+    places: dict[str, tuple[np.ndarray, int]]
     state: dict[tuple[int, int], int]
 
 
@@ -83,16 +85,16 @@ def make_maze(*, memory: bool, discount: float) -> Maze:
     number: dict[tuple[int, int], int] = {}
     for before, node in steps:
         number[before, node] = len(number) if memory else node
-    places = sorted({(state, before, node) for (before, node), state in number.items()})
-    states = len({state for state, _, _ in places})
+    known = sorted({(state, before, node) for (before, node), state in number.items()})
+    states = len({state for state, _, _ in known})
     enters = np.full((states, 3), OUTSIDE)
     allowed, manner = np.zeros((states, 3), bool), np.zeros((states, 3), int)
     successor = np.zeros((states, 3, 1), np.int32)
-    for state, before, node in places:
+    for state, before, node in known:
         for action, to in enumerate(neighbours(node)):
             if to is not None:
                 allowed[state, action], enters[state, action] = True, to
-                manner[state, action] = how(before, node, to) if memory else 0
+                manner[state, action] = how(before, node, to)
                 successor[state, action, 0] = 0 if to == OUTSIDE else number[node, to]
     start = np.arange(states) == number[OUTSIDE, 0]
     mdp = TabularMDP(
@@ -101,7 +103,11 @@ def make_maze(*, memory: bool, discount: float) -> Maze:
         discount=jnp.asarray(np.where(enters == OUTSIDE, 0.0, discount), jnp.float32),
         successor=jnp.asarray(successor),
     )
-    return Maze(mdp, allowed, enters, manner, number)
+    places = {"node": (enters, NODES + 1)}
+    if memory:
+        turn = np.arange(allowed.size).reshape(allowed.shape)
+        places |= {"manner": (manner, len(MANNERS)), "turn": (turn, turn.size)}
+    return Maze(mdp, allowed, enters, places, number)
 
 
 def read_session(path: Path, name: str) -> list[list[int]]:

@@ -20,8 +20,8 @@ def conclusion(summary: dict[str, Any], report: Path) -> str:
     parts: list[Any] = []
     for at, models in summary["predicted"].items():
         parts += [
-            f"{at}: bits a decision of bouts left out, and how many more than by counting",
-            [[name, found["bits"], found["against"]] for name, found in models.items()],
+            f"{at}: bits a decision of bouts left out; more than by counting; with the last node",
+            [[name, found["bits"], *found["against"]] for name, found in models.items()],
         ]
     port = summary["port"]
     rows = [
@@ -82,8 +82,13 @@ def predictions(summary: dict[str, Any]) -> Any:
     """How well each model tells what a mouse does next."""
     shown = [
         table(
-            [f"{at}, turns told by", "bits a decision", "more than by counting"],
-            [[name, found["bits"], found["against"]] for name, found in models.items()],
+            [
+                f"{at}, turns told by",
+                "bits a decision",
+                "more than by counting",
+                "and with the last node known",
+            ],
+            [[name, found["bits"], *found["against"]] for name, found in models.items()],
         )
         for at, models in summary["predicted"].items()
     ]

@@ -6,10 +6,11 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.maze_mice.config import Config
-from experiments.maze_mice.irl import Model, count, fit, fits, plan
+from experiments.maze_mice.irl import Model, count, fit, fits, log_likelihood
 from experiments.maze_mice.maze import LEAVES, Maze, make_maze, read_session, visits
 from experiments.maze_mice.report import conclusion, write_report
 from irl_jax.eval.intervals import Interval, bootstrap
@@ -20,6 +21,7 @@ from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError
 
 COUNTING = "counting turns"
+REMEMBERING = "counting turns, last node known"
 AT = ("with water", "without water")
 
 
@@ -83,16 +85,19 @@ def experiment(
 
 
 def models_of(config: Config, plain: Maze, memory: Maze) -> dict[str, tuple[Maze, Model]]:
-    """What predicts turns: name -> the maze as it knows it, and visits -> log-probs."""
+    """What predicts turns: name -> the maze as it knows it, and visits -> policies."""
 
-    def infer(maze: Maze) -> Model:
-        return lambda seen: plan(maze, fit(maze, config.fit, seen)).logp
+    def infer(maze: Maze, *places: str, intentions: int = 1) -> tuple[Maze, Model]:
+        return maze, lambda *seen: fit(maze, config.fit, places, *seen, intentions=intentions)[1]
 
     return {
         COUNTING: (plain, partial(count, plain, config.pseudo_count)),
-        "counting turns, last node known": (memory, partial(count, memory, config.pseudo_count)),
-        "a reward of each node": (plain, infer(plain)),
-        "and of each manner, last node known": (memory, infer(memory)),
+        REMEMBERING: (memory, partial(count, memory, config.pseudo_count)),
+        "a reward of each node": infer(plain, "node"),
+        "two intentions, each a reward of each node": infer(plain, "node", intentions=2),
+        "a reward of each node and manner, last node known": infer(memory, "node", "manner"),
+        "a reward of each turn, last node known": infer(memory, "turn"),
+        "two intentions, each a reward of each turn": infer(memory, "turn", intentions=2),
     }
 
 
@@ -103,22 +108,34 @@ def held_out_bits(config: Config, maze: Maze, model: Model, seen: np.ndarray) ->
     decided.
     """
     fold = np.random.default_rng(config.seed).permutation(len(seen)) % config.folds
-    training = np.stack([seen[fold != k].sum(0) for k in range(config.folds)])
-    logp = np.asarray(jax.jit(lambda x: jax.lax.map(model, x))(training))
+    visits = jnp.asarray(seen)
+
+    def told(number: jax.Array) -> jax.Array:
+        policies = model(visits, fold != number)
+        each = lambda bout: log_likelihood(policies, bout[None], jnp.ones(1, bool))
+        return jax.vmap(each)(visits)
+
+    nats = np.asarray(jax.jit(lambda x: jax.lax.map(told, x))(jnp.arange(config.folds)))
     decides = maze.allowed.sum(-1, keepdims=True) > 1
-    decided = np.where(decides, seen, 0.0)
-    bits = (decided * np.where(decided > 0, logp[fold], 0.0)).sum((1, 2)) / np.log(2)
-    return np.stack([bits, decided.sum((1, 2))], -1).astype(np.float64)
+    decided = np.where(decides, seen, 0.0).sum((1, 2))
+    bits = nats[fold, np.arange(len(seen))] / np.log(2)
+    return np.stack([bits, decided], -1).astype(np.float64)
 
 
 def predictions(scores: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
-    """Of each model bits a decision, and how many more than by counting, over bouts."""
+    """Of each model bits a decision, and how many more than by either way to count, over bouts."""
     share: Any = lambda rows: rows[:, 0].sum() / rows[:, 1].sum()
-    less: Any = lambda rows: np.stack([rows[:, 0] - scores[COUNTING][:, 0], rows[:, 1]], -1)
+
+    def ahead(name: str, baseline: str) -> Interval | None:
+        if name == baseline:
+            return None
+        bits, decisions = scores[name].T
+        return bootstrap(np.stack([bits - scores[baseline][:, 0], decisions], -1), share)
+
     return {
         name: {
             "bits": bootstrap(rows, share),
-            "against": None if name == COUNTING else bootstrap(less(rows), share),
+            "against": [ahead(name, baseline) for baseline in (COUNTING, REMEMBERING)],
         }
         for name, rows in scores.items()
     }
@@ -131,7 +148,7 @@ def resampled(config: Config, maze: Maze, seen: dict[str, np.ndarray]) -> dict[s
         rng = np.random.default_rng([config.seed, 1, number])
         draws = rng.integers(0, len(bouts), (config.resamples, len(bouts)))
         samples = np.stack([bouts.sum(0), *(bouts[draw].sum(0) for draw in draws)])
-        found[at] = fits(maze, config.fit, samples)["node"]
+        found[at] = fits(maze, config.fit, samples)
     return found
 
 
@@ -142,9 +159,7 @@ def permuted(config: Config, maze: Maze, seen: dict[str, np.ndarray]) -> dict[st
     orders = [rng.permutation(len(bouts)) for _ in range(config.permutations)]
     halves = zip(AT, (np.s_[:first], np.s_[first:]), strict=True)
     return {
-        at: fits(maze, config.fit, np.stack([bouts[order[half]].sum(0) for order in orders]))[
-            "node"
-        ]
+        at: fits(maze, config.fit, np.stack([bouts[order[half]].sum(0) for order in orders]))
         for at, half in halves
     }
 

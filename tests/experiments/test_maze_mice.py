@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments.maze_mice.config import CONFIG, FitConfig
-from experiments.maze_mice.irl import count, fit, plan
+from experiments.maze_mice.irl import Policies, count, fit, fits, log_likelihood, plan
 from experiments.maze_mice.maze import (
     LEAVES,
     MANNERS,
@@ -41,11 +41,11 @@ def walk(rng, logp, maze, longest: int = 120) -> list[int]:
 def mice(seed: int, bouts: int, **planted: float) -> list[list[int]]:
     """Bouts of mice to whom the port is worth 3, or what is asked for."""
     maze = make_maze(memory=True, discount=CONFIG.fit.discount)
-    params = {
+    reward = {
         "node": jnp.zeros(NODES + 1).at[PORT].set(planted.pop("port", 3.0)),
         "manner": jnp.array([planted.get(name, 0.0) for name in ("on", "up", "down", "across")]),
     }
-    logp = np.asarray(jax.jit(partial(plan, maze))(params).logp, np.float64)
+    logp = np.asarray(jax.jit(partial(plan, maze))(reward).logp, np.float64)
     logp -= np.log(np.exp(logp).sum(-1, keepdims=True))
     rng = np.random.default_rng(seed)
     return [walk(rng, logp, maze) for _ in range(bouts)]
@@ -75,7 +75,8 @@ def test_ways_lead_to_neighbours_and_back(memory):
                 assert maze.mdp.successor[state, action, 0] == maze.state[node, to]
                 assert maze.mdp.discount[state, action] == pytest.approx(0.9)
                 if memory and node not in LEAVES:
-                    assert MANNERS[maze.manner[state, action]].startswith("back") == (to == before)
+                    manner = maze.places["manner"][0][state, action]
+                    assert MANNERS[manner].startswith("back") == (to == before)
     leaving = maze.state[1, 0], 0
     assert maze.enters[leaving] == OUTSIDE and maze.mdp.discount[leaving] == 0
 
@@ -96,10 +97,9 @@ def test_a_session_is_read_as_it_was_written(tmp_path):
 def test_a_planted_reward_is_found():
     """The port stands out to mice who want it, and not to those who do not."""
     maze = make_maze(memory=False, discount=CONFIG.fit.discount)
-    find = jax.jit(partial(fit, maze, QUICK))
     peaks = {}
     for port in (3.0, 0.0):
-        reward = np.asarray(find(visits(maze, mice(1, 60, port=port)).sum(0))["node"])
+        reward = fits(maze, QUICK, visits(maze, mice(1, 60, port=port)).sum(0, keepdims=True))[0]
         peaks[port] = float(peak(PORT, reward[None])[0])
         if port:
             assert rank(PORT, reward) == 1
@@ -110,7 +110,7 @@ def test_what_mice_know_tells_their_turns():
     """Mice who never turn back are told better by those who see where they came from."""
     bouts = mice(2, 24, up=-3.0, down=-3.0)
     plain, memory = (make_maze(memory=each, discount=CONFIG.fit.discount) for each in (False, True))
-    infer = lambda maze: lambda seen: plan(maze, fit(maze, QUICK, seen)).logp
+    infer = lambda maze, *places: lambda *seen: fit(maze, QUICK, places, *seen)[1]
     bits = {
         name: (found := held_out_bits(replace(CONFIG, folds=2), maze, model, visits(maze, bouts)))[
             :, 0
@@ -118,12 +118,30 @@ def test_what_mice_know_tells_their_turns():
         / found[:, 1].sum()
         for name, maze, model in (
             ("count", plain, partial(count, plain, 0.5)),
-            ("reward", plain, infer(plain)),
-            ("manners", memory, infer(memory)),
+            ("reward", plain, infer(plain, "node")),
+            ("manners", memory, infer(memory, "node", "manner")),
         )
     }
     assert bits["manners"] > max(bits["count"], bits["reward"]) + 0.3
     assert bits["reward"] > -np.log2(3) - 0.2
+
+
+def test_mice_of_two_kinds_are_told_apart():
+    """Some never turn back, some like to: two intentions say so, and which mouse has which."""
+    maze = make_maze(memory=True, discount=CONFIG.fit.discount)
+    on, back = (mice(seed, 8, port=0.0, up=x, down=x) for seed, x in ((5, -3.0), (6, 2.0)))
+    bouts, kept = visits(maze, on + back), np.ones(16, bool)
+    config = replace(QUICK, starts=2)
+    one, two = (fit(maze, config, ["manner"], bouts, kept, intentions=m)[1] for m in (1, 2))
+    told = [float(log_likelihood(policies, bouts, kept)) for policies in (one, two)]
+    assert told[1] > told[0] + 16 * np.log(2)
+    of_each = [
+        [float(log_likelihood(Policies(logp[None], jnp.zeros(1)), bout[None], kept[:1]))
+         for logp in two.logp]
+        for bout in bouts
+    ]  # fmt: skip
+    kind = np.argmax(of_each, -1)
+    assert len(set(kind[:8])) == len(set(kind[8:])) == 1 and kind[0] != kind[8]
 
 
 def test_the_whole_in_small(tmp_path, capsys):

@@ -21,6 +21,9 @@ from jax import Array
 
 PyTree = Any
 
+# of observations and actions: n stands for 0, 1, ..., n - 1; a shape for numbers f32[*shape]
+Space = int | tuple[int, ...]
+
 
 class InputError(ValueError):
     """Something the user can fix: a file, a field, a flag, a shape.
@@ -47,17 +50,26 @@ class Prompt:
 class Trajectory:
     """Trajectories and the policy that took them.
 
+    A row of a control task may hold several episodes, one after the other. An episode ends with
+    an action whose discount is 0 if it terminated; one that was cut goes on with a column outside
+    the mask, of discount 0, whose observation is the one at which it was cut. The next column
+    begins an episode.
+
     Attributes:
         context: `Prompt` of B rows (language model), or f32[B, T, ...]
-            observations (control).
+            observations (control), in which each action was taken.
         action: i32[B, T] tokens or discrete actions, or f32[B, T, A];
             right-padded.
         mask: bool[B, T], true on actions that were taken.
         logp: f32[B, T], log-probs of the actions under the behaviour policy
             (nats).
         reward: f32[B, T], reward of each action.
-        terminated: bool[B], true if the episode reached its end (EOS, terminal
-            state), false if it was cut at T.
+        terminated: bool[B], true if the (last) episode reached its end (EOS,
+            terminal state), false if it was cut at T.
+        final: f32[B, ...], the observation after column T (control); None for a
+            language model.
+        discount: f32[B, T], γ (1 − terminated) after each action (control); None
+            where γ is one number and only the last action can end the episode.
     """
 
     context: Any
@@ -66,6 +78,8 @@ class Trajectory:
     logp: Array
     reward: Array
     terminated: Array
+    final: Any = None
+    discount: Array | None = None
 
 
 @flax.struct.dataclass

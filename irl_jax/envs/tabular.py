@@ -1,4 +1,4 @@
-"""Tabular processes whose dynamics are known: grids and random ones."""
+"""Tabular processes whose dynamics are known: grids and random ones, and to act in them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from irl_jax.masking import check_range
+from irl_jax.dynamics.planning import check_mdp
+from irl_jax.envs.environment import Environment, Step
+from irl_jax.masking import as_float, check_range
 from irl_jax.types import InputError, TabularMDP
 
 MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
@@ -111,3 +113,40 @@ def random_mdp(
         if successors is None
         else jax.random.randint(to, (states, actions, width), 0, states),
     )
+
+
+def as_environment(
+    mdp: TabularMDP, reward: Array | None = None, *, time_limit: int | None = None
+) -> Environment:
+    """A tabular process to act in; its observations are its states, i32[].
+
+    An action whose discount is 0 ends the episode. The other discounts are those of whoever
+    learns from it.
+
+    Args:
+        mdp: the process.
+        reward: f[S, A]; None: 0.
+        time_limit: steps after which an episode is cut; None: never.
+
+    Raises:
+        InputError: the arrays do not fit each other.
+    """
+    states, actions = check_mdp(mdp)
+    if reward is None:
+        reward = jnp.zeros((states, actions))
+    reward = as_float("reward", reward, (states, actions))
+
+    def step(state: Array, action: Array, key: Array) -> Step:
+        to = _draw(key, mdp.prob[state, action])
+        after = to if mdp.successor is None else mdp.successor[state, action, to]
+        return Step(after, reward[state, action], mdp.discount[state, action] == 0)
+
+    reset = lambda key: _draw(key, mdp.start)
+    return Environment(
+        reset, step, lambda s: s, observation=states, action=actions, time_limit=time_limit
+    )
+
+
+def _draw(key: Array, prob: Array) -> Array:
+    """An index with these probabilities, i32[]."""
+    return jax.random.choice(key, prob.shape[0], p=prob).astype(jnp.int32)

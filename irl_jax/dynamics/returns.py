@@ -9,13 +9,13 @@ from jax import Array
 from irl_jax.masking import as_float, check_mask, check_range
 
 
-def returns(reward: Array, mask: Array, *, discount: float) -> Array:
+def returns(reward: Array, mask: Array, *, discount: float | Array) -> Array:
     """Reward to go, Gₜ = Σ_{s≥t} γ^(s−t) r_s.
 
     Args:
         reward: f32[..., T]. Read where the mask is true.
         mask: bool[..., T], actions that were taken; what is not one is skipped, as in `gae`.
-        discount: γ in [0, 1]; 1 is usual for language.
+        discount: γ in [0, 1], 1 is usual for language; or f32[..., T], as in `gae`.
 
     Returns:
         f32[..., T]; 0 outside the mask.
@@ -38,7 +38,7 @@ def gae(
     value: Array,
     mask: Array,
     *,
-    discount: float,
+    discount: float | Array,
     gae_lambda: float,
     final_value: Array | None = None,
 ) -> Array:
@@ -51,11 +51,15 @@ def gae(
     as if the row were written without them. What an environment or a user wrote between two
     actions is so part of the state that the next one is taken in, and V(sₜ₊₁) is its value.
 
+    With a discount for each column a row may hold several episodes (see `types.Trajectory`).
+    γₜ = 0 ends one: nothing that follows counts. A column outside the mask with γₜ = 0 is where
+    an episode was cut: its value is V(sₜ₊₁) of the action before, and no trace goes across.
+
     Args:
         reward: f32[..., T]. Read where the mask is true, as is the value.
-        value: f32[..., T], V of the state in which each action was taken.
+        value: f32[..., T], V of the state in which each action was taken, or an episode cut.
         mask: bool[..., T], actions that were taken.
-        discount: γ in [0, 1].
+        discount: γ in [0, 1]; or f32[..., T], γ (1 − terminated) after each action.
         gae_lambda: λ in [0, 1].
         final_value: f32[...], V of the state after the last action; 0 where the episode
             ended there, and everywhere by default.
@@ -74,31 +78,38 @@ def gae(
         >>> gae(r, v, mask, discount=1.0, gae_lambda=0.0).tolist()
         [-0.25, 0.75]
     """
-    check_range("discount", discount, 0.0, 1.0)
     check_range("gae_lambda", gae_lambda, 0.0, 1.0)
     check_mask("mask", mask, jnp.shape(mask))
+    counts = mask
+    if jnp.ndim(discount) == 0:
+        check_range("discount", discount, 0.0, 1.0)
+    else:
+        discount = as_float("discount", jnp.asarray(discount), mask.shape)
+        counts = mask | (discount == 0)
+        discount = jnp.where(mask, discount, 0.0)
     reward = jnp.where(mask, as_float("reward", reward, mask.shape), 0.0)
-    value = jnp.where(mask, as_float("value", value, mask.shape), 0.0)
+    value = jnp.where(counts, as_float("value", value, mask.shape), 0.0)
     if final_value is None:
         final_value = jnp.zeros(mask.shape[:-1])
     final_value = as_float("final_value", final_value, mask.shape[:-1])
 
-    delta = reward + discount * _after(value, mask, final_value) - value
+    delta = jnp.where(mask, reward + discount * _after(value, counts, final_value) - value, 0.0)
+    trace = jnp.broadcast_to(discount * gae_lambda, mask.shape)
 
-    def back(advantage: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
-        delta, taken = step
-        advantage = jnp.where(taken, delta + discount * gae_lambda * advantage, advantage)
+    def back(advantage: Array, step: tuple[Array, ...]) -> tuple[Array, Array]:
+        delta, trace, counts, taken = step
+        advantage = jnp.where(counts, delta + trace * advantage, advantage)
         return advantage, jnp.where(taken, advantage, 0.0)
 
-    by_time = jnp.moveaxis(delta, -1, 0), jnp.moveaxis(mask, -1, 0)
+    by_time = tuple(jnp.moveaxis(x, -1, 0) for x in (delta, trace, counts, mask))
     _, advantage = jax.lax.scan(back, jnp.zeros_like(by_time[0][0]), by_time, reverse=True)
     return jnp.moveaxis(advantage, 0, -1)
 
 
-def _after(value: Array, mask: Array, final_value: Array) -> Array:
-    """The value at the next column of the mask, f32[..., T]; after the last, the final one."""
-    t = mask.shape[-1]
-    here = jnp.where(mask, jnp.arange(t), t)
+def _after(value: Array, counts: Array, final_value: Array) -> Array:
+    """The value at the next column that counts, f32[..., T]; after the last, the final one."""
+    t = counts.shape[-1]
+    here = jnp.where(counts, jnp.arange(t), t)
     earliest = jax.lax.cummin(here, axis=here.ndim - 1, reverse=True)
     after = jnp.concatenate([earliest[..., 1:], jnp.full_like(earliest[..., :1], t)], -1)
     known = jnp.concatenate([value, final_value[..., None]], -1)

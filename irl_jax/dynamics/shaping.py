@@ -49,17 +49,25 @@ def kl_penalised(
     return jnp.where(at_last, reward[..., None], 0.0) - beta * penalty
 
 
-def potential_shaped(reward: Array, potential: Array, mask: Array, *, discount: float) -> Array:
+def potential_shaped(
+    reward: Array,
+    potential: Array,
+    mask: Array,
+    *,
+    discount: float | Array,
+    final_potential: Array | None = None,
+) -> Array:
     """Rewards plus a difference of potentials, r′ₜ = rₜ + γ Φ(sₜ₊₁) − Φ(sₜ).
 
-    Every policy keeps its order: the return changes by −Φ of the first state, whatever is
-    done. The potential after the last action is 0.
+    Every policy keeps its order: the return of an episode that ends changes by −Φ of the first
+    state, whatever is done. The potential is 0 where an episode ended, and not where it was cut.
 
     Args:
         reward: f32[..., T].
         potential: f32[..., T], Φ of the state in which each action was taken.
         mask: bool[..., T], actions that were taken; what is not one is skipped, as in `gae`.
-        discount: γ in [0, 1].
+        discount: γ in [0, 1]; or f32[..., T], as in `gae`.
+        final_potential: f32[...], Φ of the state after the last action; 0 by default.
 
     Returns:
         f32[..., T]; 0 outside the mask.
@@ -75,7 +83,14 @@ def potential_shaped(reward: Array, potential: Array, mask: Array, *, discount: 
         >>> potential_shaped(r, phi, mask, discount=1.0).tolist()
         [1.0, -2.0]
     """
-    return gae(reward, potential, mask, discount=discount, gae_lambda=0.0)
+    return gae(
+        reward,
+        potential,
+        mask,
+        discount=discount,
+        gae_lambda=0.0,
+        final_value=final_potential,
+    )
 
 
 def adapted_beta(

@@ -142,3 +142,95 @@ def test_reinforce_plus_plus_with_a_baseline_counts_tokens():
     assert np.abs(got[..., 0] - by_completion)[mask[..., 0]].max() > 0.2
     with pytest.raises(InputError, match=r"^advantage: expected shape \[2, 3\]"):
         whiten(advantage[:1], mask)
+
+
+# ----- rows of several episodes
+
+
+def stream(seed, lengths, ends):
+    """A row of episodes, "terminated", "cut", or "going" on after the last column."""
+    rng = np.random.default_rng(seed)
+    mask, discount = [], []
+    for length, end in zip(lengths, ends, strict=True):
+        mask += [True] * length + [False] * (end == "cut")
+        discount += [0.9] * (length - 1) + [0.0 if end == "terminated" else 0.9]
+        discount += [0.0] * (end == "cut")
+    mask = np.array(mask)
+    reward, value = rng.standard_normal([2, len(mask)])
+    return np.where(mask, reward, np.nan), value, mask, np.array(discount), rng.standard_normal()
+
+
+KINDS = ("terminated", "cut", "going")
+
+
+@pytest.mark.parametrize("gae_lambda", [0.0, 0.8, 1.0])
+@pytest.mark.parametrize("last", KINDS)
+def test_episodes_in_a_row_are_the_episodes_apart(last, gae_lambda):
+    with jax.enable_x64(True):
+        lengths, ends = (3, 2, 1, 3), ("cut", "terminated", "cut", last)
+        reward, value, mask, discount, final = stream(0, lengths, ends)
+        got = estimate(
+            reward, value, mask, discount=discount, gae_lambda=gae_lambda, final_value=final
+        )
+        expected = oracles.stream_gae(
+            np.where(mask, reward, 0), value, mask, discount, gae_lambda=gae_lambda,
+            final_value=final,
+        )  # fmt: skip
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
+        begin = 0
+        for length, end in zip(lengths, ends, strict=True):
+            own = slice(begin, begin + length)
+            after = {"cut": value[min(begin + length, len(value) - 1)], "going": final}.get(end, 0)
+            alone = gae(
+                reward[own], value[own], mask[own], discount=0.9, gae_lambda=gae_lambda,
+                final_value=jnp.asarray(float(after)),
+            )  # fmt: skip
+            np.testing.assert_allclose(got[own], alone, rtol=1e-12)
+            begin += length + (end == "cut")
+
+
+def test_an_episode_that_was_cut_goes_on_in_its_value_and_one_that_ended_does_not():
+    reward, value, mask = np.float32([1.0, 1.0]), np.float32([0.0, 0.0]), np.ones(2, bool)
+    of = lambda last: gae(
+        reward, value, mask, discount=np.float32([0.5, last]), gae_lambda=1.0,
+        final_value=jnp.float32(8.0),
+    ).tolist()  # fmt: skip
+    assert of(0.5) == [3.5, 5.0]
+    assert of(0.0) == [1.5, 1.0]
+    to_go = returns(reward, mask, discount=np.float32([0.5, 0.0]))
+    assert to_go.tolist() == [1.5, 1.0]
+
+
+def test_one_discount_for_all_columns_is_the_number():
+    """With padding, which is skipped, and holes."""
+    for mask in (MASK, HOLES > 0):
+        reward, value = (np.where(mask, RNG.standard_normal([B, T]), np.nan) for _ in range(2))
+        options = {"gae_lambda": 0.7, "final_value": FINAL}
+        number = estimate(np.float32(reward), np.float32(value), mask, discount=0.9, **options)
+        array = np.full([B, T], 0.9, np.float32)
+        columns = estimate(np.float32(reward), np.float32(value), mask, discount=array, **options)
+        np.testing.assert_allclose(columns, number, rtol=1e-5, atol=1e-6)
+
+
+def test_what_lies_in_no_episode_may_be_nan():
+    reward, value, mask, discount, final = stream(1, (2, 2), ("cut", "going"))
+    padded = lambda x: np.append(x, [np.nan, np.nan])
+    longer = np.append(mask, [False, False])
+    whole = gae(
+        padded(reward), padded(value), longer, discount=padded(discount), gae_lambda=0.8,
+        final_value=final,
+    )  # fmt: skip
+    alone = gae(reward, value, mask, discount=discount, gae_lambda=0.8, final_value=final)
+    np.testing.assert_allclose(whole[:-2], alone, rtol=1e-6)
+    with pytest.raises(InputError, match=r"^discount: expected shape \[5\], got \[4\]"):
+        gae(reward, value, mask, discount=discount[1:], gae_lambda=0.8)
+
+
+def test_potentials_of_a_row_of_episodes_change_each_return_by_its_first_state():
+    """And by the potential of the state in which it was cut."""
+    reward, value, mask, discount, final = stream(2, (3, 2, 2), ("cut", "terminated", "going"))
+    reward = np.where(mask, reward, 0)
+    shaped = potential_shaped(reward, value, mask, discount=discount, final_potential=final)
+    change = returns(shaped, mask, discount=discount) - returns(reward, mask, discount=discount)
+    expected = [0.9**3 * value[3] - value[0], -value[4], 0.9**2 * final - value[6]]
+    np.testing.assert_allclose(change[jnp.array([0, 4, 6])], expected, rtol=1e-4)

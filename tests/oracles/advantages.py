@@ -59,3 +59,26 @@ def gae(reward, value, mask, *, discount, gae_lambda, final_value):
             later = ((discount * gae_lambda) ** (s - t) * delta[s] for s in range(t, n))
             out[row][at[t]] = sum(later)
     return out
+
+
+def stream_gae(reward, value, mask, discount, *, gae_lambda, final_value):
+    """Schulman et al. 2015, eq. 16, of the episodes that follow each other in one row.
+
+    Each is taken out and summed alone, with the product of its own discounts.
+    """
+    out, begin, columns = np.zeros(len(reward)), 0, len(reward)
+    for t in range(columns):
+        cut, last = not mask[t] and discount[t] == 0, t == columns - 1
+        if not (cut or last or (mask[t] and discount[t] == 0)):
+            continue
+        episode = [s for s in range(begin, t + 1) if mask[s]]
+        after = value[t] if cut else final_value
+        v = [*(value[s] for s in episode), after]
+        delta = [reward[s] + discount[s] * v[i + 1] - v[i] for i, s in enumerate(episode)]
+        for i, s in enumerate(episode):
+            trace = 1.0
+            for j in range(i, len(episode)):
+                out[s] += trace * delta[j]
+                trace *= gae_lambda * discount[episode[j]]
+        begin = t + 1
+    return out

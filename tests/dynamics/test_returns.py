@@ -222,6 +222,10 @@ def test_what_lies_in_no_episode_may_be_nan():
     )  # fmt: skip
     alone = gae(reward, value, mask, discount=discount, gae_lambda=0.8, final_value=final)
     np.testing.assert_allclose(whole[:-2], alone, rtol=1e-6)
+    of = lambda v: gae(
+        padded(reward), v, longer, discount=padded(discount), gae_lambda=0.8, final_value=final
+    ).sum()
+    assert np.isfinite(jax.grad(of)(jnp.asarray(padded(value)))).all()
     with pytest.raises(InputError, match=r"^discount: expected shape \[5\], got \[4\]"):
         gae(reward, value, mask, discount=discount[1:], gae_lambda=0.8)
 

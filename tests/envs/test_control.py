@@ -148,6 +148,7 @@ def test_bits_are_flipped_until_they_are_the_goal():
     away = env.step(state, 2, None)
     assert away.state.tolist() == [1, 0, 1, 1, 1, 0]
     assert (float(away.reward), bool(away.terminated)) == (-1.0, False)
+    assert env.step(state, 0, None).state.tolist() == [0, 0, 0, 1, 1, 0]
     there = env.step(state, 1, None)
     assert (float(there.reward), bool(there.terminated)) == (0.0, True)
     drawn = jax.vmap(env.reset)(jax.random.split(jax.random.key(0), 400))

@@ -222,10 +222,11 @@ def test_what_lies_in_no_episode_may_be_nan():
     )  # fmt: skip
     alone = gae(reward, value, mask, discount=discount, gae_lambda=0.8, final_value=final)
     np.testing.assert_allclose(whole[:-2], alone, rtol=1e-6)
-    of = lambda v: gae(
+    of = lambda v, final: gae(
         padded(reward), v, longer, discount=padded(discount), gae_lambda=0.8, final_value=final
     ).sum()
-    assert np.isfinite(jax.grad(of)(jnp.asarray(padded(value)))).all()
+    slopes = jax.grad(of, argnums=(0, 1))(jnp.asarray(padded(value)), jnp.asarray(final))
+    assert all(np.isfinite(slope).all() for slope in slopes) and float(slopes[1]) > 0
     with pytest.raises(InputError, match=r"^discount: expected shape \[5\], got \[4\]"):
         gae(reward, value, mask, discount=discount[1:], gae_lambda=0.8)
 

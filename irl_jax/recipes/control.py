@@ -1,0 +1,242 @@
+"""PPO in an environment, from the first episode to the last update in one program.
+
+    train = make_train(cartpole(), PPOConfig())
+    params, metrics = jax.jit(train)(jax.random.key(0))
+    params, metrics = jax.jit(jax.vmap(train))(jax.random.split(jax.random.key(0), 10))
+
+Reference: Schulman et al. 2017, "Proximal Policy Optimization Algorithms", arXiv 1707.06347.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from irl_jax.dynamics.advantages import whiten
+from irl_jax.dynamics.returns import gae
+from irl_jax.envs.environment import Environment
+from irl_jax.losses.policy import ppo
+from irl_jax.losses.value import clipped_value
+from irl_jax.masking import check_range, masked_mean
+from irl_jax.models.actor_critic import act, action_logp, init_actor_critic, state_value
+from irl_jax.rollout.unroll import Episodes, begin, unroll
+from irl_jax.train.state import TrainState, init_state
+from irl_jax.train.step import make_train_step, minibatch_epochs
+from irl_jax.types import InputError, Loss, PyTree, Trajectory
+
+Metrics = dict[str, Array]
+# typed PRNG key -> parameters, metrics f32[updates]
+Train = Callable[[Array], tuple[PyTree, Metrics]]
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """Settings of a run."""
+
+    steps: int = 200_000  # of all environments together
+    environments: int = 16
+    unroll: int = 64  # steps of each environment between two updates
+    epochs: int = 4  # times that an update goes over them
+    minibatches: int = 4
+    learning_rate: float = 2.5e-3  # falls linearly to 0
+    discount: float = 0.99
+    gae_lambda: float = 0.95
+    clip: float = 0.2  # of ratios
+    value_clip: float = 10.0  # units of the return
+    value_weight: float = 0.5
+    entropy: float = 0.01
+    max_grad_norm: float = 0.5
+    widths: tuple[int, ...] = (64, 64)  # of the hidden layers
+
+    @property
+    def updates(self) -> int:
+        """Number of unrolls, each followed by an update; the rest of `steps` is not taken."""
+        return self.steps // (self.environments * self.unroll)
+
+
+@flax.struct.dataclass
+class JudgedSteps:
+    """Actions and what the critic made of them, one a row, so that any rows are a minibatch.
+
+    Attributes:
+        batch: N trajectories of one action.
+        advantage: f32[N, 1].
+        target: f32[N, 1], what the critic should say.
+        old_value: f32[N, 1], what it said.
+    """
+
+    batch: Trajectory
+    advantage: Array
+    target: Array
+    old_value: Array
+
+
+def judged(params: PyTree, batch: Trajectory, *, gae_lambda: float) -> JudgedSteps:
+    """Advantages, whitened over the batch, and targets of the critic.
+
+    Args:
+        params: of `models.actor_critic`.
+        batch: an unroll.
+        gae_lambda: λ.
+
+    Raises:
+        InputError: the batch has no discount of each action.
+    """
+    if batch.discount is None:
+        raise InputError("batch.discount: missing; `rollout.unroll` gives one")
+    value, final_value = state_value(params, batch.context), state_value(params, batch.final)
+    advantage = gae(
+        batch.reward,
+        value,
+        batch.mask,
+        discount=batch.discount,
+        gae_lambda=gae_lambda,
+        final_value=final_value,
+    )
+    row = lambda x: x.reshape(-1, 1, *x.shape[2:])
+    rows = Trajectory(
+        context=row(batch.context),
+        action=row(batch.action),
+        mask=row(batch.mask),
+        logp=row(batch.logp),
+        reward=row(batch.reward),
+        terminated=(batch.discount == 0).reshape(-1),
+    )
+    advantage, target = whiten(advantage, batch.mask), advantage + value
+    return JudgedSteps(rows, row(advantage), row(target), row(value))
+
+
+def ppo_update(
+    config: PPOConfig, tx: optax.GradientTransformation
+) -> Callable[[TrainState, Trajectory], tuple[TrainState, Metrics]]:
+    """One update of PPO: epochs over the minibatches of an unroll.
+
+    L = L_policy + c_V L_value.
+
+    Returns:
+        `update(state, batch) -> state, metrics`, whatever rewards the batch has.
+    """
+
+    def objective(params: PyTree, steps: JudgedSteps, key: Array) -> Loss:
+        batch = steps.batch
+        policy = ppo(
+            action_logp(params, batch.context, batch.action),
+            batch,
+            advantage=steps.advantage,
+            clip=config.clip,
+            entropy=config.entropy,
+        )
+        critic = clipped_value(
+            state_value(params, batch.context),
+            batch,
+            target=steps.target,
+            old_value=steps.old_value,
+            clip=config.value_clip,
+        )
+        total = policy.total + config.value_weight * critic.total
+        return Loss(total, policy.weight, policy.metrics | critic.metrics)
+
+    step = minibatch_epochs(
+        make_train_step(objective, tx), epochs=config.epochs, minibatches=config.minibatches
+    )
+
+    def update(state: TrainState, batch: Trajectory) -> tuple[TrainState, Metrics]:
+        return step(state, judged(state.params, batch, gae_lambda=config.gae_lambda))
+
+    return update
+
+
+def ppo_optimizer(config: PPOConfig) -> optax.GradientTransformation:
+    """Adam, its rate falling to 0 over the run.
+
+    Raises:
+        InputError: the run has no update, or the minibatches do not divide it.
+    """
+    check_range("updates of steps / (environments · unroll)", config.updates, 1)
+    if config.environments * config.unroll % config.minibatches:
+        raise InputError(
+            f"minibatches: {config.minibatches} do not divide environments x unroll = "
+            f"{config.environments * config.unroll}"
+        )
+    count = config.updates * config.epochs * config.minibatches
+    rate = optax.linear_schedule(config.learning_rate, 0.0, count)
+    return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optax.adam(rate, eps=1e-5))
+
+
+def episode_metrics(episodes: Episodes) -> Metrics:
+    """Means over the episodes that ended: `return`, `length`; 0 if there were none; `episodes`."""
+    return {
+        "return": masked_mean(episodes.total, episodes.over),
+        "length": masked_mean(episodes.length.astype(jnp.float32), episodes.over),
+        "episodes": episodes.over.sum().astype(jnp.float32),
+    }
+
+
+def make_train(env: Environment, config: PPOConfig) -> Train:
+    """A whole run of PPO as one pure function.
+
+    Args:
+        env: the environment.
+        config: settings of the run.
+
+    Returns:
+        `train(key) -> params, metrics`, the metrics f32[updates], of each update.
+
+    Raises:
+        InputError: the settings do not fit each other.
+    """
+    tx = ppo_optimizer(config)
+    update = ppo_update(config, tx)
+
+    def train(key: Array) -> tuple[PyTree, Metrics]:
+        beginning, starting, running = jax.random.split(key, 3)
+        params = init_actor_critic(beginning, env.observation, env.action, config.widths)
+        state, environments = init_state(params, tx, key), begin(env, starting, config.environments)
+
+        def turn(carry: tuple, key: Array) -> tuple[tuple, Metrics]:
+            state, environments = carry
+            environments, batch, episodes = unroll(
+                env,
+                partial(act, state.params),
+                environments,
+                key,
+                steps=config.unroll,
+                discount=config.discount,
+            )
+            state, metrics = update(state, batch)
+            return (state, environments), metrics | episode_metrics(episodes)
+
+        keys = jax.random.split(running, config.updates)
+        (state, _), metrics = jax.lax.scan(turn, (state, environments), keys)
+        return state.params, metrics
+
+    return train
+
+
+def mean_return(env: Environment, params: PyTree, key: Array, episodes: int) -> Array:
+    """The mean return of whole episodes of a policy, f32[], not discounted.
+
+    Args:
+        env: an environment with a time limit.
+        params: of `models.actor_critic`.
+        key: typed PRNG key.
+        episodes: number of them, all at once.
+
+    Raises:
+        InputError: there is no time limit.
+    """
+    if env.time_limit is None:
+        raise InputError("time_limit: an episode that may go on for ever has no return to measure")
+    starting, acting = jax.random.split(key)
+    running = begin(env, starting, episodes)
+    policy = partial(act, params)
+    ended = unroll(env, policy, running, acting, steps=env.time_limit, discount=1.0)[2]
+    first = ended.over & (jnp.cumsum(ended.over, -1) == 1)
+    return masked_mean(ended.total, first)

@@ -82,7 +82,7 @@ def fixed_horizon(env: Environment) -> Environment:
         InputError: there is no time limit, or the observation is no vector and no index.
 
     Reference: Kostrikov et al. 2018, "Discriminator-Actor-Critic: Addressing Sample Inefficiency
-    and Reward Bias in Adversarial Imitation Learning", arXiv 1809.02925, section 4.1.
+    and Reward Bias in Adversarial Imitation Learning", arXiv 1809.02925 (absorbing states).
     """
     if env.time_limit is None:
         raise InputError("time_limit: a fixed horizon needs one")

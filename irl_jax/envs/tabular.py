@@ -139,7 +139,9 @@ def as_environment(
     def step(state: Array, action: Array, key: Array) -> Step:
         to = _draw(key, mdp.prob[state, action])
         after = to if mdp.successor is None else mdp.successor[state, action, to]
-        return Step(after, reward[state, action], mdp.discount[state, action] == 0)
+        return Step(
+            after.astype(jnp.int32), reward[state, action], mdp.discount[state, action] == 0
+        )
 
     reset = lambda key: _draw(key, mdp.start)
     return Environment(

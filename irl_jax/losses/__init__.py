@@ -7,6 +7,7 @@ The modules say how they are made: scores x costs of pairs (`direct`), surrogate
 aggregations (`policy`), links (`link`), reductions (`reduction`).
 """
 
+from irl_jax.losses.adversarial import airl_logit, gradient_penalty
 from irl_jax.losses.demonstration import nll
 from irl_jax.losses.direct import add_likelihood, direct_alignment, dpo, ipo
 from irl_jax.losses.direct_named import (
@@ -184,6 +185,7 @@ __all__ = [
     "Tilt",
     "add_likelihood",
     "ahead_by",
+    "airl_logit",
     "all_pairs",
     "alpha_tilt",
     "alphapo",
@@ -227,6 +229,7 @@ __all__ = [
     "gaussian",
     "geometric",
     "gmpo",
+    "gradient_penalty",
     "group_mean",
     "grpo",
     "gspo",

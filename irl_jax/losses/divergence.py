@@ -39,7 +39,7 @@ from jax import Array
 from jax.scipy.special import xlogy
 
 from irl_jax.losses.reduction import weighted
-from irl_jax.masking import as_float, check_mask
+from irl_jax.masking import as_float, check_mask, check_range
 from irl_jax.types import Loss, Rating, safe_divide
 
 LIMIT = 30.0  # nats; beyond it an exponential goes on as its tangent
@@ -182,16 +182,22 @@ def variational(logit: Array, batch: Rating, *, divergence: FDivergence) -> Loss
     return Loss(policy[0] - expert[0], weight.sum(), metrics)
 
 
-def gail(log_ratio: Array) -> Array:
-    """−log(1 − D), D = σ(log p/q) the probability of a demonstration; positive.
+def gail(log_ratio: Array, *, b: float | Array = 0.0) -> Array:
+    """r = b log D − (1 − b) log(1 − D), D = σ(log p/q) the probability of a demonstration.
+
+    The sign decides tasks by itself, where episodes end: −log(1 − D) > 0 of b = 0 rewards an
+    episode that goes on, log D < 0 of b = 1 one that ends. b = ½ is half of log p/q.
 
     Args:
         log_ratio: f32[...], nats.
+        b: in [0, 1].
 
     Reference: Ho & Ermon 2016, "Generative Adversarial Imitation Learning", arXiv
-    1606.03476. Differs: their D is the probability of the policy.
+    1606.03476; Kostrikov et al. 2018, arXiv 1809.02925 (what the sign does).
+    Differs: D of Ho & Ermon is the probability of the policy.
     """
-    return jax.nn.softplus(log_ratio)
+    check_range("b", b, 0.0, 1.0)
+    return (1.0 - b) * jax.nn.softplus(log_ratio) - b * jax.nn.softplus(-log_ratio)
 
 
 def fairl(log_ratio: Array) -> Array:

@@ -11,6 +11,7 @@ from functools import partial
 import jax.numpy as jnp
 import numpy as np
 
+from irl_jax.losses.adversarial import gradient_penalty
 from irl_jax.losses.demonstration import nll
 from irl_jax.losses.direct import dpo
 from irl_jax.losses.divergence import DIVERGENCES, variational
@@ -201,6 +202,15 @@ CASES = [
             oracle_params={"divergence": divergence.name},
         )
         for divergence in DIVERGENCES
+    ),
+    Case(
+        "gradient_penalty",
+        gradient_penalty,
+        oracles.gradient_penalty,
+        Rating,
+        {"slope": "BM"},
+        ("weight",),
+        params={"target": 1.0},
     ),
     Case(
         "ropo",

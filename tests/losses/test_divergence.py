@@ -140,6 +140,13 @@ def test_rewards_of_gail_airl_and_fairl():
     h = jnp.array([-2.0, 0.0, 1.5])
     d = 1 / (1 + np.exp(-h))
     np.testing.assert_allclose(gail(h), -np.log(1 - d), rtol=1e-5)
+    for b in (0.0, 0.3, 0.5, 1.0):
+        wanted = b * np.log(d) - (1 - b) * np.log(1 - d)
+        np.testing.assert_allclose(gail(h, b=b), wanted, rtol=1e-5, atol=1e-7)
+    assert (gail(h) > 0).all() and (gail(h, b=1.0) < 0).all()
+    np.testing.assert_allclose(gail(h, b=0.5), h / 2, rtol=1e-6)
+    with pytest.raises(InputError, match=r"^b: expected a number in"):
+        gail(h, b=1.5)
     np.testing.assert_allclose(JENSEN_SHANNON.conjugate(h), gail(h) - np.log(2), atol=1e-6)
     np.testing.assert_allclose(REVERSE_KL.conjugate(h), h - 1, rtol=1e-6)
     np.testing.assert_allclose(fairl(h), -np.exp(h) * h, rtol=1e-5)

@@ -201,6 +201,16 @@ def binary_cross_entropy(reward, batch):
     return _ratings(reward, batch, cost, lambda r, s: 0.5 if r == 0 else (r > 0) == (s > 0.5))
 
 
+def gradient_penalty(slope, batch, *, target):
+    """Gulrajani et al. 2017, eq. 3, its second term without λ."""
+    norm = [math.sqrt(math.fsum(x * x for x in row)) for row in slope]
+    mean = lambda values: (
+        math.fsum(w * x for w, x in zip(batch.weight, values, strict=True)),
+        math.fsum(batch.weight),
+    )
+    return *mean([(x - target) ** 2 for x in norm]), {"slope": mean(norm)}
+
+
 def process_cross_entropy(reward, batch):
     """Wang et al. 2023, the PRM's cross-entropy; the mean over steps, not solutions."""
     at = [

@@ -54,6 +54,21 @@ def features(observation: Array, dim: int) -> Array:
     return observation
 
 
+def step_features(observation: Array, action: Array, spaces: tuple[Space, Space]) -> Array:
+    """What a reward of a state and an action reads, f32[..., D + N].
+
+    Args:
+        observation: f32[..., D], or i32[...].
+        action: f32[..., N], or i32[...].
+        spaces: of the two.
+    """
+    parts = (
+        features(x, space if isinstance(space, int) else math.prod(space))
+        for x, space in zip((observation, action), spaces, strict=True)
+    )
+    return jnp.concatenate(list(parts), -1)
+
+
 def _read(network: PyTree, observation: Array) -> Array:
     return features(observation, network["layer_0"]["kernel"].shape[0])
 

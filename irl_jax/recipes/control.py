@@ -1,8 +1,8 @@
 """PPO in an environment, from the first episode to the last update in one program.
 
     train = make_train(cartpole(), PPOConfig())
-    params, metrics = jax.jit(train)(jax.random.key(0))
-    params, metrics = jax.jit(jax.vmap(train))(jax.random.split(jax.random.key(0), 10))
+    trained = jax.jit(train)(jax.random.key(0))
+    seeds = jax.jit(jax.vmap(train))(jax.random.split(jax.random.key(0), 10))
 
 Reference: Schulman et al. 2017, "Proximal Policy Optimization Algorithms", arXiv 1707.06347.
 """
@@ -10,8 +10,9 @@ Reference: Schulman et al. 2017, "Proximal Policy Optimization Algorithms", arXi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import flax.struct
 import jax
@@ -32,8 +33,35 @@ from irl_jax.train.step import make_train_step, minibatch_epochs
 from irl_jax.types import InputError, Loss, PyTree, Trajectory
 
 Metrics = dict[str, Array]
-# typed PRNG key -> parameters, metrics f32[updates]
-Train = Callable[[Array], tuple[PyTree, Metrics]]
+
+
+class Trained(NamedTuple):
+    """What a run ends with.
+
+    Attributes:
+        params: of the policy and the critic, see `models.actor_critic`.
+        reward: state of the reward that was learned; None if it was given.
+        metrics: name -> f32[updates].
+    """
+
+    params: PyTree
+    reward: PyTree
+    metrics: Metrics
+
+
+Train = Callable[[Array], Trained]  # typed PRNG key -> what the run ends with
+
+
+class LearnedReward(NamedTuple):
+    """A reward that is learned beside the policy.
+
+    Attributes:
+        init: typed PRNG key -> its state.
+        update: (state, unroll) -> state, the rewards of the unroll f32[B, T], metrics.
+    """
+
+    init: Callable[[Array], PyTree]
+    update: Callable[[PyTree, Trajectory], tuple[PyTree, Array, Metrics]]
 
 
 @dataclass(frozen=True)
@@ -179,15 +207,17 @@ def episode_metrics(episodes: Episodes) -> Metrics:
     }
 
 
-def make_train(env: Environment, config: PPOConfig) -> Train:
+def make_train(env: Environment, config: PPOConfig, learned: LearnedReward | None = None) -> Train:
     """A whole run of PPO as one pure function.
 
     Args:
         env: the environment.
         config: settings of the run.
+        learned: learns a reward from each unroll, before the policy learns from the unroll by
+            that reward; None: the environment's.
 
     Returns:
-        `train(key) -> params, metrics`, the metrics f32[updates], of each update.
+        `train(key)`; its metrics are of each update, the environment's return among them.
 
     Raises:
         InputError: the settings do not fit each other.
@@ -195,13 +225,14 @@ def make_train(env: Environment, config: PPOConfig) -> Train:
     tx = ppo_optimizer(config)
     update = ppo_update(config, tx)
 
-    def train(key: Array) -> tuple[PyTree, Metrics]:
-        beginning, starting, running = jax.random.split(key, 3)
-        params = init_actor_critic(beginning, env.observation, env.action, config.widths)
+    def train(key: Array) -> Trained:
+        policy, starting, rewarding, running = jax.random.split(key, 4)
+        params = init_actor_critic(policy, env.observation, env.action, config.widths)
         state, environments = init_state(params, tx, key), begin(env, starting, config.environments)
+        reward = None if learned is None else learned.init(rewarding)
 
         def turn(carry: tuple, key: Array) -> tuple[tuple, Metrics]:
-            state, environments = carry
+            state, reward, environments = carry
             environments, batch, episodes = unroll(
                 env,
                 partial(act, state.params),
@@ -210,12 +241,16 @@ def make_train(env: Environment, config: PPOConfig) -> Train:
                 steps=config.unroll,
                 discount=config.discount,
             )
-            state, metrics = update(state, batch)
-            return (state, environments), metrics | episode_metrics(episodes)
+            metrics = episode_metrics(episodes)
+            if learned is not None:
+                reward, rewards, of_reward = learned.update(reward, batch)
+                batch, metrics = replace(batch, reward=rewards), metrics | of_reward
+            state, of_policy = update(state, batch)
+            return (state, reward, environments), metrics | of_policy
 
         keys = jax.random.split(running, config.updates)
-        (state, _), metrics = jax.lax.scan(turn, (state, environments), keys)
-        return state.params, metrics
+        (state, reward, _), metrics = jax.lax.scan(turn, (state, reward, environments), keys)
+        return Trained(state.params, reward, metrics)
 
     return train
 

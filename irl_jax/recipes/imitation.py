@@ -8,7 +8,7 @@ Reference: Ho & Ermon 2016, "Generative Adversarial Imitation Learning", arXiv 1
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import flax.struct
@@ -93,13 +93,13 @@ def discriminator_objective(*, penalty: float) -> Objective:
         shown = demonstrated.features[jax.random.choice(picking, choices, (rows,), p=chance)]
         batch = discriminator_batch(jnp.arange(2 * rows) < rows)
         valid = jnp.concatenate([jnp.ones(rows), sampled.weight])
-        batch = batch.replace(weight=batch.weight * valid)
+        batch = replace(batch, weight=batch.weight * valid)
         logit = apply_mlp(params, jnp.concatenate([shown, sampled.features]))
         loss = binary_cross_entropy(logit, batch)
         share = jax.random.uniform(mixing, (rows, 1))
         between = share * shown + (1.0 - share) * sampled.features
         slope = jax.vmap(jax.grad(partial(apply_mlp, params)))(between)
-        rough = gradient_penalty(slope, batch.replace(weight=sampled.weight), target=1.0)
+        rough = gradient_penalty(slope, replace(batch, weight=sampled.weight), target=1.0)
         total = loss.total + penalty * loss.weight * rough.mean
         metrics = {"accuracy": loss.metrics["accuracy"], "slope": rough.metrics["slope"]}
         return Loss(total, loss.weight, metrics)

@@ -28,7 +28,8 @@ DISCOUNT, LIMIT = 0.8, 6
 GRID = gridworld(2, 3, discount=DISCOUNT, terminal=[5])
 REWARD = jnp.full((6, 4), -0.1).at[5].set(1.0)
 EXPERT = infinite_horizon(GRID, REWARD, temperature=None)
-ENV = fixed_horizon(as_environment(GRID, REWARD, time_limit=LIMIT))
+# whose own reward is the opposite: who learns by it comes to the opposite
+ENV = fixed_horizon(as_environment(GRID, -REWARD, time_limit=LIMIT))
 
 
 def demonstrated(steps=48):

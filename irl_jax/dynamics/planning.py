@@ -233,7 +233,8 @@ def empirical_occupancy(mdp: TabularMDP, batch: Trajectory) -> Array:
 
     Args:
         mdp: the process, whose discounts count.
-        batch: B demonstrations; `context` is i32[B, T], the state of each action.
+        batch: B demonstrations; `context` is i32[B, T], the state of each action. What follows
+            the end of a row's first episode, or where it was cut, does not count.
 
     Returns:
         f[T, S, A], the mean over demonstrations; its sum over T is that without time.
@@ -248,7 +249,8 @@ def empirical_occupancy(mdp: TabularMDP, batch: Trajectory) -> Array:
     state, action = batch.context, batch.action
     check_shape("batch.action", action, jnp.shape(state))
     check_mask("batch.mask", batch.mask, jnp.shape(state))
-    after = jnp.where(batch.mask, mdp.discount[state, action], 1.0)
+    elsewhere = 1.0 if batch.discount is None else jnp.where(batch.discount == 0, 0.0, 1.0)
+    after = jnp.where(batch.mask, mdp.discount[state, action], elsewhere)
     weight = jnp.where(batch.mask, cumulative_discount(after), 0.0) / len(state)
     time = jnp.broadcast_to(jnp.arange(state.shape[1]), state.shape)
     return jnp.zeros((state.shape[1], states, actions)).at[time, state, action].add(weight)

@@ -27,7 +27,8 @@ def causal_likelihood(logp: Array, batch: Trajectory, *, discount: float | Array
         logp: f32[B, T], log-probs of the demonstrated actions under the soft policy of the
             reward (nats); read where `batch.mask` is true.
         batch: demonstrations.
-        discount: γ in [0, 1], or f32[B, T], γ after each action; 0 where the episode ends.
+        discount: γ in [0, 1], or f32[B, T], γ after each action; 0 where the episode ends, or
+            was cut (see `types.Trajectory`): what follows in the row does not count.
 
     Returns:
         Loss a demonstration (nats). Metrics: `nll`, nats an action, not discounted.
@@ -49,7 +50,8 @@ def causal_likelihood(logp: Array, batch: Trajectory, *, discount: float | Array
     logp = as_float("logp", logp, (None, None))
     check_mask("batch.mask", batch.mask, logp.shape)
     check_range("discount", discount, 0.0, 1.0)
-    after = jnp.where(batch.mask, jnp.broadcast_to(jnp.asarray(discount), logp.shape), 1.0)
+    after = jnp.broadcast_to(jnp.asarray(discount), logp.shape)
+    after = jnp.where(batch.mask | (after == 0), after, 1.0)
     discounts = cumulative_discount(after.astype(logp.dtype))
     cost = masked_sum(-discounts * jnp.where(batch.mask, logp, 0.0), batch.mask, axis=-1)
     total, weight = weighted(cost, batch.mask.any(-1).astype(logp.dtype))

@@ -195,6 +195,19 @@ def test_visits_of_demonstrations_are_counted_with_their_discounts():
     np.testing.assert_allclose(empirical_occupancy(mdp, batch), expected)
 
 
+def test_of_a_row_of_several_demonstrations_the_first_counts():
+    mdp, absent = process("dense"), None
+    state, action = jnp.array([[0, 1, 2, 0], [1, 0, 0, 2]]), jnp.zeros((2, 4), int)
+    mask = jnp.array([[True, True, False, True], [True, False, True, True]])
+    discount = jnp.where(mask, 0.8, 0.0)  # cut at columns 2 and 1
+    batch = Trajectory(state, action, mask, absent, absent, absent, None, discount)
+    first = jnp.array([[True, True, False, False], [True, False, False, False]])
+    alone = Trajectory(state, action, first, absent, absent, absent)
+    got, expected = empirical_occupancy(mdp, batch), empirical_occupancy(mdp, alone)
+    assert float(got.sum()) == pytest.approx((1 + 0.8 + 1) / 2)
+    np.testing.assert_allclose(got, expected)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

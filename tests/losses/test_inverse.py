@@ -154,3 +154,15 @@ def test_bad_input():
         causal_likelihood(jnp.zeros((2, 3)), batch, discount=1.5)
     with pytest.raises(InputError, match="demonstrated: expected shape"):
         occupancy_matching(jnp.zeros((3, 2)), jnp.zeros((3, 2)), jnp.zeros((2, 3)))
+
+
+def test_of_a_row_of_several_demonstrations_the_first_counts():
+    logp = -jnp.arange(1.0, 6.0)[None]
+    mask = jnp.array([[True, True, False, True, True]])
+    absent = None
+    batch = Trajectory(absent, absent, mask, absent, absent, absent)
+    cut = causal_likelihood(logp, batch, discount=jnp.array([[0.5, 0.5, 0.0, 0.5, 0.5]]))
+    ended = causal_likelihood(logp, batch, discount=jnp.array([[0.5, 0.0, 0.5, 0.5, 0.5]]))
+    assert float(cut.mean) == float(ended.mean) == pytest.approx(1 + 0.5 * 2)
+    hole = causal_likelihood(logp, batch, discount=jnp.full((1, 5), 0.5))
+    assert float(hole.mean) == pytest.approx(1 + 0.5 * 2 + 0.25 * 4 + 0.125 * 5)

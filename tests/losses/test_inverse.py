@@ -166,3 +166,5 @@ def test_of_a_row_of_several_demonstrations_the_first_counts():
     assert float(cut.mean) == float(ended.mean) == pytest.approx(1 + 0.5 * 2)
     hole = causal_likelihood(logp, batch, discount=jnp.full((1, 5), 0.5))
     assert float(hole.mean) == pytest.approx(1 + 0.5 * 2 + 0.25 * 4 + 0.125 * 5)
+    late = batch.replace(mask=mask.at[0, 0].set(False))
+    assert float(causal_likelihood(logp, late, discount=0.0).mean) == 2.0

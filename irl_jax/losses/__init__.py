@@ -127,7 +127,7 @@ from irl_jax.losses.reduction import (
     weighted,
 )
 from irl_jax.losses.reference_free import alphapo, cpo, orpo, simpo
-from irl_jax.losses.regularisation import chosen_likelihood, mix
+from irl_jax.losses.regularisation import chosen_likelihood, grm_dpo, grm_sft, mix
 from irl_jax.losses.scores import (
     Score,
     Tilt,
@@ -230,6 +230,8 @@ __all__ = [
     "geometric",
     "gmpo",
     "gradient_penalty",
+    "grm_dpo",
+    "grm_sft",
     "group_mean",
     "grpo",
     "gspo",

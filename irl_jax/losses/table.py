@@ -35,6 +35,7 @@ from irl_jax.losses import (
     ranking,
     rating,
     reference_free,
+    regularisation,
     transport,
     unpaired,
 )
@@ -62,6 +63,7 @@ Form = Literal[
     "self_play",  # (logp, ref_logp, pairs, win=): the best and the worst of a group
     # of a reward
     "completion",  # (rewards of completions, batch)
+    "regularised",  # (rewards of completions, logp, batch): the decoder's own head is kept
     "distribution",  # (means, log-variances, batch)
     "cutpoints",  # (rewards, batch, cutpoints=), which are trained too
     "token",  # (a number for every token, batch)
@@ -136,6 +138,7 @@ def _best(reward: Array) -> Array:
 
 _CLIP = (0.2, 0.2)  # (ε_low, ε_high) of PPO's paper, and of those that name no other
 _KL = 0.04  # weight of GRPO's penalty in its paper
+_GRM = {"alpha": 0.01, "beta": 0.1, "label_smoothing": 0.0, "centering": 0.01}
 
 _ROWS = {
     # demonstrations
@@ -233,6 +236,8 @@ _ROWS = {
     "bradley_terry": _log_odds(
         preference.bradley_terry, "pairs", label_smoothing=0.0, centering=0.01
     ),
+    "grm_sft": _log_odds(regularisation.grm_sft, "pairs", form="regularised", **_GRM),
+    "grm_dpo": _log_odds(regularisation.grm_dpo, "pairs", form="regularised", **_GRM),
     "thurstone": _reward(preference.thurstone, "pairs"),
     "robust_bradley_terry": _log_odds(preference.robust_bradley_terry, "pairs", flip_rate=0.1),
     "symmetric_pairwise": _reward(preference.symmetric_pairwise, "pairs"),

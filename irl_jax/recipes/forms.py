@@ -22,7 +22,7 @@ from irl_jax.losses.rating import increasing
 from irl_jax.losses.table import Published
 from irl_jax.models.decoder import DecoderConfig
 from irl_jax.models.heads import apply_scalar_head, init_scalar_head, last_value
-from irl_jax.models.logprob import completion_hidden
+from irl_jax.models.logprob import completion_hidden, completion_hidden_logp
 from irl_jax.rollout.guide import MixtureGuide
 from irl_jax.rollout.pairs import in_twos, sampled_pair
 from irl_jax.rollout.sampling import Sampling
@@ -201,6 +201,10 @@ def reward_objective(
         one = batch.action.ndim == 2  # a completion a row
         action, mask = (x[:, None] if one else x for x in (batch.action, batch.mask))
         decoder = adapt(params["decoder"], reference)
+        if row.form == "regularised":
+            hidden, logp = completion_hidden_logp(config, decoder, batch.context, action)
+            reward = last_value(apply_scalar_head(params["head"], hidden), mask)
+            return loss(reward, logp, batch)
         hidden = completion_hidden(config, decoder, batch.context, action)
         rows = lambda x: x[:, 0] if one else x
         values = apply_scalar_head(params["head"], hidden)

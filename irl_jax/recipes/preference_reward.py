@@ -12,21 +12,20 @@ arXiv 2310.02743; Zhai et al. 2023, arXiv 2401.00243 (LoRAs as members); Yang et
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from irl_jax.losses.direct import dpo
-from irl_jax.losses.regularisation import chosen_likelihood
+from irl_jax.losses.table import look_up
 from irl_jax.models.decoder import DecoderConfig
 from irl_jax.models.heads import init_scalar_head
 from irl_jax.models.mesh import fetch, global_batch
 from irl_jax.recipes.examples import Examples
+from irl_jax.recipes.forms import reward_objective
 from irl_jax.recipes.policy_training import Training
 from irl_jax.recipes.preference_training import (
     REWARD,
@@ -41,8 +40,6 @@ from irl_jax.train.objectives import (
     Adapt,
     lora,
     preference_rewards,
-    regularised_reward_objective,
-    reward_objective,
 )
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
@@ -50,9 +47,7 @@ from irl_jax.train.state import TrainState
 from irl_jax.types import (
     Group,
     LoopContext,
-    Loss,
     Objective,
-    Preference,
     Prompt,
     PyTree,
     Rewarded,
@@ -143,20 +138,12 @@ class RewardModel:
 
 def make_objective(training: Training, config: RewardConfig) -> Objective:
     """The objective of one member."""
-    shape = training.session.model.config
+    name, shape = "bradley_terry", training.session.model.config
     options = {"label_smoothing": config.label_smoothing, "centering": config.centering}
-    if config.regulariser == 0:
-        return reward_objective(shape, training.adapt, **options)
-
-    def text(logp: Array, batch: Preference) -> Loss:
-        if config.text == "sft":
-            return chosen_likelihood(logp, batch, beta=config.text_beta)
-        unscaled = replace(batch, margin=jnp.zeros_like(batch.margin))
-        return dpo(logp, jnp.zeros_like(logp), unscaled, beta=config.text_beta)
-
-    return regularised_reward_objective(
-        shape, training.adapt, alpha=config.regulariser, text=text, **options
-    )
+    if config.regulariser:
+        name = f"grm_{config.text}"
+        options |= {"alpha": config.regulariser, "beta": config.text_beta}
+    return reward_objective(look_up(name), options, shape, training.adapt)
 
 
 def fit_reward(

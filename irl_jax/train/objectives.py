@@ -19,8 +19,6 @@ from jax import Array
 
 from irl_jax.losses.demonstration import nll
 from irl_jax.losses.direct_variants import on_policy_weight, tdpo, wpo
-from irl_jax.losses.preference import bradley_terry
-from irl_jax.losses.regularisation import mix
 from irl_jax.losses.unpaired import mismatched_kl
 from irl_jax.masking import check_range
 from irl_jax.models.decoder import DecoderConfig
@@ -28,7 +26,6 @@ from irl_jax.models.heads import apply_scalar_head, last_value
 from irl_jax.models.logprob import (
     TEMPERATURES,
     completion_hidden,
-    completion_hidden_logp,
     completion_logp,
     completion_logp_collision,
     completion_logp_kl,
@@ -119,60 +116,6 @@ def preference_rewards(
     decoder = adapt(params["decoder"], reference)
     hidden = completion_hidden(config, decoder, context, action)
     return last_value(apply_scalar_head(params["head"], hidden), mask)
-
-
-def reward_objective(
-    config: DecoderConfig, adapt: Adapt, *, label_smoothing: float, centering: float
-) -> Objective:
-    """Bradley-Terry likelihood of preferences under a scalar head on a decoder.
-
-    Returns:
-        `(params, batch: Preference, key, reference) -> Loss`, with `params` as in
-        `preference_rewards`.
-    """
-
-    def objective(params: PyTree, batch: Preference, key: Array, reference: PyTree) -> Loss:
-        reward = preference_rewards(
-            config, params, reference, batch.context, batch.action, batch.mask, adapt=adapt
-        )
-        return bradley_terry(reward, batch, label_smoothing=label_smoothing, centering=centering)
-
-    return objective
-
-
-def regularised_reward_objective(
-    config: DecoderConfig,
-    adapt: Adapt,
-    *,
-    alpha: float,
-    text: Callable[[Array, Preference], Loss],
-    label_smoothing: float = 0.0,
-    centering: float = 0.0,
-) -> Objective:
-    """Bradley-Terry likelihood, and a text loss of the same pairs on the same hidden states.
-
-    Args:
-        config: the shape.
-        adapt: how `params["decoder"]` becomes a decoder.
-        alpha: share of the text loss, see `losses.regularisation.mix`.
-        text: of log-probs f32[B, 2, T] under the decoder's own head and the pairs, such
-            as `partial(chosen_likelihood, beta=0.1)`.
-        label_smoothing: of `bradley_terry`.
-        centering: of `bradley_terry`.
-
-    Returns:
-        `(params, batch: Preference, key, reference) -> Loss`, with `params` as in
-        `preference_rewards`.
-    """
-
-    def objective(params: PyTree, batch: Preference, key: Array, reference: PyTree) -> Loss:
-        decoder = adapt(params["decoder"], reference)
-        hidden, logp = completion_hidden_logp(config, decoder, batch.context, batch.action)
-        reward = last_value(apply_scalar_head(params["head"], hidden), batch.mask)
-        loss = bradley_terry(reward, batch, label_smoothing=label_smoothing, centering=centering)
-        return mix(loss, text(logp, batch), alpha=alpha)
-
-    return objective
 
 
 def _logp(config: DecoderConfig, decoder: PyTree, batch: Any) -> Array:

@@ -6,14 +6,12 @@ does the rest, so a new loss is one row.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 
-import jax.numpy as jnp
 import numpy as np
 
 from irl_jax.losses.adversarial import gradient_penalty
 from irl_jax.losses.demonstration import nll
-from irl_jax.losses.direct import dpo
 from irl_jax.losses.divergence import DIVERGENCES, variational
 from irl_jax.losses.inverse import causal_likelihood
 from irl_jax.losses.link import ropo_link
@@ -34,8 +32,7 @@ from irl_jax.losses.preference import (
 from irl_jax.losses.process import implicit_process, process_cross_entropy
 from irl_jax.losses.ranking import all_pairs, plackett_luce
 from irl_jax.losses.rating import binary_cross_entropy, ordinal, regression
-from irl_jax.losses.regularisation import chosen_likelihood, mix
-from irl_jax.masking import check_shape
+from irl_jax.losses.regularisation import chosen_likelihood, grm_dpo, grm_sft
 from irl_jax.types import (
     AnnotatorBatch,
     Demonstration,
@@ -68,20 +65,14 @@ def falling(loss: Callable) -> Callable:
     return weighted
 
 
-def regularised(text: Callable) -> Callable:
-    """Bradley-Terry on rewards, mixed with a text loss of the same pairs."""
+def logp_first(loss: Callable) -> Callable:
+    """A loss of rewards and log-probs, whose gradient is wanted by the log-probs."""
 
-    def mixed(logp, reward, batch, *, alpha, beta):
-        second = text(logp, batch, beta=beta)
-        check_shape("reward", reward, (logp.shape[0], 2))
-        return mix(bradley_terry(reward, batch), second, alpha=alpha)
+    @wraps(loss)
+    def swapped(logp, reward, batch, **keywords):
+        return loss(reward, logp, batch, **keywords)
 
-    return mixed
-
-
-def without_reference(logp, batch, *, beta):
-    """DPO against a reference that likes all responses the same."""
-    return dpo(logp, jnp.zeros_like(logp), batch, beta=beta)
+    return swapped
 
 
 CASES = [
@@ -231,17 +222,17 @@ CASES = [
     ),
     *(
         Case(
-            f"regularised-{oracle.__name__}",
-            regularised(text),
-            partial(oracles.regularised, text=oracle),
+            loss.__name__,
+            logp_first(loss),
+            partial(oracles.regularised, text=text),
             Preference,
             {"logp": "B2T", "reward": "B2"},
             ("mask", *PAIR),
-            params={"alpha": 0.2, "beta": 0.3},
+            params={"alpha": 0.2, "beta": 0.3, "label_smoothing": 0.1, "centering": 0.2},
         )
-        for text, oracle in (
-            (chosen_likelihood, oracles.chosen_likelihood),
-            (without_reference, oracles.dpo_without_reference),
+        for loss, text in (
+            (grm_sft, oracles.chosen_likelihood),
+            (grm_dpo, oracles.dpo_without_reference),
         )
     ),
     Case(

@@ -5,6 +5,7 @@ name -> (sum, weight), over the elements that count.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -333,9 +334,9 @@ def chosen_likelihood(logp, batch, *, beta):
     return _pairs(rewards, batch, lambda c, r, m, i: math.log(1 + math.exp(-c)))
 
 
-def regularised(logp, reward, batch, *, alpha, beta, text):
+def regularised(logp, reward, batch, *, alpha, beta, text, **options):
     """Yang et al. 2024: the shares of a Bradley-Terry and a text loss, sums over pairs."""
-    total, weight, metrics = bradley_terry(reward, batch)
+    total, weight, metrics = bradley_terry(reward, batch, **options)
     text_total, _, text_metrics = text(logp, batch, beta=beta)
     metrics = metrics | {f"text_{name}": value for name, value in text_metrics.items()}
     metrics |= {"reward_loss": (total, weight), "text_loss": (text_total, weight)}
@@ -344,7 +345,8 @@ def regularised(logp, reward, batch, *, alpha, beta, text):
 
 def dpo_without_reference(logp, batch, *, beta):
     """Rafailov et al. 2023, eq. 7, with a reference that likes all responses the same."""
-    return dpo(logp, np.zeros_like(logp), batch, beta=beta)
+    plain = replace(batch, margin=np.zeros_like(batch.margin))
+    return dpo(logp, np.zeros_like(logp), plain, beta=beta)
 
 
 def ropo(reward, batch, *, alpha):

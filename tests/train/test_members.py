@@ -5,10 +5,12 @@ import numpy as np
 import optax
 import pytest
 
+from irl_jax.losses.table import look_up
 from irl_jax.models.heads import init_scalar_head
 from irl_jax.models.lora import init_lora
+from irl_jax.recipes.forms import reward_objective
 from irl_jax.train.members import for_members, init_members, per_member
-from irl_jax.train.objectives import lora, preference_rewards, reward_objective
+from irl_jax.train.objectives import lora, preference_rewards
 from irl_jax.train.state import init_state
 from irl_jax.train.step import make_train_step
 from irl_jax.types import InputError, Preference
@@ -55,7 +57,8 @@ def train(step, tx, params, batch, reference):
 @pytest.fixture(scope="module")
 def trained(reference, batch):
     """All members at once, and each alone: parameters, metrics."""
-    objective = reward_objective(CONFIG, lora(SCALE), label_smoothing=0.1, centering=0.01)
+    options = {"label_smoothing": 0.1, "centering": 0.01}
+    objective = reward_objective(look_up("bradley_terry"), options, CONFIG, lora(SCALE))
     init = jax.jit(initial(reference))
     params = init_members(init, jax.random.key(5), MEMBERS)
     tx = per_member(optimizer())

@@ -21,9 +21,11 @@ from irl_jax.losses.direct import dpo
 from irl_jax.losses.link import logistic, smooth
 from irl_jax.losses.policy import grpo
 from irl_jax.losses.preference import bradley_terry
-from irl_jax.losses.regularisation import chosen_likelihood, mix
+from irl_jax.losses.regularisation import grm_sft
+from irl_jax.losses.table import look_up
 from irl_jax.models.decoder import forward, logits
 from irl_jax.models.lora import init_lora, merge
+from irl_jax.recipes.forms import reward_objective
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.train.objectives import (
     PolicyBatch,
@@ -31,8 +33,6 @@ from irl_jax.train.objectives import (
     full,
     lora,
     policy_objective,
-    regularised_reward_objective,
-    reward_objective,
     sft_objective,
 )
 from irl_jax.train.state import init_state
@@ -158,20 +158,21 @@ def reward_case():
     def loss(logp, hidden, ref_logp, head):
         return bradley_terry(reward_at(at, hidden, head), batch, **options)
 
-    objective = lambda adapt: reward_objective(CONFIG, adapt, **options)
+    row = look_up("bradley_terry")
+    objective = lambda adapt: reward_objective(row, options, CONFIG, adapt)
     return Case(objective, batch, tokens, loss, head=True)
 
 
 def regularised_case():
     """Both heads pull on the decoder that they share."""
     batch, tokens, at = preference()
-    text = functools.partial(chosen_likelihood, beta=BETA)
+    options = {"alpha": 0.4, "beta": BETA}
 
     def loss(logp, hidden, ref_logp, head):
-        reward = bradley_terry(reward_at(at, hidden, head), batch)
-        return mix(reward, text(at(logp), batch), alpha=0.4)
+        return grm_sft(reward_at(at, hidden, head), at(logp), batch, **options)
 
-    objective = lambda adapt: regularised_reward_objective(CONFIG, adapt, alpha=0.4, text=text)
+    row = look_up("grm_sft")
+    objective = lambda adapt: reward_objective(row, options, CONFIG, adapt)
     return Case(objective, batch, tokens, loss, head=True)
 
 

@@ -2,40 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal
 
-from irl_jax.recipes.align_config import SampleConfig
-from irl_jax.recipes.examples import DataConfig
-from irl_jax.recipes.language_model import MeshConfig
-from irl_jax.recipes.policy_training import LoraConfig
-from irl_jax.recipes.preference_measures import EvaluationConfig
-from irl_jax.recipes.preference_training import DpoConfig, GrpoConfig, RewardConfig
+from irl_jax.recipes.align_config import AlignConfig, PolicyLearning, PolicySettings
+from irl_jax.recipes.commands import last_value
+from irl_jax.recipes.options import find_loss, with_options
+from irl_jax.recipes.reward_config import RewardConfig, RewardLearning
+from irl_jax.recipes.run_config import Settings
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(PolicySettings):
     """From preferences to a policy."""
 
-    data: DataConfig = field(default_factory=DataConfig)
-    model: str = "smollm2"  # smollm2, tiny, a GGUF file or a Hugging Face directory
-    tokenizer: Path | None = None  # directory of another tokenizer; None: the model's own
-    method: Literal["dpo", "grpo"] = "dpo"  # how the policy is trained
-    run_dir: Path = Path("runs/preference_to_policy")  # directory of results; a run resumes there
-    seed: int = 0  # seed of everything random
-    dtype: Literal["float32", "bfloat16"] = "float32"  # dtype of the computation
-    remat: bool = False  # recompute activations in the backward pass: less memory, slower
-    accumulate: int = 1  # micro-batches of an update: less memory, slower
-    save_every: int = 50  # updates between checkpoints
-    export_dtype: Literal["float32", "bfloat16"] = "float32"  # dtype of the exported weights
-    lora: LoraConfig = field(default_factory=LoraConfig)
-    reward: RewardConfig = field(default_factory=RewardConfig)
-    dpo: DpoConfig = field(default_factory=DpoConfig)
-    grpo: GrpoConfig = field(default_factory=GrpoConfig)
-    sample: SampleConfig = field(default_factory=SampleConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    mesh: MeshConfig = field(default_factory=MeshConfig)
+    run_dir: Path = Path("runs/preference_to_policy")  # results; a run resumes there
+    reward: RewardLearning = field(default_factory=RewardLearning)
+    policy: PolicyLearning = field(default_factory=PolicyLearning)
+
+    @property
+    def of_reward(self) -> RewardConfig:
+        """What `irl-jax reward` would be told."""
+        shared = {each.name: getattr(self, each.name) for each in fields(Settings)}
+        return RewardConfig(**shared, **vars(self.reward))
+
+    @property
+    def of_policy(self) -> AlignConfig:
+        """What `irl-jax align` would be told; the reward is learned before."""
+        shared = {each.name: getattr(self, each.name) for each in fields(PolicySettings)}
+        return AlignConfig(**shared, **vars(self.policy))
 
 
 CONFIG = Config()
+
+
+def with_losses(config: Config, args: Sequence[str]) -> Config:
+    """The configuration with the losses of a command line, and their hyper-parameters.
+
+    Raises:
+        InputError: there is no such loss.
+    """
+    for name in ("reward", "policy"):
+        own = getattr(config, name)
+        loss = last_value(args, f"{name}.loss") or own.loss
+        if own.options is None or loss != own.loss:
+            own = with_options(replace(own, loss=loss), find_loss(loss))
+            config = replace(config, **{name: own})
+    return config

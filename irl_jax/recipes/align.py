@@ -25,24 +25,27 @@ from irl_jax.eval.intervals import bootstrap, paired_difference
 from irl_jax.files import as_json
 from irl_jax.losses.table import Published
 from irl_jax.recipes.align_config import AlignConfig
-from irl_jax.recipes.align_report import conclusion, write_report
+from irl_jax.recipes.align_report import HELD_OUT, conclusion, write_report
 from irl_jax.recipes.examples import Examples, as_text, limits
 from irl_jax.recipes.forms import offline_objective, online_method
 from irl_jax.recipes.launch import Clock
 from irl_jax.recipes.movement import policy_kl
 from irl_jax.recipes.options import as_options, find_loss
 from irl_jax.recipes.policy_training import POLICY, Training, Updates, align, export
-from irl_jax.recipes.preference_measures import HELD_OUT
+from irl_jax.recipes.quality import ORDERED, implicit_rewards, quality, score
 from irl_jax.recipes.run_reward import RunReward, load_reward, reward_identity
 from irl_jax.recipes.training import (
+    Opened,
     Schedule,
     check_traces,
+    counts,
     data_feed,
     fit,
     held_out_losses,
     launch_loss,
     open_model,
     policy_start,
+    with_margins,
 )
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.rollout.session import Completions, width_of
@@ -82,6 +85,11 @@ def main(config: AlignConfig) -> None:
         InputError: whatever there is to fix in the data, the model or the flags.
     """
     row = find_loss(config.loss)
+    if row.kind == "prompts" and config.reward is None:
+        raise InputError(
+            f"reward: --loss {config.loss} learns from completions that a reward judges; give "
+            "--reward FILE.py:FUNCTION, or the directory of a run of irl-jax reward"
+        )
     check_online(config, row)
     digests = {}
     if config.reward is not None:
@@ -101,20 +109,52 @@ def prepare(config: AlignConfig, row: Published, sha256: str, progress: Progress
     Raises:
         InputError: whatever there is to fix in the data, the model or the flags.
     """
-    opened = open_model(config, row, progress, sha256=sha256)
-    model, examples = opened.model, opened.examples
-    width = width_of(examples.train_prompts, examples.held_out_prompts)
-    training = opened.training(
-        config,
-        width=width,
-        new_tokens=new_tokens(config, examples, width, model.config.max_positions),
-        sampling=Sampling(temperature=config.sample.temperature),
-        train=config.train,
-    )
+    opened = open_model(config, row, (config,), progress, sha256=sha256)
+    training, examples = training_of(config, opened), opened.examples
     prompts = [*examples.train_prompts, *examples.held_out_prompts]
     reward = None
     if config.reward is not None:
         reward = load_reward(config.reward, training.session, prompts, config.data, progress)
+    return make_ready(config, row, training, examples, reward)
+
+
+def training_of(config: AlignConfig, opened: Opened) -> Training:
+    """The model on its mesh, with room for the prompts and for what is sampled.
+
+    Raises:
+        InputError: they do not fit the model's context, or the LoRA does not fit the model.
+    """
+    examples = opened.examples
+    width = width_of(examples.train_prompts, examples.held_out_prompts)
+    return opened.training(
+        config,
+        width=width,
+        new_tokens=new_tokens(config, examples, width, opened.model.config.max_positions),
+        sampling=Sampling(temperature=config.sample.temperature),
+        train=config.train,
+    )
+
+
+def make_ready(
+    config: AlignConfig,
+    row: Published,
+    training: Training,
+    examples: Examples,
+    reward: RunReward | None,
+) -> Ready:
+    """What `improve` takes, checked.
+
+    Args:
+        config: of the policy.
+        row: of its loss.
+        training: session, LoRA.
+        examples: of the data.
+        reward: of completions, if there is one.
+
+    Raises:
+        InputError: data that the loss cannot learn from, a hyper-parameter out of its range.
+    """
+    examples = with_margins(examples, config.margin)
     ready = Ready(row, training, examples, reward)
     if not ready.online:
         params = jax.eval_shape(partial(policy_start, training), jax.random.key(0))
@@ -129,14 +169,9 @@ def prepare(config: AlignConfig, row: Published, sha256: str, progress: Progress
 
 
 def check_online(config: AlignConfig, row: Published) -> None:
-    """Raises `InputError` unless the flags say what a loss of samples needs."""
+    """Raises `InputError` unless the flags say what a loss of samples needs beside a reward."""
     if row.kind != "prompts":
         return
-    if config.reward is None:
-        raise InputError(
-            f"reward: --loss {config.loss} learns from completions that a reward judges; give "
-            "--reward FILE.py:FUNCTION, or the directory of a run of irl-jax reward"
-        )
     even = row.form == "judged"
     if config.completions < 2 or (even and config.completions % 2):
         raise InputError(
@@ -243,6 +278,11 @@ def compare(before: Completions, after: Completions) -> dict[str, Any]:
         found["reward_before"] = bootstrap(mean(before))
         found["reward_after"] = bootstrap(mean(after))
         found["reward_gain"] = paired_difference(mean(before), mean(after))
+    if "disagreement" in before.values:  # of the members of a learned reward
+        spread = lambda answers: answers.values["disagreement"].mean(1)
+        found["disagreement_before"] = bootstrap(spread(before))
+        found["disagreement_after"] = bootstrap(spread(after))
+        found["disagreement_gain"] = paired_difference(spread(before), spread(after))
     return found
 
 
@@ -260,45 +300,63 @@ def write_samples(
         run.sample(step, row, HELD_OUT)
 
 
+def implied(ready: Ready, policy: PyTree, batch_size: int, progress: Progress) -> dict[str, Any]:
+    """How the reward that a policy is best for, log π/π_ref, orders the held-out completions."""
+    session, examples = ready.training.session, ready.examples
+    if ready.online or examples.kind.name not in ORDERED:
+        return {}
+    rewards = score(
+        session,
+        examples,
+        partial(implicit_rewards, session, policy),
+        batch_size=batch_size,
+        advance=progress.stage("held-out examples", len(examples.held_out)),
+    )
+    return quality(examples, rewards)
+
+
+def improve(
+    config: AlignConfig, ready: Ready, run: RunDirectory, progress: Progress, clock: Clock
+) -> dict[str, Any]:
+    """Trains, measures and exports a policy; returns what is known of it."""
+    training, examples, evaluation = ready.training, ready.examples, config.evaluation
+    with clock("train the policy"):
+        step, params = train(config, ready, run, progress)
+    policy = training.merged(params)
+    with clock("measure the policy"):
+        before = answer(config, ready, training.session.model.params, progress, "answers before")
+        after = answer(config, ready, policy, progress, "answers after")
+        write_samples(run, step, ready, before, after)
+        losses = None
+        if not ready.online:
+            start = policy_start(training, jax.random.split(training.key(Stage.POLICY))[0])
+            losses = held_out_losses(
+                training, examples, offline_objective_of(config, ready),
+                {"before": start, "after": params}, evaluation.batch_size,
+            )  # fmt: skip
+        implicit = implied(ready, policy, evaluation.batch_size, progress)
+    with clock("export"):
+        exported = export(run.path, training.session.model, policy, dtype=config.export_dtype)
+    return {
+        "loss": config.loss,
+        "updates": step,
+        **counts(examples),
+        "held_out_prompts": len(before.text),
+        "held_out": losses,
+        "implicit": implicit,
+        **compare(before, after),
+        "export": exported,
+        "exported": [f"export/{path.name}" for path in sorted(exported.glob("*"))],
+    }
+
+
 def experiment(
     config: AlignConfig, ready: Ready, run: RunDirectory, progress: Progress
 ) -> dict[str, Any]:
     """Trains, measures, exports, reports; returns the summary."""
     clock = Clock(run.path / "seconds.json")
-    training, examples = ready.training, ready.examples
-    with clock("train"):
-        step, params = train(config, ready, run, progress)
-    policy = training.merged(params)
-    with clock("measure"):
-        before = answer(config, ready, training.session.model.params, progress, "answers before")
-        after = answer(config, ready, policy, progress, "answers after")
-        write_samples(run, step, ready, before, after)
-        metrics = None
-        if not ready.online:
-            start = policy_start(training, jax.random.split(training.key(Stage.POLICY))[0])
-            metrics = held_out_losses(
-                training, examples, offline_objective_of(config, ready),
-                {"before": start, "after": params}, config.evaluation.batch_size,
-            )  # fmt: skip
-    with clock("export"):
-        exported = export(run.path, training.session.model, policy, dtype=config.export_dtype)
-    summary = as_json(
-        {
-            "loss": config.loss,
-            "kind": examples.kind.name,
-            "updates": step,
-            "examples": len(examples.train),
-            "held_out_examples": len(examples.held_out),
-            "held_out_prompts": len(before.text),
-            "left_out": {why: count for why, count in examples.left_out.items() if count},
-            "held_out": metrics,
-            **compare(before, after),
-            "seconds": clock.seconds,
-            "export": exported,
-            "exported": [f"export/{path.name}" for path in sorted(exported.glob("*"))],
-            "report": run.report,
-        }
-    )
+    found = improve(config, ready, run, progress, clock)
+    summary = as_json({**found, "seconds": clock.seconds, "report": run.report})
     if jax.process_index() == 0:
         write_report(run, summary)
     run.finish(summary)

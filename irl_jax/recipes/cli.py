@@ -98,13 +98,12 @@ def parse(
     """Config with the fields replaced that args name; of a flag given twice, the last.
 
     Args:
-        config: the defaults, an instance of a frozen dataclass. A generic one has a field
-            `options`, whose type is its parameter.
+        config: the defaults, an instance of a frozen dataclass.
         args: the command line.
         description: shown by `--help`.
         prog: how the command is called; told by the main module if None.
-        brief: a base class of the configuration, whose flags alone `--help` lists; then
-            `--help-all` lists the rest.
+        brief: a class of some of the configuration's fields, whose flags alone `--help` lists;
+            then `--help-all` lists the rest.
 
     Raises:
         InputError: a value that the configuration refuses.
@@ -116,7 +115,7 @@ def parse(
         prog = f"python -m {spec.name.removesuffix('.__main__')}"
     about = None if description is None else _paragraphs(description)
     parser = lambda given, config=config, about=about: tyro.cli(
-        _specialised(config), default=config, args=given, description=about, prog=prog
+        type(config), default=config, args=given, description=about, prog=prog
     )
     if brief is not None and "--help-all" in args:
         args = ["--help"]
@@ -145,7 +144,7 @@ def _input_error(error: BaseException | None) -> InputError | None:
 
 
 def _narrowed(config: Any, base: Any) -> Any:
-    """The configuration with the fields of a base class alone, its groups likewise."""
+    """The configuration with the fields of another class alone, its groups likewise."""
     hints = get_type_hints(base)
     values = {}
     for item in dataclasses.fields(base):
@@ -153,12 +152,6 @@ def _narrowed(config: Any, base: Any) -> Any:
         group = dataclasses.is_dataclass(hint) and dataclasses.is_dataclass(value)
         values[item.name] = _narrowed(value, hint) if group else value
     return base(**values)
-
-
-def _specialised(config: Any) -> Any:
-    """The type of a configuration; of a generic one with the type of its `options`."""
-    kind: Any = type(config)
-    return kind[type(config.options)] if getattr(kind, "__parameters__", ()) else kind
 
 
 def _check_numbers(config: Any, prefix: str = "") -> None:

@@ -14,10 +14,11 @@ from irl_jax.recipes import align as align_recipe
 from irl_jax.recipes import reward as reward_recipe
 from irl_jax.recipes import sample as sample_recipe
 from irl_jax.recipes import score as score_recipe
-from irl_jax.recipes.align_config import AlignConfig, Basics, PolicyBasics
+from irl_jax.recipes.align_config import AlignConfig, PolicyBasics
 from irl_jax.recipes.cli import parse
 from irl_jax.recipes.options import find_loss, with_options
 from irl_jax.recipes.reward_config import RewardConfig
+from irl_jax.recipes.run_config import Basics
 from irl_jax.recipes.sample import CONFIG as SAMPLE
 from irl_jax.recipes.score_config import CONFIG as SCORE
 from irl_jax.recipes.settings import as_flags, read_settings

@@ -14,39 +14,38 @@ Examples:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from irl_jax.eval.intervals import Interval
-from irl_jax.eval.ranking import auc, pair_accuracy, pooled, spearman
 from irl_jax.files import as_json
 from irl_jax.losses.table import Published
-from irl_jax.models.mesh import fetch
-from irl_jax.recipes.examples import Examples, prompt_ids
+from irl_jax.recipes.examples import Examples
 from irl_jax.recipes.forms import init_reward, reward_objective
 from irl_jax.recipes.launch import Clock
 from irl_jax.recipes.options import as_options
 from irl_jax.recipes.policy_training import Training
-from irl_jax.recipes.preference_reward import RewardModel
-from irl_jax.recipes.preference_training import REWARD
+from irl_jax.recipes.quality import ORDERED, quality, score, spread
 from irl_jax.recipes.reward_config import RewardConfig
+from irl_jax.recipes.reward_model import REWARD, RewardModel, aggregate
 from irl_jax.recipes.reward_report import conclusion, write_report
 from irl_jax.recipes.training import (
     Schedule,
     check_traces,
+    counts,
     data_feed,
     fit,
     held_out_losses,
     launch_loss,
     open_model,
+    with_margins,
 )
-from irl_jax.rollout.session import chunks, width_of
+from irl_jax.rollout.session import width_of
 from irl_jax.train.keys import Stage
 from irl_jax.train.members import init_members
 from irl_jax.train.progress import Progress
@@ -91,14 +90,31 @@ def prepare(config: RewardConfig, row: Published, sha256: str, progress: Progres
     Raises:
         InputError: whatever there is to fix in the data, the model or the flags.
     """
-    opened = open_model(config, row, progress, sha256=sha256)
-    examples = opened.examples
+    opened = open_model(config, row, (config,), progress, sha256=sha256)
+    width = width_of(opened.examples.train_prompts, opened.examples.held_out_prompts)
+    return make_ready(config, row, opened.training(config, width=width), opened.examples)
+
+
+def make_ready(
+    config: RewardConfig, row: Published, training: Training, examples: Examples
+) -> Ready:
+    """What `learn` takes, checked.
+
+    Args:
+        config: of the reward.
+        row: of its loss.
+        training: session, LoRA.
+        examples: of the data.
+
+    Raises:
+        InputError: data that the loss cannot learn from, a hyper-parameter out of its range.
+    """
+    examples = with_margins(examples, config.margin)
+    ready = Ready(row, training, examples)
     if row.form == "cutpoints" and categories(examples) < 2:
         raise InputError(f"{config.data.path}: every `score` is 0; give categories 0, 1, ...")
-    width = width_of(examples.train_prompts, examples.held_out_prompts)
-    ready = Ready(row, opened.training(config, width=width), examples)
     params = jax.eval_shape(partial(start, ready), jax.random.key(0))
-    check_traces(ready.training, examples, objective_of(config, ready), params, config.batch_size)
+    check_traces(training, examples, objective_of(config, ready), params, config.batch_size)
     return ready
 
 
@@ -141,39 +157,39 @@ def train(config: RewardConfig, ready: Ready, run: RunDirectory, progress: Progr
     )  # fmt: skip
 
 
+def learn(
+    config: RewardConfig, ready: Ready, run: RunDirectory, progress: Progress, clock: Clock
+) -> tuple[RewardModel, dict[str, Any]]:
+    """Trains and measures a reward model; returns it, and what is known of it."""
+    training, examples = ready.training, ready.examples
+    with clock("train the reward"):
+        state = train(config, ready, run, progress)
+    learned = RewardModel(training, config.ensemble, state.params)
+    with clock("measure the reward"):
+        first = lambda params: params
+        if config.ensemble.members > 1:
+            first = lambda params: jax.tree.map(lambda x: x[0], params)
+        trained = {"before": first(members_start(config, ready)), "after": first(state.params)}
+        losses = held_out_losses(
+            training, examples, objective_of(config, ready), trained, config.evaluation.batch_size
+        )
+        order = measure(learned, examples, config.evaluation.batch_size, progress)
+    return learned, {
+        "loss": config.loss,
+        "updates": int(state.step),
+        **counts(examples),
+        "held_out": losses,
+        **order,
+    }
+
+
 def experiment(
     config: RewardConfig, ready: Ready, run: RunDirectory, progress: Progress
 ) -> dict[str, Any]:
     """Trains, measures, reports; returns the summary."""
     clock = Clock(run.path / "seconds.json")
-    training, examples = ready.training, ready.examples
-    with clock("train"):
-        state = train(config, ready, run, progress)
-    with clock("measure"):
-        first = lambda params: params
-        if config.ensemble.members > 1:
-            first = lambda params: jax.tree.map(lambda x: x[0], params)
-        trained = {"before": first(members_start(config, ready)), "after": first(state.params)}
-        metrics = held_out_losses(
-            training, examples, objective_of(config, ready), trained, config.evaluation.batch_size
-        )
-        learned = RewardModel(training, config.ensemble, state.params)
-        quality = measure(learned, examples, config.evaluation.batch_size, progress)
-    summary = as_json(
-        {
-            "loss": config.loss,
-            "kind": examples.kind.name,
-            "updates": int(state.step),
-            "examples": len(examples.train),
-            "held_out_examples": len(examples.held_out),
-            "held_out_prompts": len(examples.held_out_prompts),
-            "left_out": {why: count for why, count in examples.left_out.items() if count},
-            "held_out": metrics,
-            "quality": quality,
-            "seconds": clock.seconds,
-            "report": run.report,
-        }
-    )
+    found = learn(config, ready, run, progress, clock)[1]
+    summary = as_json({**found, "seconds": clock.seconds, "report": run.report})
     if jax.process_index() == 0:
         write_report(run, summary)
     run.finish(summary)
@@ -182,8 +198,8 @@ def experiment(
 
 def measure(
     learned: RewardModel, examples: Examples, batch_size: int, progress: Progress
-) -> dict[str, Interval]:
-    """How well the reward orders held-out completions, with intervals over prompts.
+) -> dict[str, Any]:
+    """How well a reward model orders held-out completions.
 
     Args:
         learned: the reward.
@@ -192,56 +208,23 @@ def measure(
         progress: shows how many are done.
 
     Returns:
-        Of pairs and rankings `accuracy`, the share of pairs in order, and `longer_accuracy`,
-        that of a reader who likes long responses. Of ratings `spearman` with the scores, and
-        `auc` where they are 0 and 1. Of steps nothing: their rewards are not of completions.
+        `quality`, as the function of that name; empty of steps, whose rewards are not of
+        completions. `members`, None of a single one: `quality` of each alone and, of pairs,
+        their `spread`.
     """
-    kind = examples.kind.name
-    if kind == "steps":
-        return {}
-    rewards = score(learned, examples, batch_size, progress)
-    prompts = [repr(prompt_ids(item)) for item in examples.held_out]
-    clusters = np.unique(prompts, return_inverse=True)[1]
-    if kind == "ratings":
-        scores = np.array([item.score for item in examples.held_out])
-        if np.ptp(scores) == 0:
-            return {}
-        found = {"spearman": pooled(spearman, rewards[:, 0], scores, clusters)}
-        if set(scores) == {0.0, 1.0}:
-            found["auc"] = pooled(auc, rewards[:, 0], scores, clusters)
-        return found
-    lengths = [[len(ids) for ids in completions_of(item)] for item in examples.held_out]
-    order, rows = [], []
-    for n, own in enumerate(lengths):
-        for i in range(len(own)):
-            for j in range(i + 1, len(own)):
-                order.append([[rewards[n, i], rewards[n, j]], [own[i], own[j]]])
-                rows.append(n)
-    by = np.array(order, np.float64)
-    weights = [examples.held_out[n].weight for n in rows]
-    return {
-        name: pair_accuracy(by[:, column], weights, clusters[rows])
-        for column, name in enumerate(("accuracy", "longer_accuracy"))
-    }
-
-
-def completions_of(item: Any) -> Sequence[list[int]]:
-    """The completions of a pair or a ranking, the best first."""
-    return getattr(item, "completions", None) or (item.chosen, item.rejected)
-
-
-def score(
-    learned: RewardModel, examples: Examples, batch_size: int, progress: Progress
-) -> np.ndarray:
-    """Rewards of the held-out completions, f64[N, K]."""
-    session = learned.training.session
-    collate = partial(examples.kind.collate, pad_id=session.model.tokenizer.pad_id)
-    advance, found, done = progress.stage("held-out examples", len(examples.held_out)), [], 0
-    for count, rows in chunks(examples.held_out, batch_size):
-        batch = collate(rows, examples.shapes[-1])
-        if batch.action.ndim == 2:  # a completion a row
-            batch = replace(batch, action=batch.action[:, None], mask=batch.mask[:, None])
-        found.append(fetch(learned(batch))[:count])
-        done += count
-        advance(done, {})
-    return np.concatenate(found).astype(np.float64)
+    if examples.kind.name not in ORDERED:
+        return {"quality": {}, "members": None}
+    by_member = score(
+        learned.training.session,
+        examples,
+        lambda batch: jnp.moveaxis(learned.members(batch), 0, 1),
+        batch_size=batch_size,
+        advance=progress.stage("held-out examples", len(examples.held_out)),
+    )
+    judged = aggregate(jnp.asarray(by_member.swapaxes(0, 1)), learned.config)
+    members = None
+    if learned.config.members > 1:
+        alone = [quality(examples, by_member[:, m]) for m in range(by_member.shape[1])]
+        apart = spread(examples, by_member) if examples.kind.name == "pairs" else None
+        members = {"quality": alone, "spread": apart}
+    return {"quality": quality(examples, np.asarray(judged, np.float64)), "members": members}

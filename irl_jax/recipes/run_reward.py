@@ -14,8 +14,7 @@ from irl_jax.recipes.examples import DataConfig
 from irl_jax.recipes.language_model import load_language_model
 from irl_jax.recipes.options import digest, load_function
 from irl_jax.recipes.policy_training import LoraConfig, Training
-from irl_jax.recipes.preference_reward import RewardModel
-from irl_jax.recipes.preference_training import REWARD
+from irl_jax.recipes.reward_model import REWARD, RewardModel
 from irl_jax.recipes.scorers import ensemble_of, identity, run_settings
 from irl_jax.recipes.text_rewards import PromptReader, TextReward
 from irl_jax.rollout.session import Session

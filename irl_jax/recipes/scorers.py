@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -32,8 +32,8 @@ from irl_jax.recipes.examples import DataConfig, limits, template_of
 from irl_jax.recipes.language_model import load_language_model, load_tokenizer, model_path
 from irl_jax.recipes.launch import given_model
 from irl_jax.recipes.policy_training import LoraConfig
-from irl_jax.recipes.preference_reward import aggregate, member_rewards
-from irl_jax.recipes.preference_training import REWARD, MembersConfig
+from irl_jax.recipes.reward_config import MembersConfig
+from irl_jax.recipes.reward_model import REWARD, aggregate, member_rewards
 from irl_jax.rollout.session import LanguageModel
 from irl_jax.train.checkpoint import load_params
 from irl_jax.train.inputs import identities
@@ -175,7 +175,7 @@ def run_settings(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         settings = None
     known = isinstance(settings, dict) and {"model", "lora", "data"} <= set(settings)
-    if not known or not {"reward", "ensemble"} & set(settings):
+    if not known or not reward_of(settings):
         raise InputError(
             f"model: {path}: is no run of irl-jax reward or experiments.preference_to_policy; give "
             "one, or --reward likelihood to score by a language model"
@@ -193,17 +193,21 @@ def run_settings(path: Path) -> dict[str, Any]:
     return settings
 
 
+def reward_of(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How a run's reward model learned, `RewardLearning` as JSON; empty if it trained none."""
+    own = settings if "ensemble" in settings else settings.get("reward")
+    return own if isinstance(own, Mapping) and {"loss", "ensemble"} <= set(own) else {}
+
+
 def loss_of(settings: Mapping[str, Any]) -> Published | None:
     """The row of the loss that a run's reward model learned by; None of a function of one's own."""
-    name = settings.get("loss", "bradley_terry")  # of preference_to_policy, which names none
+    name = reward_of(settings)["loss"]
     return None if ":" in name else look_up(name)
 
 
 def ensemble_of(settings: Mapping[str, Any]) -> MembersConfig:
     """How the members of a run's reward model come to one reward."""
-    given = settings["ensemble"] if "ensemble" in settings else settings["reward"]
-    names = [each.name for each in fields(MembersConfig)]
-    return MembersConfig(**{name: given[name] for name in names})
+    return MembersConfig(**reward_of(settings)["ensemble"])
 
 
 def identity(model: str | None, reward: str) -> dict[str, str]:

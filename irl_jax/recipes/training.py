@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,6 +25,7 @@ from irl_jax.recipes.language_model import load_language_model
 from irl_jax.recipes.launch import given_model, launch_prepared, settings_of
 from irl_jax.recipes.options import digest, find_loss, reader_options
 from irl_jax.recipes.policy_training import Training, begin, check_batches
+from irl_jax.recipes.run_config import Learning, Settings
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.rollout.session import LanguageModel, Session, chunks
 from irl_jax.train.checkpoint import Checkpointer
@@ -73,14 +74,52 @@ def launch_loss(
     Raises:
         InputError: the loss trains something else, or whatever there is to fix in the inputs.
     """
+    row = find_trained(config, trains)
+    place = config.run_dir or Path("runs") / config.loss.rpartition(":")[2]
+    config = replace(config, run_dir=place)
+    launch_losses(
+        config, (config,), partial(prepare, config, row), partial(experiment, config), conclusion,
+        digests,
+    )  # fmt: skip
+
+
+def find_trained(config: Learning, trains: Trains) -> Published:
+    """The row of a loss.
+
+    Raises:
+        InputError: there is no such loss, or it trains something else.
+    """
     row, other = find_loss(config.loss), {"policy": "reward", "reward": "align"}[trains]
     if row.trains != trains:
         raise InputError(
-            f"loss: {config.loss} trains a {row.trains}; give it to irl-jax {other} --loss "
-            f"{config.loss}"
+            f"{config.GROUP}loss: {config.loss} trains a {row.trains}; give it to irl-jax {other} "
+            f"--loss {config.loss}"
         )
-    place = config.run_dir or Path("runs") / config.loss.rpartition(":")[2]
-    config = replace(config, run_dir=place)
+    return row
+
+
+def launch_losses(
+    config: Settings,
+    stages: Sequence[Learning],
+    prepare: Callable[[str, Progress], Ready],
+    experiment: Callable[[Ready, RunDirectory, Progress], dict[str, Any]],
+    conclusion: Callable[[dict[str, Any]], str],
+    digests: Mapping[str, str] | None = None,
+) -> None:
+    """Runs what learns losses by their names: goes on with its run, or reports what is there.
+
+    Args:
+        config: of the run, with its directory.
+        stages: how each loss is learned.
+        prepare: (SHA-256 of the data, progress) reads and checks.
+        experiment: does the work, see `launch_prepared`.
+        conclusion: the closing lines in the terminal, from the summary.
+        digests: flag -> SHA-256 of other inputs, which must stay the same.
+
+    Raises:
+        InputError: whatever there is to fix in the inputs.
+    """
+    assert config.run_dir is not None
     inputs = {
         "data.path": config.data.file,
         "model": given_model(config.model),
@@ -88,13 +127,15 @@ def launch_loss(
     }
     settings = settings_of(config, inputs, ELSEWHERE)
     settings[SHA256] |= digests or {}
-    if ":" in config.loss:
-        settings[SHA256]["loss"] = digest(config.loss, "loss")
+    for own in stages:
+        if ":" in own.loss:
+            flag = f"{own.GROUP}loss"
+            settings[SHA256][flag] = digest(own.loss, flag)
     launch_prepared(
-        place,
+        config.run_dir,
         settings,
-        partial(prepare, config, row, settings[SHA256]["data.path"]),
-        partial(experiment, config),
+        partial(prepare, settings[SHA256]["data.path"]),
+        experiment,
         conclusion,
         track=config.track,
     )
@@ -116,7 +157,7 @@ class Opened:
 
     def training(
         self,
-        config: Any,
+        config: Settings,
         *,
         width: int,
         new_tokens: int = 1,
@@ -126,7 +167,7 @@ class Opened:
         """The model on its mesh, as `config` trains it.
 
         Args:
-            config: with the fields `remat`, `lora`, `seed`, `accumulate` and `save_every`.
+            config: of the run.
             width: tokens to which prompts are padded.
             new_tokens: tokens of a sampled completion, at most.
             sampling: how completions are drawn.
@@ -149,35 +190,40 @@ class Opened:
 
 
 def open_model(
-    config: Any,
+    config: Settings,
     row: Published,
+    stages: Sequence[Learning],
     progress: Progress,
     *,
     sha256: str,
 ) -> Opened:
-    """Reads the data that a loss learns from, and the model.
+    """Reads the data that losses learn from, and the model.
 
     Args:
-        config: `AlignConfig` or another with its fields.
-        row: of the loss.
+        config: of the run, with its directory.
+        row: of the loss whose kind of data is read.
+        stages: how each loss is learned.
         progress: shows how long a tiny model takes to make.
         sha256: of the data's content.
 
     Raises:
         InputError: whatever there is to fix in the data, the model or the flags.
     """
+    assert config.run_dir is not None
     mesh = config.mesh.make()
     check_batches(
-        {"batch_size": config.batch_size},
+        {f"{own.GROUP}batch_size": own.batch_size for own in stages},
         {"evaluation.batch_size": config.evaluation.batch_size},
         accumulate=config.accumulate,
         ways=mesh.shape["data"] * mesh.shape["fsdp"],
     )
     kind, reader = KINDS[row.kind], reader_options(row)
-    if config.margin and kind.name != "pairs":
-        raise InputError(f"margin: {kind.name} have none; leave it out")
-    check_kind(config.data, kind, f"--loss {config.loss}")
-    read, equal = read_file(config.data, kind, {"margin": config.margin}, **reader)
+    for own in stages:
+        if own.margin and kind.name != "pairs":
+            raise InputError(f"{own.GROUP}margin: {kind.name} have none; leave it out")
+        check_kind(config.data, kind, f"--{own.GROUP}loss {own.loss}")
+    margins = {f"{own.GROUP}margin": own.margin for own in stages}
+    read, equal = read_file(config.data, kind, margins, **reader)
     with writing(config.run_dir):
         model = load_language_model(
             config.model, config.run_dir, seed=config.seed, dtype=config.dtype, progress=progress,
@@ -187,13 +233,26 @@ def open_model(
         config.data, kind, model.tokenizer, config.run_dir / "data",
         seed=config.seed, records=read, sha256=sha256, **reader,
     )  # fmt: skip
-    examples = encode(config.data, kind, model, *records, equal=equal)
-    if kind.name == "pairs":
-        scaled = lambda side: [replace(x, margin=config.margin * x.margin) for x in side]
-        examples = replace(
-            examples, train=scaled(examples.train), held_out=scaled(examples.held_out)
-        )
-    return Opened(model, mesh, examples)
+    return Opened(model, mesh, encode(config.data, kind, model, *records, equal=equal))
+
+
+def with_margins(examples: Examples, factor: float) -> Examples:
+    """The examples, the margins of pairs times a factor."""
+    if examples.kind.name != "pairs":
+        return examples
+    scaled = lambda side: [replace(x, margin=factor * x.margin) for x in side]
+    return replace(examples, train=scaled(examples.train), held_out=scaled(examples.held_out))
+
+
+def counts(examples: Examples) -> dict[str, Any]:
+    """What a summary says of the examples."""
+    return {
+        "kind": examples.kind.name,
+        "examples": len(examples.train),
+        "held_out_examples": len(examples.held_out),
+        "held_out_prompts": len(examples.held_out_prompts),
+        "left_out": {why: count for why, count in examples.left_out.items() if count},
+    }
 
 
 def policy_start(training: Training, key: Array) -> PyTree:

@@ -24,13 +24,16 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from experiments.preference_to_policy.config import Config
 from experiments.preference_to_policy.study import main
+from irl_jax.losses.table import look_up
 from irl_jax.models.bert import NAMES, BertConfig, param_shapes
 from irl_jax.models.layout import slots
+from irl_jax.recipes.align_config import PolicyLearning
 from irl_jax.recipes.examples import DataConfig
 from irl_jax.recipes.language_model import MeshConfig
+from irl_jax.recipes.options import with_options
 from irl_jax.recipes.policy_training import LoraConfig
-from irl_jax.recipes.preference_measures import EvaluationConfig
-from irl_jax.recipes.preference_training import DpoConfig, GrpoConfig, RewardConfig
+from irl_jax.recipes.reward_config import RewardLearning
+from irl_jax.recipes.run_config import EvaluationConfig, Learning
 from irl_jax.recipes.tiny import PLAIN, PLEASANT, UNPLEASANT, make_tiny, prompt_of, topics
 from irl_jax.train.progress import Progress
 from tests.train.compilations import count_compilations
@@ -168,6 +171,18 @@ def encoder_dir(tmp_path_factory) -> Path:
     return path
 
 
+def learning(kind: type[Learning], loss: str, options: dict | None = None, **own) -> Learning:
+    """How a loss is learned."""
+    return with_options(kind(loss=loss, **own), look_up(loss), options)
+
+
+REWARD = learning(RewardLearning, "bradley_terry", lr=2e-2, epochs=2, batch_size=8)
+POLICIES = {
+    "dpo": learning(PolicyLearning, "dpo", lr=2e-3, batch_size=8),
+    "grpo": learning(PolicyLearning, "grpo", steps=3, batch_size=8, completions=2, lr=2e-3),
+}
+
+
 def configure(path: Path, model: Path, run_dir: Path, **changes) -> Config:
     """A run of a few updates on one device, in which every step has one shape."""
     config = Config(
@@ -176,9 +191,8 @@ def configure(path: Path, model: Path, run_dir: Path, **changes) -> Config:
         run_dir=run_dir,
         save_every=1,
         lora=LoraConfig(rank=4, alpha=8.0),
-        reward=RewardConfig(lr=2e-2, epochs=2, batch_size=8),
-        dpo=DpoConfig(lr=2e-3, batch_size=8),
-        grpo=GrpoConfig(steps=3, prompts=8, completions=2, lr=2e-3),
+        reward=REWARD,
+        policy=POLICIES["dpo"],
         evaluation=EvaluationConfig(prompts=8, completions=2, batch_size=8),
         mesh=MeshConfig(data=1),
     )

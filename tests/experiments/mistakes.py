@@ -156,8 +156,8 @@ def margin_infinite_in_f32(place):
 
 def margin_infinite_once_scaled(place):
     place.edit(5, margin=1e38)
-    return ["--dpo.margin", "10"], (
-        r"\S+/prefs\.jsonl:5: `dpo\.margin x margin` is 1e\+39; expected at most 3\.4e\+38"
+    return ["--policy.margin", "10"], (
+        r"\S+/prefs\.jsonl:5: `policy\.margin x margin` is 1e\+39; expected at most 3\.4e\+38"
     )
 
 
@@ -282,26 +282,28 @@ def truncated_gguf(place):
 
 
 def unknown_flag(place):
-    return ["--dpo.betta", "0.1"], r".* --dpo\.betta, 0\.1 Perhaps you meant: --dpo\.beta "
+    return ["--policy.loss.betta", "0.1"], (
+        r".* --policy\.loss\.betta, 0\.1 Perhaps you meant: --policy\.loss\.beta "
+    )
 
 
 def value_of_another_type(place):
-    return ["--dpo.lr", "fast"], r".* --dpo\.lr: could not convert string to float: 'fast'"
+    return ["--policy.lr", "fast"], r".* --policy\.lr: could not convert string to float: 'fast'"
 
 
 def value_out_of_range(place):
-    return ["--dpo.lr", "-1"], r"dpo\.lr: expected a number in \(0\.0, inf\], got -1\.0"
+    return ["--policy.lr", "-1"], r"policy\.lr: expected a number in \(0\.0, inf\], got -1\.0"
 
 
 def infinite_epochs(place):
     return [
-        "--dpo.epochs",
+        "--policy.epochs",
         "inf",
-    ], r"dpo\.epochs: expected a number in \(0\.0, 1000000\.0\], got inf"
+    ], r"policy\.epochs: expected a number in \(0\.0, 1000000\.0\], got inf"
 
 
 def infinite_margin(place):
-    return ["--dpo.margin", "inf"], r"--dpo\.margin: inf; expected a finite number"
+    return ["--policy.margin", "inf"], r"--policy\.margin: inf; expected a finite number"
 
 
 def too_many_epochs(place):
@@ -325,7 +327,45 @@ def targets_that_are_no_pattern(place):
 
 
 def unknown_choice(place):
-    return ["--method", "ppo"], r".* invalid choice 'ppo' for argument '--method'"
+    return ["--policy.train", "half"], r".* invalid choice 'half' for argument '--policy\.train'"
+
+
+def unknown_loss(place):
+    return ["--policy.loss", "dpoo"], r"loss: no published loss is called 'dpoo'; did you mean dpo"
+
+
+def loss_of_a_reward_for_the_policy(place):
+    return ["--policy.loss", "thurstone"], (
+        r"policy\.loss: thurstone trains a reward; give it to irl-jax reward --loss thurstone"
+    )
+
+
+def losses_of_two_kinds(place):
+    return ["--policy.loss", "kto"], (
+        r"policy\.loss: kto learns from ratings, --reward\.loss bradley_terry from pairs; choose"
+    )
+
+
+def reward_of_steps(place):
+    return ["--reward.loss", "process_cross_entropy"], (
+        r"reward\.loss: process_cross_entropy judges steps, not whole responses; choose another"
+    )
+
+
+def odd_number_of_completions(place):
+    return ["--policy.loss", "online_dpo", "--policy.completions", "3"], (
+        r"completions: 3; --loss online_dpo needs an even number"
+    )
+
+
+def hyper_parameter_out_of_range(place):
+    return ["--policy.loss.beta", "-1"], r"beta: expected a number in \(0\.0, inf\], got -1\.0"
+
+
+def aggregate_of_one_member(place):
+    return ["--reward.ensemble.aggregate", "worst_case"], (
+        r"ensemble\.aggregate: worst_case is of several members; give ensemble\.members 2 or more"
+    )
 
 
 def rank_too_large(place):
@@ -341,15 +381,15 @@ def more_devices_than_there_are(place):
 
 
 def batch_that_does_not_divide(place):
-    return ["--mesh.data", "1", "--dpo.batch-size", "9", "--accumulate", "2",
+    return ["--mesh.data", "1", "--policy.batch-size", "9", "--accumulate", "2",
             "--reward.batch-size", "8"], (
-        r"accumulate: 2 does not divide dpo\.batch_size 9; change one of them"
+        r"accumulate: 2 does not divide policy\.batch_size 9; change one of them"
     )  # fmt: skip
 
 
 def more_prompts_than_there_are(place):
-    return ["--method", "grpo", "--grpo.prompts", "512"], (
-        r"grpo\.prompts: 512 prompts an update, but there are only \d+ to train on; lower it"
+    return ["--policy.loss", "grpo", "--policy.batch-size", "512"], (
+        r"batch_size: 512 prompts an update, but there are only \d+ to train on; lower it"
     )
 
 
@@ -400,7 +440,9 @@ FLAGS = (
     unknown_flag, value_of_another_type, value_out_of_range, infinite_epochs,
     infinite_margin, too_many_epochs,
     rate_that_is_no_number, negative_seed, no_updates_between_checkpoints,
-    targets_that_are_no_pattern, unknown_choice, rank_too_large,
+    targets_that_are_no_pattern, unknown_choice, unknown_loss, loss_of_a_reward_for_the_policy,
+    losses_of_two_kinds, reward_of_steps, odd_number_of_completions,
+    hyper_parameter_out_of_range, aggregate_of_one_member, rank_too_large,
     targets_without_a_kernel, more_devices_than_there_are, batch_that_does_not_divide,
     more_prompts_than_there_are, completions_beyond_the_context,
 )  # fmt: skip

@@ -102,12 +102,12 @@ FLAGS = {
     "--policy.dpo-every 4 --policy.prompts 4 --policy.completions 4 --policy.dpo-batch 16",
     "preference_to_policy": MODEL
     + "--data.path {preferences} --data.held-out 0.25 --data.buckets 1 --lora.rank 4 "
-    "--reward.epochs 1 --reward.batch-size 8 --dpo.batch-size 8 --evaluation.prompts 8 "
+    "--reward.epochs 1 --reward.batch-size 8 --policy.batch-size 8 --evaluation.prompts 8 "
     "--evaluation.completions 2 --evaluation.batch-size 8",
     "preference_to_policy_grpo": MODEL
-    + "--method grpo --data.path {preferences} --data.held-out 0.25 --data.buckets 1 "
-    "--lora.rank 4 --reward.epochs 1 --reward.batch-size 8 --grpo.steps 3 --grpo.prompts 8 "
-    "--grpo.completions 2 --evaluation.prompts 8 --evaluation.completions 2 "
+    + "--policy.loss grpo --data.path {preferences} --data.held-out 0.25 --data.buckets 1 "
+    "--lora.rank 4 --reward.epochs 1 --reward.batch-size 8 --policy.steps 3 --policy.batch-size 8 "
+    "--policy.completions 2 --evaluation.prompts 8 --evaluation.completions 2 "
     "--evaluation.batch-size 8",
     "process_rewards": "--seeds 2 --questions 48 --solutions 4 --rollouts 2 --held-out 24 "
     "--candidates 4 --task.terms 2 --task.lessons 400 --task.width 16 --task.layers 1 "

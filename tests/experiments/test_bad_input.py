@@ -21,8 +21,8 @@ from safetensors.numpy import load_file, save_file
 
 import experiments.preference_to_policy.study as experiment
 from irl_jax.models import huggingface
-from irl_jax.recipes.cli import run as run_cli
-from tests.experiments.conftest import complaint
+from irl_jax.recipes.reward_model import RewardModel
+from tests.experiments.conftest import POLICIES, complaint
 from tests.experiments.mistakes import DATA, FLAGS, MODEL, RUN_DIRECTORY, Workplace
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +37,7 @@ def place(tmp_path, tiny_model_dir) -> Workplace:
 def check_refused(config, args, says, capsys) -> None:
     """Runs the experiment, which ends with status 2 and one line that says what is wrong."""
     with pytest.raises(SystemExit) as stop:
-        run_cli(experiment.main, config, args=args)
+        experiment.command(args, config)
     assert stop.value.code == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -81,21 +81,18 @@ def test_weights_that_are_not_finite(place, capsys):
 
 
 def test_reward_that_is_not_finite(place, capsys, monkeypatch):
-    improve = experiment.align_online
+    reward = RewardModel.reward
 
-    def align_online(training, pairs, config, reward, run, progress):
-        def spoilt(group, context):
-            said = reward(group, context)
-            return said._replace(value=said.value.at[3, 1].set(jnp.nan))
+    def spoilt(self, group, context):
+        said = reward(self, group, context)
+        return said._replace(value=said.value.at[3, 1].set(jnp.nan))
 
-        return improve(training, pairs, config, spoilt, run, progress)
-
-    monkeypatch.setattr(experiment, "align_online", align_online)
+    monkeypatch.setattr(RewardModel, "reward", spoilt)
     says = (
         r"policy: reward is not finite for 1 of 16 completions in update 1, first for "
         r"completion 1 of prompt 3; fix the reward function; earlier checkpoints are kept"
     )
-    config = replace(place.config(), method="grpo")
+    config = replace(place.config(), policy=POLICIES["grpo"])
     check_refused(config, ["--reward.epochs", "0.2"], says, capsys)
 
 
@@ -124,7 +121,7 @@ def test_no_space_for_the_export(unfinished, capsys, monkeypatch):
 def test_no_space_for_the_results(name, unfinished, capsys):
     (unfinished.run_dir / f".{name}.tmp").symlink_to("/dev/full")
     with pytest.raises(SystemExit) as stop:
-        run_cli(experiment.main, unfinished, args=[])
+        experiment.command([], unfinished)
     assert stop.value.code == 2
     says = rf"\S+/run/{re.escape(name)}: cannot write: No space left on device; make room or"
     check_line(capsys.readouterr().err, says)
@@ -177,7 +174,7 @@ def test_a_disk_that_is_full(size, says, place):
         find "$place" -name "*tmp*" -o -name "*incomplete*" -o -name export -o -name summary.json
         exit $status
         """
-    flags = ["--mesh.data", "1", "--reward.batch-size", "8", "--dpo.batch-size", "8",
+    flags = ["--mesh.data", "1", "--reward.batch-size", "8", "--policy.batch-size", "8",
              "--lora.rank", "4", "--save-every", "1"]  # fmt: skip
     done = subprocess.run(
         [*namespace, "bash", "-c", script, size, str(disk), *command(place.config(), *flags)],

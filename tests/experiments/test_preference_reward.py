@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from dataclasses import replace
 from functools import partial
@@ -18,22 +19,23 @@ from irl_jax.data.jsonl import GroupRecord
 from irl_jax.losses.direct import dpo
 from irl_jax.losses.preference import bradley_terry
 from irl_jax.losses.regularisation import chosen_likelihood
+from irl_jax.losses.table import look_up
 from irl_jax.models.logprob import completion_logp
 from irl_jax.models.lora import attach
 from irl_jax.recipes.language_model import MeshConfig
-from irl_jax.recipes.preference_reward import RewardModel, aggregate, make_objective
-from irl_jax.recipes.preference_training import GrpoConfig, RewardConfig
+from irl_jax.recipes.options import make_options
+from irl_jax.recipes.reward import make_ready, objective_of
+from irl_jax.recipes.reward_config import MembersConfig, RewardConfig, RewardLearning
+from irl_jax.recipes.reward_model import RewardModel, aggregate
 from irl_jax.recipes.scorers import ReadConfig, learned_scorer
 from irl_jax.train.checkpoint import load_params
 from irl_jax.train.objectives import preference_rewards
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import read_rows
 from irl_jax.types import InputError
-from tests.experiments.conftest import ROWS, configure, write_jsonl
+from tests.experiments.conftest import POLICIES, ROWS, configure, learning, write_jsonl
 
-ENSEMBLE = RewardConfig(
-    lr=1e-2, epochs=2, batch_size=8, members=2, aggregate="lower_bound", deviations=0.5
-)
+ENSEMBLE = MembersConfig(members=2, aggregate="lower_bound", deviations=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -45,31 +47,33 @@ def config(tiny_model_dir, tmp_path_factory) -> Config:
         data,
         tiny_model_dir,
         folder / "run",
-        method="grpo",
-        reward=ENSEMBLE,
-        grpo=GrpoConfig(steps=2, prompts=8, completions=2, lr=2e-3),
+        reward=learning(
+            RewardLearning, "bradley_terry", lr=1e-2, epochs=2, batch_size=8, ensemble=ENSEMBLE
+        ),
+        policy=replace(POLICIES["grpo"], steps=2),
     )
 
 
 @pytest.fixture(scope="module")
 def prepared(config):
+    """What the reward is learned from."""
     with Progress() as progress:
-        return prepare(config, progress)
+        return prepare(config, look_up("bradley_terry"), look_up("grpo"), "", progress).reward
 
 
 @pytest.fixture(scope="module")
 def training(prepared):
-    return prepared[0]
+    return prepared.training
 
 
 @pytest.fixture(scope="module")
 def batch(prepared):
-    return collated(*prepared, 8)
+    return collated(prepared, 8)
 
 
-def collated(training, pairs, count=None):
+def collated(ready, count=None):
     """The first held-out pairs, or all of them."""
-    pad_id = training.session.model.tokenizer.pad_id
+    pairs, pad_id = ready.examples, ready.training.session.model.tokenizer.pad_id
     return collate_preferences(pairs.held_out[:count], pairs.shapes[-1], pad_id=pad_id)
 
 
@@ -83,13 +87,13 @@ def trained_like(training, key):
 
 def test_aggregates_of_two_members():
     rewards = jnp.array([[1.0, 4.0], [3.0, 4.0]])
-    judge = lambda name: aggregate(rewards, RewardConfig(members=2, aggregate=name, deviations=0.5))
+    judge = lambda name: aggregate(rewards, replace(ENSEMBLE, aggregate=name))
     assert judge("mean").tolist() == [2.0, 4.0]
     assert judge("lower_bound").tolist() == [1.5, 4.0]
     assert judge("worst_case").tolist() == [1.0, 4.0]
 
 
-def test_the_loss_is_a_mix_with_the_text_loss(training, batch):
+def test_the_loss_is_a_mix_with_the_text_loss(config, prepared, training, batch):
     """Against the losses themselves, on the rewards and log-probs of the same parameters."""
     params, shape = trained_like(training, jax.random.key(3)), training.session.model
     base = shape.params
@@ -110,9 +114,11 @@ def test_the_loss_is_a_mix_with_the_text_loss(training, batch):
         "sft": chosen_likelihood(logp, batch, beta=0.3).mean.item(),
         "dpo": dpo(logp, jnp.zeros_like(logp), plain, beta=0.3).mean.item(),
     }
-    options = {"label_smoothing": 0.1, "centering": 0.2, "text_beta": 0.3}
+    options = {"label_smoothing": 0.1, "centering": 0.2, "alpha": 0.4, "beta": 0.3}
     for text, value in texts.items():
-        objective = make_objective(training, RewardConfig(regulariser=0.4, text=text, **options))
+        row = look_up(f"grm_{text}")
+        own = replace(config.of_reward, options=make_options(row, options))
+        objective = objective_of(own, replace(prepared, row=row))
         loss = jax.jit(objective)(params, batch, jax.random.key(0), base)
         assert float(loss.mean) == pytest.approx(0.6 * main + 0.4 * value, rel=1e-4)
 
@@ -121,7 +127,7 @@ def test_members_are_told_apart_and_judged(training, batch):
     """Each as if it were alone, on the head's reading of the last token."""
     own = [trained_like(training, jax.random.key(k)) for k in (0, 1)]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *own)
-    one = partial(RewardModel, training, RewardConfig())
+    one = partial(RewardModel, training, MembersConfig())
     alone = np.array([one(params)(batch) for params in own])
     learned = RewardModel(training, ENSEMBLE, stacked)
     np.testing.assert_allclose(learned.members(batch), alone, rtol=1e-4, atol=1e-4)
@@ -133,15 +139,32 @@ def test_members_are_told_apart_and_judged(training, batch):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"aggregate": "worst_case"}, r"reward\.aggregate: worst_case is of several members; give"),
-        ({"members": 0}, r"reward\.members: expected a number in \[1, inf\], got 0"),
-        ({"regulariser": 1.5}, r"reward\.regulariser: expected a number in \[0\.0, 1\.0\]"),
-        ({"text_beta": 0.0}, r"reward\.text_beta: expected"),
+        ({"aggregate": "worst_case"}, r"ensemble\.aggregate: worst_case is of several members; "),
+        ({"members": 0}, r"ensemble\.members: expected a number in \[1, inf\], got 0"),
+        ({"deviations": -1.0}, r"ensemble\.deviations: expected a number in \[0\.0, inf\]"),
     ],
 )
-def test_settings_that_mean_nothing(settings, says):
+def test_an_ensemble_that_means_nothing(settings, says):
     with pytest.raises(InputError, match=says):
-        RewardConfig(**settings)
+        MembersConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"alpha": 1.5}, r"alpha: expected a number in \[0\.0, 1\.0\]"),
+        ({"beta": 0.0}, r"beta: expected"),
+    ],
+)
+def test_a_text_loss_that_means_nothing_is_refused_before_any_work(options, says, prepared):
+    row = look_up("grm_sft")
+    with pytest.raises(InputError, match=says):
+        make_ready(
+            RewardConfig(options=make_options(row, options)),
+            row,
+            prepared.training,
+            prepared.examples,
+        )
 
 
 # --- a whole run -------------------------------------------------------------------------
@@ -164,16 +187,18 @@ def summary_of(config: Config) -> dict:
 
 @pytest.mark.slow
 def test_summary_of_members(finished, prepared, params):
-    every = collated(*prepared)
-    rewards = np.asarray(RewardModel(prepared[0], ENSEMBLE, params).members(every), np.float64)
-    found = summary_of(finished)["members"]
+    rewards = RewardModel(prepared.training, ENSEMBLE, params).members(collated(prepared))
+    rewards = np.asarray(rewards, np.float64)
+    reward, policy = (summary_of(finished)[name] for name in ("reward", "policy"))
     ahead = rewards[..., 0] - rewards[..., 1]
-    assert [a[0] for a in found["accuracy"]] == pytest.approx((ahead > 0).mean(1).tolist())
-    assert found["pairs"][0] == pytest.approx(ahead.std(0).mean(), rel=1e-3)
+    alone = [own["accuracy"][0] for own in reward["members"]["quality"]]
+    assert alone == pytest.approx((ahead > 0).mean(1).tolist())
+    assert reward["members"]["spread"][0] == pytest.approx(ahead.std(0).mean(), rel=1e-3)
     judged = rewards.mean(0) - 0.5 * rewards.std(0)
-    accuracy = summary_of(finished)["reward_accuracy"][0]
+    accuracy = reward["quality"]["accuracy"][0]
     assert accuracy == pytest.approx((judged[:, 0] > judged[:, 1]).mean())
-    assert found["gain"][0] == pytest.approx(found["after"][0] - found["before"][0])
+    before, after, gain = (policy[f"disagreement_{at}"][0] for at in ("before", "after", "gain"))
+    assert before > 0 and gain == pytest.approx(after - before)
 
 
 @pytest.mark.slow
@@ -187,18 +212,19 @@ def test_disagreement_is_logged_and_shown(finished):
     assert trained[-1]["member_loss"] < trained[0]["member_loss"]
     page = (finished.run_dir / "report.html").read_text()
     assert "member 2 alone" in page and "standard deviation over members" in page
-    assert "Disagreement on the completions of each update" in page
+    assert "disagreement of the reward's members" in html.unescape(page)
+    assert "Where they disagree more about what the trained policy writes" in page
 
 
 @pytest.mark.slow
 def test_score_reads_the_aggregate(finished, prepared, params, batch, tmp_path):
-    lines = [int(pair.source.rsplit(":", 1)[1]) for pair in prepared[1].held_out[:4]]
+    lines = [int(pair.source.rsplit(":", 1)[1]) for pair in prepared.examples.held_out[:4]]
     rows = [ROWS[line - 1] for line in lines]
     groups = [GroupRecord(r["prompt"], [r["chosen"], r["rejected"]], {}, "x:1") for r in rows]
     with Progress() as progress:
         scorer = learned_scorer(str(finished.run_dir), ReadConfig(), tmp_path, progress)
         found = np.array(scorer(groups))
-    expected = np.asarray(RewardModel(prepared[0], ENSEMBLE, params)(batch))[:4]
+    expected = np.asarray(RewardModel(prepared.training, ENSEMBLE, params)(batch))[:4]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 

@@ -13,17 +13,18 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from experiments.preference_to_policy import study as preference_to_policy
-from experiments.preference_to_policy.config import CONFIG, Config
+from experiments.preference_to_policy.config import CONFIG, Config, with_losses
 from experiments.preference_to_policy.study import main, prepare
 from irl_jax.data.batches import collate_preferences
 from irl_jax.data.encode import EncodedPreference
 from irl_jax.data.kinds import KINDS
 from irl_jax.data.tokenizer import Tokenizer
+from irl_jax.losses.table import look_up
 from irl_jax.models.decoder import forward, logits
 from irl_jax.models.lora import attach
 from irl_jax.models.pretrained import load_pretrained
-from irl_jax.recipes import preference_training
+from irl_jax.recipes import align as align_recipe
+from irl_jax.recipes import reward as reward_recipe
 from irl_jax.recipes.cli import run as run_cli
 from irl_jax.recipes.examples import (
     DataConfig,
@@ -36,15 +37,16 @@ from irl_jax.recipes.examples import (
     read_records,
 )
 from irl_jax.recipes.language_model import MeshConfig
+from irl_jax.recipes.options import with_options
 from irl_jax.recipes.policy_training import Training
-from irl_jax.recipes.preference_measures import accuracy_on, implicit_rewards, lengths
-from irl_jax.recipes.preference_reward import RewardModel, fit_reward
-from irl_jax.recipes.preference_training import RewardConfig, align_offline
+from irl_jax.recipes.quality import implicit_rewards, quality
+from irl_jax.recipes.reward_config import MembersConfig
+from irl_jax.recipes.reward_model import RewardModel
 from irl_jax.rollout.session import LanguageModel
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError, PyTree
-from tests.experiments.conftest import ROWS, as_messages, configure, write_jsonl
+from tests.experiments.conftest import POLICIES, ROWS, as_messages, configure, write_jsonl
 
 PAIRS = KINDS["pairs"]
 
@@ -54,7 +56,7 @@ def grpo(tiny_model_dir, tmp_path_factory) -> Config:
     """A finished run with GRPO, on messages."""
     folder = tmp_path_factory.mktemp("runs")
     path = write_jsonl(folder / "messages.jsonl", [as_messages(row) for row in ROWS])
-    config = configure(path, tiny_model_dir, folder / "grpo", method="grpo")
+    config = configure(path, tiny_model_dir, folder / "grpo", policy=POLICIES["grpo"])
     main(config)
     return config
 
@@ -83,39 +85,50 @@ METHODS = ["dpo", pytest.param("grpo", marks=pytest.mark.slow)]
 def test_summary(name, request):
     config = request.getfixturevalue(name)
     summary = summary_of(config)
-    assert summary["method"] == name
-    assert summary["pairs"] + summary["held_out_pairs"] == len(ROWS)
-    assert summary["held_out_pairs"] == 2 * summary["held_out_prompts"] > 0
-    assert summary["chance"] == 0.5
-    for key in ("reward_accuracy", "longer_accuracy", "reward_before", "reward_after",
-                "reward_gain", "kl"):  # fmt: skip
-        estimate, low, high = summary[key]
+    reward, policy = summary["reward"], summary["policy"]
+    assert (reward["loss"], policy["loss"]) == ("bradley_terry", name)
+    for found in (reward, policy):
+        assert found["examples"] + found["held_out_examples"] == len(ROWS)
+        assert found["held_out_examples"] == 2 * found["held_out_prompts"] > 0
+    measures = reward["quality"] | policy["implicit"]
+    measures |= {key: policy[key] for key in ("reward_before", "reward_after", "reward_gain", "kl")}
+    assert {"accuracy", "longer_accuracy"} <= set(measures)
+    for key, (estimate, low, high) in measures.items():
         assert low <= estimate <= high, key
-    assert summary["reward_accuracy"][0] >= 0.9
-    gain = summary["reward_after"][0] - summary["reward_before"][0]
-    assert summary["reward_gain"][0] == pytest.approx(gain)
-    assert (summary["implicit_accuracy"] is None) == (name == "grpo")
-    assert summary["length_before"] > 0 and 0 <= summary["terminated_after"] <= 1
+    assert reward["quality"]["accuracy"][0] >= 0.9 and reward["members"] is None
+    gain = policy["reward_after"][0] - policy["reward_before"][0]
+    assert policy["reward_gain"][0] == pytest.approx(gain)
+    assert ("accuracy" in policy["implicit"]) == (name == "dpo")
+    assert policy["length_before"] > 0 and 0 <= policy["terminated_after"] <= 1
     assert set(summary["seconds"]) == {
-        "reward model", "measure the reward model", "policy", "measure the policy", "export",
+        "train the reward", "measure the reward", "train the policy", "measure the policy",
+        "export",
     }  # fmt: skip
+
+
+def test_implicit_accuracy_is_what_the_loss_says_of_held_out_pairs(dpo):
+    policy = summary_of(dpo)["policy"]
+    assert policy["implicit"]["accuracy"][0] == pytest.approx(
+        policy["held_out"]["after"]["accuracy"]
+    )
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_run_directory(name, request):
     config = request.getfixturevalue(name)
     rewards, policy = (metrics_of(config, stage) for stage in ("reward", "policy"))
-    train = summary_of(config)["pairs"]
+    train = summary_of(config)["policy"]["examples"]
     assert [row["step"] for row in rewards] == list(range(1, 2 * -(-train // 8) + 1))
     assert len(policy) == (3 if name == "grpo" else -(-train // 8))
     # at the reference: log 2 for DPO, nothing to be gained or penalised for GRPO
     assert policy[0]["loss"] == pytest.approx(np.log(2) if name == "dpo" else 0, abs=1e-4)
     assert {"reward", "kl", "length"} <= set(policy[0]) or name == "dpo"
     samples = [json.loads(x) for x in (config.run_dir / "samples.jsonl").read_text().splitlines()]
-    assert len(samples) == summary_of(config)["held_out_prompts"]
+    assert len(samples) == summary_of(config)["policy"]["held_out_prompts"]
     assert all(sample["prompt"].startswith("Describe ") for sample in samples)
     page = (config.run_dir / "report.html").read_text()
-    assert samples[0]["prompt"] in page and "learned reward" in page
+    assert samples[0]["prompt"] in page and "reward of answers, after - before" in page
+    assert "Policy: Results" in page and "Reward: Results" in page
     assert not list(config.run_dir.glob(".*.tmp")) + list(config.run_dir.glob("*.partial"))
 
 
@@ -147,11 +160,13 @@ class Trained:
 def trained(dpo, tiny_model_dir) -> Trained:
     settings = json.loads((dpo.run_dir / "config.json").read_text())
     with Progress() as progress, RunDirectory(dpo.run_dir, settings) as run:
-        training, pairs = prepare(dpo, progress)
-        reward = fit_reward(training, pairs, dpo.reward, run, progress).params
-        adapter = align_offline(training, pairs, dpo.dpo, run, progress).params
+        rows = look_up("bradley_terry"), look_up("dpo")
+        ready = prepare(dpo, *rows, settings["sha256"]["data.path"], progress)
+        reward = reward_recipe.train(dpo.of_reward, ready.reward, run, progress).params
+        adapter = align_recipe.train(dpo.of_policy, ready.policy, run, progress)[1]
     base = load_pretrained(tiny_model_dir)[1]
     host = jax.device_get((reward, adapter))
+    training, pairs = ready.policy.training, ready.policy.examples
     return Trained(training, pairs, *host, base, pairs.held_out[0])
 
 
@@ -168,11 +183,11 @@ def test_learned_reward_is_the_head_on_the_last_token(trained):
         hidden, _ = trained.hidden(trained.reward["decoder"], side)
         head = trained.reward["head"]
         expected.append(float(hidden[0, -1] @ head["kernel"] + head["bias"]))
-    found = RewardModel(trained.training, RewardConfig(), trained.reward)(batch_of(trained))
+    found = RewardModel(trained.training, MembersConfig(), trained.reward)(batch_of(trained))
     np.testing.assert_allclose(found, [expected] * 8, rtol=1e-4, atol=1e-4)
 
 
-def test_implicit_reward_is_beta_times_the_log_ratio(trained):
+def test_implicit_reward_is_the_log_ratio(trained):
     training, expected = trained.training, []
     for side in (trained.pair.chosen, trained.pair.rejected):
         total = []
@@ -181,36 +196,31 @@ def test_implicit_reward_is_beta_times_the_log_ratio(trained):
             scores = logits(training.session.model.config, trained.base, hidden)[0, :-1]
             logp = jax.nn.log_softmax(scores)[np.arange(len(tokens) - 1), tokens[1:]]
             total.append(float(logp[-len(side) :].sum()))
-        expected.append(0.3 * (total[0] - total[1]))
-    found = implicit_rewards(
-        training.session, training.merged(trained.adapter), 0.3, batch_of(trained)
-    )
+        expected.append(total[0] - total[1])
+    found = implicit_rewards(training.session, training.merged(trained.adapter), batch_of(trained))
     np.testing.assert_allclose(found, [expected] * 8, rtol=1e-3, atol=1e-4)
 
 
-def test_margins_count_only_if_told(dpo, trained, monkeypatch):
-    margins = []
-
-    def make_feed(pairs, *args, **kwargs):
-        margins.append({pair.margin for pair in pairs})
-        raise Killed
-
-    monkeypatch.setattr(preference_training, "make_feed", make_feed)
+@pytest.mark.parametrize(("factor", "margin"), [(0.0, 0.0), (0.5, 2.0)])
+def test_margins_count_only_if_told(factor, margin, dpo, trained):
     pairs = replace(trained.pairs, train=[replace(trained.pair, margin=4.0)])
-    for config in (dpo.dpo, replace(dpo.dpo, margin=0.5)):
-        with pytest.raises(Killed):
-            align_offline(trained.training, pairs, config, None, None)
-    assert margins == [{0.0}, {2.0}]
+    reward, policy = (replace(own, margin=factor) for own in (dpo.of_reward, dpo.of_policy))
+    made = [
+        reward_recipe.make_ready(reward, look_up("bradley_terry"), trained.training, pairs),
+        align_recipe.make_ready(policy, look_up("dpo"), trained.training, pairs, None),
+    ]
+    assert [[pair.margin for pair in ready.examples.train] for ready in made] == [[margin]] * 2
 
 
 def test_accuracy_weighs_pairs_and_resamples_prompts():
     pair = lambda prompt, weight: EncodedPreference([prompt], [1, 2], [3], 0.0, weight, "x:1")
     pairs = [pair(1, 1.0), pair(1, 1.0), pair(2, 2.0), pair(3, 0.0)]
     rewards = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
-    accuracy = accuracy_on(pairs, rewards)
+    found = quality(Examples(PAIRS, [], pairs, [], [], [], {}), rewards)
+    accuracy = found["accuracy"]
     assert accuracy.estimate == 0.5
     assert (accuracy.low, accuracy.high) == (0.0, 1.0)  # two prompts, one of them all right
-    np.testing.assert_array_equal(lengths(pairs), [[2.0, 1.0]] * 4)
+    assert found["longer_accuracy"] == (1.0, 1.0, 1.0)
 
 
 def test_export_is_the_trained_policy(dpo, tiny_model_dir, trained):
@@ -274,8 +284,9 @@ def test_what_is_gone_is_written_again(lost, dpo, tmp_path, capsys):
 
 
 def test_another_configuration_is_refused(dpo):
-    with pytest.raises(InputError, match=r"dpo\.beta was 0\.1, is 0\.2"):
-        main(replace(dpo, dpo=replace(dpo.dpo, beta=0.2)))
+    other = with_options(dpo.policy, look_up("dpo"), {"beta": 0.2})
+    with pytest.raises(InputError, match=r"policy\.options\.beta was 0\.1, is 0\.2"):
+        main(replace(dpo, policy=other))
 
 
 def test_other_data_is_refused(dpo, tmp_path):
@@ -317,7 +328,7 @@ def test_a_run_does_not_go_on_with_another_model(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(preference_to_policy, "fit_reward", stop)
+        patch.setattr(reward_recipe, "learn", stop)
         with pytest.raises(Killed):
             main(config)
         (model / "README.md").write_text("read by people only")
@@ -394,10 +405,12 @@ def test_resumed_is_the_same_to_the_bit(method, stage, how, request, tmp_path, m
         assert untimed(metrics_of(config, name)) == untimed(metrics_of(whole, name))
     weights = lambda c: (c.run_dir / "export" / "model.safetensors").read_bytes()
     assert weights(config) == weights(whole)
-    timeless = lambda c: {
-        k: v for k, v in summary_of(c).items() if k not in ("seconds", "export", "report")
-    }
-    assert timeless(config) == timeless(whole)
+    of_itself = ("seconds", "export", "report")  # durations and places
+    same = lambda found: {k: v for k, v in found.items() if k not in of_itself}
+    one, other = (summary_of(c) for c in (config, whole))
+    assert same(one) | {"policy": same(one["policy"])} == (
+        same(other) | {"policy": same(other["policy"])}
+    )
 
 
 @pytest.mark.slow
@@ -416,12 +429,14 @@ def test_without_a_model_of_ones_own(mixed, tmp_path):
     config = configure(mixed, Path("tiny"), tmp_path / "run")
     main(replace(config, data=replace(config.data, buckets=2), export_dtype="bfloat16"))
     assert (config.run_dir / "export" / "config.json").exists()
-    assert summary_of(config)["reward_accuracy"][0] > 0.9
+    assert summary_of(config)["reward"]["quality"]["accuracy"][0] > 0.9
 
 
 def flags(config, prefix=""):
     for field in fields(config):
         value = getattr(config, field.name)
+        if field.name == "options":  # `irl-jax losses NAME` explains them
+            continue
         if is_dataclass(value):
             yield from flags(value, f"{prefix}{field.name}.")
         else:
@@ -430,9 +445,10 @@ def flags(config, prefix=""):
 
 def test_help_explains_every_field(capsys):
     with pytest.raises(SystemExit) as stop:
-        run_cli(pytest.fail, CONFIG, description="", args=["--help"])
+        run_cli(pytest.fail, with_losses(CONFIG, []), description="", args=["--help"])
     assert not stop.value.code
     text = " ".join(re.sub("[│|]", " ", capsys.readouterr().out).split())
+    assert "--policy.loss.beta FLOAT" in text and "--reward.loss.centering FLOAT" in text
     for name in flags(CONFIG):
         found = re.search(rf" {name}(?:, --\S+)? (.*?)\(default: ", text)
         assert found and len(found[1].split()) >= 3, name

@@ -133,13 +133,19 @@ def test_learned_is_the_head_on_the_last_token_of_the_runs_model(model, trained)
 
 @pytest.mark.parametrize(
     ("loss", "calibrated"),
-    [(None, True), ("plackett-luce", True), ("thurstone", False), ("mine.py:loss", False)],
+    [
+        ("bradley_terry", True),
+        ("plackett-luce", True),
+        ("thurstone", False),
+        ("mine.py:loss", False),
+    ],
 )
 def test_log_odds_of_preferences_alone_are_calibrated(trained, tmp_path, loss, calibrated):
     own = json.loads((trained[0] / "config.json").read_text())
     run = tmp_path / "run"
     run.mkdir()
-    (run / "config.json").write_text(json.dumps(own | ({} if loss is None else {"loss": loss})))
+    own["reward"]["loss"] = loss
+    (run / "config.json").write_text(json.dumps(own))
     (run / "summary.json").write_text("{}")
     assert in_log_odds(replace(CONFIG, model=str(run))) == calibrated
     assert not in_log_odds(replace(CONFIG, reward="length", model=None))

@@ -13,8 +13,9 @@ from irl_jax.__main__ import COMMANDS, main
 from irl_jax.data.jsonl import GroupRecord
 from irl_jax.losses.table import LOSSES
 from irl_jax.models.pretrained import load_pretrained
-from irl_jax.recipes.scorers import ReadConfig, learned_scorer
+from irl_jax.recipes.scorers import ReadConfig, learned_scorer, run_settings
 from irl_jax.train.progress import Progress
+from irl_jax.types import InputError
 
 SMALL = [
     "--data.held-out", "0.3", "--data.buckets", "1", "--steps", "3", "--batch-size", "8",
@@ -53,10 +54,15 @@ def test_a_policy_from_pairs(files, small_model_dir, tmp_path, capsys):
     assert held_out["after"]["loss"] < held_out["before"]["loss"]
     assert held_out["after"]["accuracy"] > 0.9
     assert "reward_gain" not in summary  # there is no reward to measure by
+    estimate, low, high = summary["implicit"]["accuracy"]
+    assert estimate == pytest.approx(held_out["after"]["accuracy"]) and low <= estimate <= high
     config, params = load_pretrained(run_dir / "export")
     assert config.vocab_size == params["embed"]["embedding"].shape[0]
     shown = text_of(run_dir / "report.html")
     assert "KL to the model it started from" in shown and "Held out" in shown
+    assert "implicit reward, held-out pairs in order" in shown
+    with pytest.raises(InputError, match=r"is no run of irl-jax reward"):
+        run_settings(run_dir)
     capsys.readouterr()
     launch("align", files["pairs"], small_model_dir, run_dir, *args)
     assert "this run is complete" in capsys.readouterr().out
@@ -75,8 +81,10 @@ def test_supervised_fine_tuning(files, small_model_dir, tmp_path):
 
 
 def test_a_reward_model_and_a_policy_for_it(reward_run, files, small_model_dir, tmp_path):
-    quality = json.loads((reward_run / "summary.json").read_text())["quality"]
-    assert quality["accuracy"][0] > 0.9
+    found = json.loads((reward_run / "summary.json").read_text())
+    assert found["quality"]["accuracy"][0] > 0.9
+    assert len(found["members"]["quality"]) == 2 and found["members"]["spread"][0] > 0
+    assert "member 2 alone" in text_of(reward_run / "report.html")
     groups = [GroupRecord("say a u", ["good kind", "poor dull"], {}, "x:1")]
     with Progress() as progress:
         scorer = learned_scorer(str(reward_run), ReadConfig(), tmp_path, progress)
@@ -85,6 +93,7 @@ def test_a_reward_model_and_a_policy_for_it(reward_run, files, small_model_dir, 
     args = ["--loss", "rloo", "--reward", str(reward_run), "--steps", "8", "--lr", "5e-2"]
     summary = launch("align", files["prompts"], small_model_dir, tmp_path / "run", *args, *SAMPLED)
     assert summary["reward_gain"][0] > 0
+    assert summary["disagreement_before"][0] > 0
     assert summary["kl"][0] > 0
     assert "reward of answers, after - before" in text_of(tmp_path / "run" / "report.html")
 

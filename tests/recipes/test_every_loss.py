@@ -16,8 +16,8 @@ from irl_jax.recipes.examples import DataConfig
 from irl_jax.recipes.language_model import MeshConfig
 from irl_jax.recipes.options import with_options
 from irl_jax.recipes.policy_training import LoraConfig
-from irl_jax.recipes.preference_measures import EvaluationConfig
 from irl_jax.recipes.reward_config import RewardConfig
+from irl_jax.recipes.run_config import EvaluationConfig
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 

@@ -1,13 +1,10 @@
-"""A reward model from pairs: a LoRA and a scalar head, or an ensemble of K.
+"""A reward model: a LoRA and a scalar head, or an ensemble of them.
 
 Members share the frozen model, its batches and one step; their starts differ. What they
-disagree on is what the pairs leave open, and a cautious aggregate does not reward going there.
-A text loss of the same pairs may keep the hidden states of use to the model's own head.
+disagree on is what the data leave open, and a cautious aggregate does not reward going there.
 
 Reference: Coste et al. 2023, "Reward Model Ensembles Help Mitigate Overoptimization",
-arXiv 2310.02743; Zhai et al. 2023, arXiv 2401.00243 (LoRAs as members); Yang et al. 2024,
-"Regularizing Hidden States Enables Learning Generalizable Reward Model for LLMs", arXiv
-2406.10216.
+arXiv 2310.02743; Zhai et al. 2023, arXiv 2401.00243 (LoRAs as members).
 """
 
 from __future__ import annotations
@@ -20,41 +17,28 @@ import jax
 import numpy as np
 from jax import Array
 
-from irl_jax.losses.table import look_up
 from irl_jax.models.decoder import DecoderConfig
-from irl_jax.models.heads import init_scalar_head
 from irl_jax.models.mesh import fetch, global_batch
-from irl_jax.recipes.examples import Examples
-from irl_jax.recipes.forms import reward_objective
 from irl_jax.recipes.policy_training import Training
-from irl_jax.recipes.preference_training import (
-    REWARD,
-    MembersConfig,
-    RewardConfig,
-    fit_pairs,
-)
+from irl_jax.recipes.reward_config import MembersConfig
 from irl_jax.rewards.aggregate import disagreement, lower_confidence_bound, worst_case
-from irl_jax.train.keys import Stage
-from irl_jax.train.members import init_members
 from irl_jax.train.objectives import (
     Adapt,
     lora,
     preference_rewards,
 )
-from irl_jax.train.progress import Progress
-from irl_jax.train.run import RunDirectory
-from irl_jax.train.state import TrainState
 from irl_jax.types import (
     Group,
     LoopContext,
-    Objective,
     Prompt,
     PyTree,
     Rewarded,
 )
 
+REWARD = "reward"  # stage, and its directory of checkpoints
 
-def aggregate(rewards: Array, config: RewardConfig | MembersConfig) -> Array:
+
+def aggregate(rewards: Array, config: MembersConfig) -> Array:
     """One reward of the members', f32[M, ...] -> f32[...]; see `irl_jax.rewards.aggregate`."""
     if config.aggregate == "worst_case":
         return worst_case(rewards)
@@ -71,7 +55,7 @@ def member_rewards(
 
     Args:
         config: the shape of the decoder.
-        params: as `fit_reward` trains them.
+        params: {"decoder": LoRA, "head": scalar head}; of several members on a leading axis.
         reference: frozen parameters.
         context: `Prompt` of B rows.
         action: i32[B, K, T].
@@ -100,11 +84,11 @@ class RewardModel:
     Attributes:
         training: the session and the LoRA that it was trained with.
         config: how many members there are, and how they come to one reward.
-        params: as `fit_reward` trains them.
+        params: {"decoder": LoRA, "head": scalar head}; of several members on a leading axis.
     """
 
     training: Training
-    config: RewardConfig | MembersConfig
+    config: MembersConfig
     params: PyTree
 
     def members(self, batch: Any) -> Array:
@@ -122,10 +106,12 @@ class RewardModel:
         return aggregate(self.members(batch), self.config)
 
     def measure(self, group: Group, texts: list[list[str]]) -> dict[str, np.ndarray]:
-        """The reward and the members' disagreement, f64[B, K], for `Session.respond`."""
+        """The reward, and what several members disagree, f64[B, K], for `Session.respond`."""
         del texts
         each = self.members(group)
-        found = {"reward": aggregate(each, self.config), "disagreement": disagreement(each)}
+        found = {"reward": aggregate(each, self.config)}
+        if self.config.members > 1:
+            found["disagreement"] = disagreement(each)
         return {name: x.astype(np.float64) for name, x in fetch(found).items()}
 
     def reward(self, group: Group, context: LoopContext) -> Rewarded:
@@ -134,41 +120,3 @@ class RewardModel:
         several = self.config.members > 1
         metrics = {"disagreement": disagreement(each).mean()} if several else {}
         return Rewarded(aggregate(each, self.config), metrics=metrics)
-
-
-def make_objective(training: Training, config: RewardConfig) -> Objective:
-    """The objective of one member."""
-    name, shape = "bradley_terry", training.session.model.config
-    options = {"label_smoothing": config.label_smoothing, "centering": config.centering}
-    if config.regulariser:
-        name = f"grm_{config.text}"
-        options |= {"alpha": config.regulariser, "beta": config.text_beta}
-    return reward_objective(look_up(name), options, shape, training.adapt)
-
-
-def fit_reward(
-    training: Training, pairs: Examples, config: RewardConfig, run: RunDirectory, progress: Progress
-) -> TrainState:
-    """Trains a reward model by Bradley-Terry likelihood.
-
-    Returns:
-        The state with the parameters {"decoder": LoRA, "head": scalar head}; every leaf
-        has a leading axis of members where there are several.
-    """
-    model = training.session.model
-
-    def init(lora_key: Array, head_key: Array) -> PyTree:
-        head = init_scalar_head(head_key, model.config.d_model)
-        return {"decoder": training.lora.init(lora_key, model.params), "head": head}
-
-    lora_key, head_key, key = jax.random.split(training.key(Stage.REWARD), 3)
-    if config.members == 1:
-        params = init(lora_key, head_key)
-    else:
-        own = lambda key: init(*jax.random.split(key))
-        params = init_members(own, lora_key, config.members)
-    objective = make_objective(training, config)
-    return fit_pairs(
-        training, pairs, config, objective, params, key, run, progress, REWARD,
-        members=config.members,
-    )  # fmt: skip

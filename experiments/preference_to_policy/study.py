@@ -84,16 +84,7 @@ def prepare(
     Raises:
         InputError: whatever there is to fix in the data, the model or the flags.
     """
-    if rewarding.kind == "steps":
-        raise InputError(
-            f"reward.loss: {config.reward.loss} judges steps, not whole responses; choose another"
-        )
-    if acting.kind != "prompts" and acting.kind != rewarding.kind:
-        raise InputError(
-            f"policy.loss: {config.policy.loss} learns from {acting.kind}, --reward.loss "
-            f"{config.reward.loss} from {rewarding.kind}; choose two of one kind, or let the "
-            "policy learn from samples, as by --policy.loss grpo"
-        )
+    check_together(config, rewarding, acting)
     align.check_online(config.of_policy, acting)
     opened = open_model(config, rewarding, (config.reward, config.policy), progress, sha256=sha256)
     training = align.training_of(config.of_policy, opened)
@@ -102,6 +93,21 @@ def prepare(
         reward.make_ready(config.of_reward, rewarding, judge, opened.examples),
         align.make_ready(config.of_policy, acting, training, opened.examples, None),
     )
+
+
+def check_together(config: Config, rewarding: Published, acting: Published) -> None:
+    """Raises `InputError` unless both losses learn from the data, or the policy from samples."""
+    if rewarding.kind == "steps":
+        raise InputError(
+            f"reward.loss: {config.reward.loss} judges steps, not whole responses; choose another"
+        )
+    read = lambda row: f"ratings ({row.scale})" if row.kind == "ratings" else row.kind
+    if acting.kind != "prompts" and read(acting) != read(rewarding):
+        raise InputError(
+            f"policy.loss: {config.policy.loss} learns from {read(acting)}, --reward.loss "
+            f"{config.reward.loss} from {read(rewarding)}; choose two of one kind, or let the "
+            "policy learn from samples, as by --policy.loss grpo"
+        )
 
 
 def experiment(

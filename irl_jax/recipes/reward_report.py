@@ -79,11 +79,11 @@ def results(summary: dict[str, Any]) -> list[Markup]:
         for name, baseline in BASELINE.items()
         if name in quality
     ]
-    told = []
+    notes = []
     if "longer_accuracy" in quality:
-        told = [note(f"A reader who likes long responses is right in "
+        notes = [note(f"A reader who likes long responses is right in "
                      f"{quality['longer_accuracy'][0]:.3f} of the pairs.")]  # fmt: skip
-    return [cards(*shown), *told]
+    return [cards(*shown), *notes]
 
 
 def measured(summary: dict[str, Any]) -> Markup:

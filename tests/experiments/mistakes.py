@@ -342,7 +342,15 @@ def loss_of_a_reward_for_the_policy(place):
 
 def losses_of_two_kinds(place):
     return ["--policy.loss", "kto"], (
-        r"policy\.loss: kto learns from ratings, --reward\.loss bradley_terry from pairs; choose"
+        r"policy\.loss: kto learns from ratings \(probability\), --reward\.loss bradley_terry "
+        r"from pairs; choose"
+    )
+
+
+def ratings_of_two_scales(place):
+    return ["--reward.loss", "regression", "--policy.loss", "kto"], (
+        r"policy\.loss: kto learns from ratings \(probability\), --reward\.loss regression from "
+        r"ratings \(number\); choose"
     )
 
 
@@ -441,7 +449,7 @@ FLAGS = (
     infinite_margin, too_many_epochs,
     rate_that_is_no_number, negative_seed, no_updates_between_checkpoints,
     targets_that_are_no_pattern, unknown_choice, unknown_loss, loss_of_a_reward_for_the_policy,
-    losses_of_two_kinds, reward_of_steps, odd_number_of_completions,
+    losses_of_two_kinds, ratings_of_two_scales, reward_of_steps, odd_number_of_completions,
     hyper_parameter_out_of_range, aggregate_of_one_member, rank_too_large,
     targets_without_a_kernel, more_devices_than_there_are, batch_that_does_not_divide,
     more_prompts_than_there_are, completions_beyond_the_context,

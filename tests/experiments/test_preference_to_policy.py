@@ -25,6 +25,7 @@ from irl_jax.models.lora import attach
 from irl_jax.models.pretrained import load_pretrained
 from irl_jax.recipes import align as align_recipe
 from irl_jax.recipes import reward as reward_recipe
+from irl_jax.recipes.align_config import PolicyLearning
 from irl_jax.recipes.cli import run as run_cli
 from irl_jax.recipes.examples import (
     DataConfig,
@@ -40,13 +41,21 @@ from irl_jax.recipes.language_model import MeshConfig
 from irl_jax.recipes.options import with_options
 from irl_jax.recipes.policy_training import Training
 from irl_jax.recipes.quality import implicit_rewards, quality
-from irl_jax.recipes.reward_config import MembersConfig
+from irl_jax.recipes.reward_config import MembersConfig, RewardLearning
 from irl_jax.recipes.reward_model import RewardModel
 from irl_jax.rollout.session import LanguageModel
+from irl_jax.train.checkpoint import load_params
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError, PyTree
-from tests.experiments.conftest import POLICIES, ROWS, as_messages, configure, write_jsonl
+from tests.experiments.conftest import (
+    POLICIES,
+    ROWS,
+    as_messages,
+    configure,
+    learning,
+    write_jsonl,
+)
 
 PAIRS = KINDS["pairs"]
 
@@ -214,11 +223,11 @@ def test_margins_count_only_if_told(factor, margin, dpo, trained):
 
 def test_accuracy_weighs_pairs_and_resamples_prompts():
     pair = lambda prompt, weight: EncodedPreference([prompt], [1, 2], [3], 0.0, weight, "x:1")
-    pairs = [pair(1, 1.0), pair(1, 1.0), pair(2, 2.0), pair(3, 0.0)]
-    rewards = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    pairs = [*[pair(1, 1.0)] * 8, pair(2, 24.0), pair(3, 0.0)]
+    rewards = np.array([*[[1.0, 0.0]] * 8, [0.0, 1.0], [0.0, 1.0]])
     found = quality(Examples(PAIRS, [], pairs, [], [], [], {}), rewards)
     accuracy = found["accuracy"]
-    assert accuracy.estimate == 0.5
+    assert accuracy.estimate == 0.25
     assert (accuracy.low, accuracy.high) == (0.0, 1.0)  # two prompts, one of them all right
     assert found["longer_accuracy"] == (1.0, 1.0, 1.0)
 
@@ -430,6 +439,31 @@ def test_without_a_model_of_ones_own(mixed, tmp_path):
     main(replace(config, data=replace(config.data, buckets=2), export_dtype="bfloat16"))
     assert (config.run_dir / "export" / "config.json").exists()
     assert summary_of(config)["reward"]["quality"]["accuracy"][0] > 0.9
+
+
+@pytest.mark.slow
+def test_other_losses_other_data_and_every_weight(tiny_model_dir, tmp_path):
+    rows = [
+        {"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"}
+        for row in ROWS
+        for side in ("chosen", "rejected")
+    ]
+    config = configure(
+        write_jsonl(tmp_path / "ratings.jsonl", rows),
+        tiny_model_dir,
+        tmp_path / "run",
+        reward=learning(RewardLearning, "binary_cross_entropy", lr=2e-2, epochs=2, batch_size=16),
+        policy=learning(PolicyLearning, "kto", lr=1e-3, batch_size=16, train="full"),
+    )
+    main(config)
+    summary = summary_of(config)
+    for order in (summary["reward"]["quality"], summary["policy"]["implicit"]):
+        assert set(order) == {"spearman", "auc"}
+    trained = lambda stage: load_params(config.run_dir / "checkpoints" / stage)
+    base = load_pretrained(tiny_model_dir)[1]
+    assert jax.tree.structure(trained("policy")) == jax.tree.structure(base)  # of every weight
+    size = lambda params: sum(x.size for x in jax.tree.leaves(params))
+    assert size(trained("reward")) < size(base) / 2  # of a LoRA and a head
 
 
 def flags(config, prefix=""):

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from irl_jax.report.page import CORRECTED, figure, section, table
+from irl_jax.report.maps import grid_map, maps
+from irl_jax.report.page import CORRECTED, figure, figures, section, table
 from irl_jax.report.plots import against_n
 from irl_jax.report.series import Series
 from irl_jax.report.study import write_study
@@ -37,32 +38,58 @@ def conclusion(summary: dict[str, Any], report: Path) -> str:
     return closing(*parts, report=report)
 
 
-def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
-    """Writes report.html: each measure over the number of demonstrations, and differences."""
+def write_report(
+    run: RunDirectory, summary: dict[str, Any], rewards: dict[str, np.ndarray]
+) -> None:
+    """Writes report.html: each measure over the number of demonstrations, and differences.
+
+    Args:
+        run: where it goes.
+        summary: of the study.
+        rewards: title -> f[rows, columns], of the first world.
+    """
     write_study(
         run,
         summary["seconds"],
         "What demonstrations tell of a reward",
-        [curves(summary), tables(summary), differences(summary)],
+        [curves(summary), world(rewards), tables(summary), differences(summary)],
         subtitle=f"{summary['worlds']} worlds; rewards are of cells, drawn and known.",
     )
 
 
 def curves(summary: dict[str, Any]) -> Any:
     """Every measure against the number of demonstrations."""
-    panels = {}
-    for measure, label in MEASURES.items():
-        panels[label] = [
-            Series(name, np.array(summary["sizes"], float), *np.array(row).T)
-            for name, row in summary["measured"][measure].items()
+    x = np.array(summary["sizes"], float)
+    panels = {
+        label: [
+            Series(name, x, *np.array(row).T) for name, row in summary["measured"][measure].items()
         ]
+        for measure, label in MEASURES.items()
+    }
+    drawn = lambda *labels: against_n(
+        {label: panels[label] for label in labels}, x="demonstrations"
+    )
+    errors, regrets = list(panels)[:4], list(panels)[4:]
     return section(
         "Against demonstrations",
         "What is identified is what the soft policy of a reward depends on. Regret is what the "
         "best policy of the learned reward loses, in shares of what the worst one does.",
-        *(
-            figure(against_n({label: found}, x="demonstrations"), label)
-            for label, found in panels.items()
+        figures(
+            figure(drawn(*errors), "How far the learned reward is from the true one."),
+            figure(drawn(*regrets), "What the learned reward is worth, here and elsewhere."),
+        ),
+    )
+
+
+def world(rewards: dict[str, np.ndarray]) -> Any:
+    """The rewards of the first world."""
+    shown = {title: grid_map(reward) for title, reward in rewards.items()}
+    return section(
+        "The first world",
+        figure(
+            maps(shown, unit="reward less its mean, nats"),
+            "The true reward, and what was learned of so many demonstrations; of rewards of cells "
+            "and moves the mean over moves.",
         ),
     )
 

@@ -54,6 +54,22 @@ def neighbours(node: int) -> list[int | None]:
     return [parent, *children]
 
 
+def layout() -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Where the nodes are on a map, f64[127, 2], right and up, and the ways between them.
+
+    Ways turn by a right angle and halve every second time. Which of two children is to the left
+    is not known, so that the map may be a mirror image at any junction.
+    """
+    at = np.zeros((NODES, 2))
+    ways = [((node - 1) // 2, node) for node in range(1, NODES)]
+    for parent, node in ways:
+        depth = (node + 1).bit_length() - 1
+        axis = (depth - 1) % 2
+        at[node] = at[parent]
+        at[node, axis] += 2 ** ((DEPTH - depth) // 2) * (1 if node % 2 == 0 else -1)
+    return at, ways
+
+
 def how(before: int, node: int, to: int) -> int:
     """The number in `MANNERS` of a step from a node, by the node before it.
 

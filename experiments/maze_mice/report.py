@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from irl_jax.report.page import UNCORRECTED, card, cards, figure, section, table
+from experiments.maze_mice.maze import layout
+from irl_jax.report.maps import Map, maps
+from irl_jax.report.page import UNCORRECTED, card, cards, figure, figures, section, table
 from irl_jax.report.plots import lines
 from irl_jax.report.series import Series
 from irl_jax.report.study import write_study
@@ -34,14 +36,26 @@ def conclusion(summary: dict[str, Any], report: Path) -> str:
     return closing(*parts, report=report)
 
 
-def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
-    """Writes report.html: predictions, and the reward of the way to the water."""
+def write_report(
+    run: RunDirectory,
+    summary: dict[str, Any],
+    reward: dict[str, np.ndarray],
+    visits: dict[str, np.ndarray],
+) -> None:
+    """Writes report.html: the maze, the reward of the way to the water, predictions.
+
+    Args:
+        run: where it goes.
+        summary: of the study.
+        reward: session -> f[128], of each node and of leaving.
+        visits: session -> f[127], of each node in a bout.
+    """
     port = summary["port"]
     write_study(
         run,
         summary["seconds"],
         "What mice want in a labyrinth",
-        [rewards(summary), predictions(summary)],
+        [rewards(summary), maze(summary["port"], reward, visits), predictions(summary)],
         subtitle=", ".join(
             f"{at} {summary['bouts'][at]} bouts, {summary['turns'][at]} turns"
             for at in summary["bouts"]
@@ -78,6 +92,32 @@ def rewards(summary: dict[str, Any]) -> Any:
     )
 
 
+def maze(port: int, reward: dict[str, np.ndarray], visits: dict[str, np.ndarray]) -> Any:
+    """The labyrinth in both sessions."""
+    at, ways = layout()
+    names = [f"node {node}" for node in range(len(at))]
+
+    def drawn(values: dict[str, np.ndarray], unit: str) -> str:
+        panels = {
+            title: Map(at[:, 0], at[:, 1], found[: len(at)], names, ways, [port])
+            for title, found in values.items()
+        }
+        return maps(panels, unit=unit)
+
+    above = {title: found - found[: len(at)].mean() for title, found in reward.items()}
+    return section(
+        "The maze",
+        figures(
+            figure(
+                drawn(above, "reward less the mean of all nodes, nats"),
+                f"Rewards of the nodes; node {port}, where the water was, is framed.",
+            ),
+            figure(drawn(visits, "visits a bout"), "How often a bout visits each node."),
+        ),
+        "The entrance is in the middle. Which of two children is to the left is not in the data.",
+    )
+
+
 def predictions(summary: dict[str, Any]) -> Any:
     """How well each model tells what a mouse does next."""
     shown = [
@@ -95,7 +135,7 @@ def predictions(summary: dict[str, Any]) -> Any:
     return section(
         "Decisions of bouts left out",
         *shown,
-        "At a junction of three ways chance has -1.585 bits. Intervals are over bouts. The first "
+        "At a junction of three ways chance has −1.585 bits. Intervals are over bouts. The first "
         "two count turns in each state; the others plan for a reward that is inferred from the "
         "turns.",
         UNCORRECTED,

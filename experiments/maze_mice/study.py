@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments.maze_mice.config import Config
 from experiments.maze_mice.irl import Model, count, fit, fits, log_likelihood
-from experiments.maze_mice.maze import LEAVES, Maze, make_maze, read_session, visits
+from experiments.maze_mice.maze import LEAVES, NODES, Maze, make_maze, read_session, visits
 from experiments.maze_mice.report import conclusion, write_report
 from irl_jax.eval.intervals import Interval, bootstrap
 from irl_jax.files import as_json
@@ -80,8 +80,15 @@ def experiment(
         "way": way(config.port, rewards),
         "seconds": clock.seconds,
     }
-    write_report(run, as_json(summary))
+    seen = {at: visits_of_nodes(bouts) for at, bouts in sessions.items()}
+    write_report(run, as_json(summary), {at: rewards[at][0] for at in AT}, seen)
     run.finish(as_json(summary))
+
+
+def visits_of_nodes(bouts: list[list[int]]) -> np.ndarray:
+    """How often a bout visits each node, f64[127]."""
+    nodes = np.concatenate([nodes[1:] for nodes in bouts])
+    return np.bincount(nodes, minlength=NODES)[:NODES] / len(bouts)
 
 
 def models_of(config: Config, plain: Maze, memory: Maze) -> dict[str, tuple[Maze, Model]]:

@@ -42,7 +42,7 @@ INK = {"ink": "#1f2430", "muted": "#6b7280", "axis": "#9aa1ad", "grid": "#e5e7eb
 Panels = Mapping[str, Sequence[Series]]  # label of the y axis, with its unit -> curves
 
 # Points.
-_WIDTH = 460  # of a figure
+WIDTH = 460  # of a figure
 _LEFT, _RIGHT = 50, 12  # of a panel's curves: room for tick labels
 _PANEL = 165  # height of a panel's curves
 _HEADING = 38  # height of what stands above them, without the legend
@@ -51,7 +51,7 @@ _FOOT = 38  # height of the x axis
 _STEPS = (1, 2, 2.5, 5, 10)  # between ticks, times a power of ten
 _MARKERS = "osD^vPX*"
 _DASHES = ((0, (4, 2)), (0, (1, 1.6)), (0, (6, 2, 1, 2)))
-_STYLE: Any = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "irl_jax",
     "text.parse_math": False,
@@ -140,12 +140,12 @@ def _draw(panels: Panels, x: str, *, marked: bool, scale: Callable | None = None
     heights = [_PANEL + _HEADING + _ROW * rows for rows, _ in legends]
     height = sum(heights) + _FOOT
     tips: dict[str, str] = {}
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH / 72, height / 72), dpi=72)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72)
         top, shared = height, None
         for (label, curves), legend, panel in zip(panels.items(), legends, heights, strict=True):
             top -= panel
-            box = (_LEFT / _WIDTH, top / height, 1 - (_LEFT + _RIGHT) / _WIDTH, _PANEL / height)
+            box = (_LEFT / WIDTH, top / height, 1 - (_LEFT + _RIGHT) / WIDTH, _PANEL / height)
             axes = figure.add_axes(box, sharex=shared)
             shared = shared or axes
             _curves(axes, curves, tips if marked else None, path=scale is _sqrt_axis)
@@ -157,10 +157,7 @@ def _draw(panels: Panels, x: str, *, marked: bool, scale: Callable | None = None
         (scale or _linear_axis)(axes, np.concatenate([c.x for cs in panels.values() for c in cs]))
         axes.tick_params(labelbottom=True)
         axes.set_xlabel(x, loc="right", labelpad=4)
-        figure.patch.set_visible(False)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    return _themed(text.getvalue(), tips)
+        return svg_text(figure, tips)
 
 
 def _curves(
@@ -203,14 +200,14 @@ def _legend_shape(curves: Sequence[Series]) -> tuple[int, int]:
     if len(curves) == 1:
         return 0, 0
     widths = [6.0 * len(curve.label) + 42 for curve in curves]
-    room = _WIDTH - _RIGHT
+    room = WIDTH - _RIGHT
     columns = len(curves) if sum(widths) <= room else max(1, int(room / max(widths)))
     return math.ceil(len(curves) / columns), columns
 
 
 def _head(axes: Axes, label: str, rows: int, columns: int) -> None:
     """The label of the y axis above it, and the legend between the two."""
-    left = -_LEFT / (_WIDTH - _LEFT - _RIGHT)
+    left = -_LEFT / (WIDTH - _LEFT - _RIGHT)
     axes.set_title(
         label, loc="left", x=left, pad=9 + _ROW * rows + 5 * (rows > 0), size=11, weight="bold"
     )
@@ -283,8 +280,17 @@ def _number(value: float, position: int | None = None) -> str:
     return text.replace("-", "−")
 
 
-def _themed(svg: str, tips: Mapping[str, str]) -> str:
-    """Matplotlib's SVG without what would clash in a page, its colours as variables."""
+def svg_text(figure: Figure, tips: Mapping[str, str]) -> str:
+    """A figure as SVG without what would clash in a page, its colours as variables.
+
+    Args:
+        figure: drawn in `STYLE`, in the colours `COLOURS` and `INK`.
+        tips: gid of an element -> what it tells to the pointer.
+    """
+    figure.patch.set_visible(False)
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    svg = text.getvalue()
     view = svg.split('viewBox="', 1)[1].split('"', 1)[0]
     body = svg[svg.index("<g id=") : svg.rindex("</svg>")]
     digest = hashlib.sha256((svg + str(tips)).encode()).hexdigest()[:8]

@@ -17,6 +17,7 @@ from experiments.maze_mice.maze import (
     MANNERS,
     NODES,
     OUTSIDE,
+    layout,
     make_maze,
     neighbours,
     read_session,
@@ -79,6 +80,20 @@ def test_ways_lead_to_neighbours_and_back(memory):
                     assert MANNERS[manner].startswith("back") == (to == before)
     leaving = maze.state[1, 0], 0
     assert maze.enters[leaving] == OUTSIDE and maze.mdp.discount[leaving] == 0
+
+
+def test_the_map_is_of_ways_that_do_not_cross():
+    at, ways = layout()
+    assert sorted(ways) == [(n, to) for n in range(NODES) for to in neighbours(n)[1:] if to]
+    assert len(np.unique(at, axis=0)) == NODES
+    spans = at[np.array(ways)]  # f64[126, 2 ends, 2]
+    long = np.abs(np.diff(spans, axis=1)[:, 0])
+    assert (np.sort(long)[:, 0] == 0).all()  # along one axis
+    inside = [
+        node for (a, b), way in zip(ways, spans, strict=True) for node in range(NODES)
+        if node not in (a, b) and ((way.min(0) <= at[node]) & (at[node] <= way.max(0))).all()
+    ]  # fmt: skip
+    assert not inside
 
 
 def test_a_session_is_read_as_it_was_written(tmp_path):
@@ -166,7 +181,7 @@ def test_the_whole_in_small(tmp_path, capsys):
     for models in summary["predicted"].values():
         assert all(-3 < found["bits"][0] < 0 for found in models.values())
     html = (config.run_dir / "report.html").read_text()
-    assert html.count("<figure>") == 1 and "node 100" in html
+    assert html.count("<figure>") == 3 and "node 100" in html
     capsys.readouterr()
     main(config)
     assert "this run is complete" in capsys.readouterr().out

@@ -8,7 +8,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from irl_jax.report.expected import FILE, parse_expected, read_all, with_table
@@ -231,3 +233,27 @@ def test_the_table_of_papers_prints():
     row = next(line for line in result.stdout.splitlines() if "2305.18290" in line)
     assert "Rafailov et al. 2023" in row
     assert "`irl_jax.losses.direct.dpo` eq. 7" in row
+
+
+def inverse_rl() -> list[str]:
+    """The two programs of the README's section on inverse RL."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("## Inverse RL in ")[2].partition("\n## ")[0]
+    return re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+
+
+def test_the_reward_of_the_readmes_grid_is_found():
+    names: dict[str, Any] = {}
+    exec(inverse_rl()[0], names)
+    reward = np.asarray(names["found"].mean)
+    assert reward.argmax() == 8 and reward[8] > reward[:8].max() + 0.5
+    assert names["found"].covariance.shape == (9, 9)
+
+
+@pytest.mark.slow
+def test_the_readmes_cart_pole_is_imitated():
+    names: dict[str, Any] = {}
+    for program in inverse_rl():
+        exec(program, names)
+    env, imitator = names["env"], names["imitator"]
+    assert float(names["mean_return"](env, imitator, names["key"], episodes=100)) > 400

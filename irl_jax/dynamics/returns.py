@@ -79,22 +79,11 @@ def gae(
         [-0.25, 0.75]
     """
     check_range("gae_lambda", gae_lambda, 0.0, 1.0)
-    check_mask("mask", mask, jnp.shape(mask))
-    counts = mask
-    if jnp.ndim(discount) == 0:
-        check_range("discount", discount, 0.0, 1.0)
-    else:
-        discount = as_float("discount", jnp.asarray(discount), mask.shape)
-        counts = mask | (discount == 0)
-        discount = jnp.where(mask, discount, 0.0)
+    gamma, counts = _episodes(mask, discount)
     reward = jnp.where(mask, as_float("reward", reward, mask.shape), 0.0)
-    value = jnp.where(counts, as_float("value", value, mask.shape), 0.0)
-    if final_value is None:
-        final_value = jnp.zeros(mask.shape[:-1])
-    final_value = as_float("final_value", final_value, mask.shape[:-1])
-
-    delta = jnp.where(mask, reward + discount * _after(value, counts, final_value) - value, 0.0)
-    trace = jnp.broadcast_to(discount * gae_lambda, mask.shape)
+    after = next_value(value, mask, discount=discount, final_value=final_value)
+    delta = jnp.where(mask, reward + after - jnp.where(mask, value, 0.0), 0.0)
+    trace = gamma * gae_lambda
 
     def back(advantage: Array, step: tuple[Array, ...]) -> tuple[Array, Array]:
         delta, trace, counts, taken = step
@@ -104,6 +93,64 @@ def gae(
     by_time = tuple(jnp.moveaxis(x, -1, 0) for x in (delta, trace, counts, mask))
     _, advantage = jax.lax.scan(back, jnp.zeros_like(by_time[0][0]), by_time, reverse=True)
     return jnp.moveaxis(advantage, 0, -1)
+
+
+def next_value(
+    value: Array,
+    mask: Array,
+    *,
+    discount: float | Array,
+    final_value: Array | None = None,
+    end_value: float | Array = 0.0,
+) -> Array:
+    """The discounted value of the state that an action leads to, γ V(sₜ₊₁).
+
+    Columns outside the mask are read as in `gae`: skipped, or V where an episode was cut. The soft
+    Bellman equation Q = r + γ E V(s′) gives a reward to each Q: r = Q − `next_value` of V.
+
+    Args:
+        value: f32[..., T], V of the state in which each action was taken, or an episode cut.
+        mask: bool[..., T], actions that were taken.
+        discount: γ in [0, 1]; or f32[..., T], γ (1 − terminated) after each action.
+        final_value: f32[...], V of the state after the last action; 0 by default. With γ one
+            number, what an end is worth there too.
+        end_value: f32[] or f32[..., T], what an end is worth, where a discount of each column
+            tells it: 0, or γ V of a state in which everything stays for ever. If each step
+            there is worth r, V = r/(1 − γ).
+
+    Returns:
+        f32[..., T]; 0 outside the mask.
+
+    Raises:
+        InputError: an array has the wrong shape or dtype, or a number is out of range.
+
+    Reference: Al-Hafez et al. 2023, "LS-IQ: Implicit Reward Regularization for Inverse
+    Reinforcement Learning", arXiv 2303.00599 (absorbing states).
+
+    Example:
+        >>> v, mask = jnp.array([1.0, 2.0, 4.0]), jnp.ones(3, bool)
+        >>> gamma = jnp.array([0.5, 0.0, 0.5])
+        >>> next_value(v, mask, discount=gamma, final_value=jnp.array(8.0), end_value=-1.0).tolist()
+        [1.0, -1.0, 4.0]
+    """
+    check_mask("mask", mask, jnp.shape(mask))
+    gamma, counts = _episodes(mask, discount)
+    value = jnp.where(counts, as_float("value", value, mask.shape), 0.0)
+    if final_value is None:
+        final_value = jnp.zeros(mask.shape[:-1])
+    final_value = as_float("final_value", final_value, mask.shape[:-1])
+    ended = (gamma == 0) & (jnp.ndim(discount) > 0)
+    after = jnp.where(ended, end_value, gamma * _after(value, counts, final_value))
+    return jnp.where(mask, after, 0.0)
+
+
+def _episodes(mask: Array, discount: float | Array) -> tuple[Array, Array]:
+    """γ after each action, and the columns that count: actions, and where an episode was cut."""
+    if jnp.ndim(discount) == 0:
+        check_range("discount", discount, 0.0, 1.0)
+        return jnp.broadcast_to(jnp.asarray(discount), mask.shape), mask
+    discount = as_float("discount", jnp.asarray(discount), mask.shape)
+    return jnp.where(mask, discount, 0.0), mask | (discount == 0)
 
 
 def _after(value: Array, counts: Array, final_value: Array) -> Array:

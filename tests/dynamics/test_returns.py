@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from irl_jax.dynamics.advantages import group_advantages, whiten
-from irl_jax.dynamics.returns import gae, returns
+from irl_jax.dynamics.returns import gae, next_value, returns
 from irl_jax.dynamics.shaping import adapted_beta, kl_penalised, potential_shaped
 from irl_jax.types import InputError
 from tests.oracles import advantages as oracles
@@ -239,3 +239,22 @@ def test_potentials_of_a_row_of_episodes_change_each_return_by_its_first_state()
     change = returns(shaped, mask, discount=discount) - returns(reward, mask, discount=discount)
     expected = [0.9**3 * value[3] - value[0], -value[4], 0.9**2 * final - value[6]]
     np.testing.assert_allclose(change[jnp.array([0, 4, 6])], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("last", KINDS)
+def test_what_follows_an_action_is_known_where_its_episode_ended_was_cut_or_goes_on(last):
+    lengths, ends = (2, 2, 1, 2), ("cut", "terminated", "terminated", last)
+    _, value, mask, discount, final = stream(3, lengths, ends)
+    with jax.enable_x64(True):
+        got = next_value(value, mask, discount=discount, final_value=final, end_value=-7.0)
+    final_row = {"cut": 0.9 * value[-1], "terminated": -7.0, "going": 0.9 * final}[last]
+    first = [0.9 * value[1], 0.9 * value[2], 0.0]  # column 2 is where it was cut
+    expected = [*first, 0.9 * value[4], -7.0, -7.0, 0.9 * value[7], final_row]
+    np.testing.assert_allclose(got, expected + [0.0] * (last == "cut"), rtol=1e-12)
+
+
+def test_an_end_has_no_worth_of_its_own_where_discounts_do_not_tell_it():
+    value, mask = np.float32([1.0, 2.0]), np.ones(2, bool)
+    assert next_value(value, mask, discount=0.0, end_value=5.0).tolist() == [0.0, 0.0]
+    with pytest.raises(InputError, match=r"^final_value: expected shape \[\]"):
+        next_value(value, mask, discount=1.0, final_value=value)

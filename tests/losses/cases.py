@@ -45,6 +45,7 @@ from irl_jax.types import (
 )
 from tests.losses.case import Case, Inputs
 from tests.losses.cases_direct import DIRECT
+from tests.losses.cases_imitation import IMITATION
 from tests.losses.cases_policy import POLICY
 from tests.losses.cases_prefix import PREFIX
 from tests.oracles import losses as oracles
@@ -279,6 +280,7 @@ CASES = [
         params={"logits": np.array([0.4, -0.3])},
     ),
     *DIRECT,
+    *IMITATION,
     *POLICY,
     *PREFIX,
 ]

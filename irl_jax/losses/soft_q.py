@@ -1,0 +1,178 @@
+"""Imitation by a soft Q alone, of which policy and reward are both read.
+
+Q says what to do, π = exp((Q − V)/τ) with V = τ log Σ_a exp(Q/τ), and what is rewarded: by the soft
+Bellman equation r = Q − γ E V(s′), the inverse of `irl_jax.dynamics.planning`. The losses take Q
+of the actions that were taken, V of their states, and `dynamics.returns.next_value` of V. For a
+language model at τ = 1 these are the logit of each token and the logsumexp of its logits.
+
+Where transitions are random, one sample of s′ stands for E V(s′): a φ that bends, or a square, then
+also charges for the variance of V(s′).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jax import Array
+
+from irl_jax.losses.reduction import token_mean, weighted
+from irl_jax.masking import as_float, check_mask, check_range
+from irl_jax.types import Loss, Rating, Trajectory
+
+# φ of IQ-Learn: concave, from rewards to numbers, elementwise
+Concave = Callable[[Array], Array]
+
+STEEPEST = 30.0  # slope of a φ, ρ_π/ρ_E at the optimum; where it is steeper it goes on as a tangent
+
+
+def _with_tangent(phi: Concave, least: float, x: Array) -> Array:
+    """φ(x) from `least` on, where φ′ is `STEEPEST`, and below it the tangent there."""
+    inside = jnp.maximum(x, least)
+    return phi(inside) + STEEPEST * (x - inside)
+
+
+def phi_chi_square(alpha: float | Array) -> Concave:
+    """φ(x) = x − x²/4α: Pearson's χ² at α = 1, and rewards less bounded the larger α is.
+
+    Args:
+        alpha: α > 0, units of the reward.
+    """
+    check_range("alpha", alpha, 0.0, exclusive=True)
+    return lambda x: x - x**2 / (4.0 * alpha)
+
+
+def phi_total_variation(x: Array) -> Array:
+    """φ(x) = min(x, ½) of total variation; below −½, where it is −∞, a line of slope `STEEPEST`."""
+    return jnp.minimum(x, 0.5) + (STEEPEST - 1.0) * jnp.minimum(x + 0.5, 0.0)
+
+
+def phi_forward_kl(x: Array) -> Array:
+    """φ(x) = 1 + log x of KL(ρ_E‖ρ_π): rewards are positive; a tangent below 1/`STEEPEST`."""
+    return _with_tangent(lambda x: 1.0 + jnp.log(x), 1.0 / STEEPEST, x)
+
+
+def phi_reverse_kl(x: Array) -> Array:
+    """φ(x) = −exp(−x − 1) of KL(ρ_π‖ρ_E); a tangent where it is steeper than `STEEPEST`."""
+    return _with_tangent(lambda x: -jnp.exp(-x - 1.0), -1.0 - math.log(STEEPEST), x)
+
+
+def phi_hellinger(x: Array) -> Array:
+    """φ(x) = x/(1 + x), x > −1, of squared Hellinger; a tangent where steeper than `STEEPEST`."""
+    return _with_tangent(lambda x: x / (1.0 + x), STEEPEST**-0.5 - 1.0, x)
+
+
+def phi_jensen_shannon(x: Array) -> Array:
+    """φ(x) = log(2 − exp(−x)), x > −log 2; a tangent where it is steeper than `STEEPEST`."""
+    least = -math.log(2.0 * STEEPEST / (1.0 + STEEPEST))
+    return _with_tangent(lambda x: jnp.log1p(-jnp.expm1(-x)), least, x)
+
+
+def iq_learn(q: Array, value: Array, following: Array, batch: Trajectory, *, phi: Concave) -> Loss:
+    """Inverse soft Q-learning from demonstrations alone.
+
+    L = −E_E[φ(r)] + E_E[V(s) − γ V(s′)], r = Q − γ V(s′). At its least value φ′(r) = ρ_π/ρ_E, ρ the
+    occupancies of the soft policy of Q and of the expert. With φ(x) = x, no penalty at all, L is
+    τ times the negative log-likelihood of the actions, and the best policy is the expert's; any
+    other φ keeps rewards small and lets the policy stay more random than the expert. Under
+    discounted occupancies the second term is (1 − γ) E V(s₀).
+
+    Args:
+        q: f32[B, T], Q of the actions that were taken. Read where `batch.mask` is true, as are the
+            others.
+        value: f32[B, T], V of the states in which they were taken.
+        following: f32[B, T], γ V of the states after them: `dynamics.returns.next_value`.
+        batch: demonstrations; its mask is read.
+        phi: φ, such as `phi_chi_square(0.5)`; `phi_total_variation`, `phi_forward_kl`,
+            `phi_reverse_kl`, `phi_hellinger`, `phi_jensen_shannon`; or x ↦ x.
+
+    Returns:
+        Loss an action (units of the reward). Metrics: `reward`, r, and `advantage`, Q − V, which is
+        τ log π.
+
+    Raises:
+        InputError: an array has the wrong shape or dtype.
+
+    Reference: Garg et al. 2021, "IQ-Learn: Inverse soft-Q Learning for Imitation", arXiv
+    2106.12142; Wulfmeier et al. 2024, "Imitating Language via Scalable Inverse Reinforcement
+    Learning", arXiv 2409.01369 (language models).
+
+    Differs: every action counts the same, however late; φ goes on as its tangent where it would be
+    steeper than `STEEPEST`, as if ρ_π/ρ_E were at most that.
+
+    Example:
+        >>> absent, mask = None, jnp.ones([1, 2], bool)
+        >>> batch = Trajectory(absent, absent, mask, absent, absent, absent)
+        >>> q, v = jnp.array([[1.0, 2.0]]), jnp.array([[1.5, 2.25]])
+        >>> after = jnp.array([[2.25, 0.0]])  # γ = 1, and the end
+        >>> float(iq_learn(q, v, after, batch, phi=lambda x: x).mean)  # of V − Q
+        0.375
+    """
+    q = as_float("q", q, (None, None))
+    value = as_float("value", value, q.shape)
+    following = as_float("following", following, q.shape)
+    check_mask("batch.mask", batch.mask, q.shape)
+    q, value, following = (jnp.where(batch.mask, x, 0.0) for x in (q, value, following))
+    reward = q - following
+    metrics = {
+        "reward": token_mean(reward, batch.mask),
+        "advantage": token_mean(q - value, batch.mask),
+    }
+    return Loss(*token_mean(value - following - phi(reward), batch.mask), metrics)
+
+
+def iq_learn_online(
+    q: Array, value: Array, following: Array, batch: Rating, *, alpha: float | Array
+) -> Loss:
+    """Inverse soft Q-learning from demonstrations and the policy's own samples, with χ².
+
+    L = −E_E[r] + E_D[r²/4α] + E_D[V(s) − γ V(s′)], r = Q − γ V(s′), D half demonstrations and half
+    samples. The penalty is on both: on demonstrations alone the rewards of samples are free. The
+    least value has r = 2α (ρ_E − ρ_π)/ρ_D, ρ_π of the soft policy of Q; where the samples are its
+    own, that is at most 4α either way.
+
+    Args:
+        q: f32[N], Q of the actions that were taken. Rows of weight 0 may be NaN, as in the others.
+        value: f32[N], V of the states in which they were taken.
+        following: f32[N], γ V of the states after them: `dynamics.returns.next_value`. The ends of
+            demonstrations may be worth 4α/(1 − γ) and those of samples −4α/(1 − γ), what the
+            bounds of r come to for ever.
+        batch: transitions; `score` is 1 for a demonstration, 0 for a sample of the policy. The
+            weights of `divergence.discriminator_batch` make both sides weigh the same.
+        alpha: α > 0, units of the reward.
+
+    Returns:
+        Loss a transition (units of the reward). Metrics: `reward_expert` and `reward_policy`, r of
+        either side.
+
+    Raises:
+        InputError: an array has the wrong shape or dtype, or alpha is not positive.
+
+    Reference: Garg et al. 2021, arXiv 2106.12142; Al-Hafez et al. 2023, arXiv 2303.00599 (the
+    penalty on the mixture, the worth of an end).
+    """
+    check_range("alpha", alpha, 0.0, exclusive=True)
+    (q, value, following), score, weight = _transitions(
+        batch, q=q, value=value, following=following
+    )
+    reward = q - following
+    cost = value - following + reward**2 / (4.0 * alpha) - 2.0 * score * reward
+    metrics = {
+        "reward_expert": weighted(reward, weight * score),
+        "reward_policy": weighted(reward, weight * (1.0 - score)),
+    }
+    return Loss(*weighted(cost, weight), metrics)
+
+
+def _transitions(batch: Rating, **arrays: Array) -> tuple[list[Array], Array, Array]:
+    """The arrays f32[N], 0 where the weight is, and the scores and weights."""
+    shape: tuple[int | None, ...] = (None,)
+    known = []
+    for name, x in arrays.items():
+        known.append(as_float(name, x, shape))
+        shape = known[0].shape
+    score = as_float("batch.score", batch.score, shape)
+    weight = as_float("batch.weight", batch.weight, shape)
+    *known, score = (jnp.where(weight > 0, x, 0.0) for x in (*known, score))
+    return known, score, weight

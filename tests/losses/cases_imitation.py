@@ -1,0 +1,50 @@
+"""Rows of `cases.CASES`: imitation by a soft Q, by occupancies, by a posterior of the reward."""
+
+from irl_jax.losses.soft_q import (
+    iq_learn,
+    iq_learn_online,
+    phi_chi_square,
+    phi_forward_kl,
+    phi_hellinger,
+    phi_jensen_shannon,
+    phi_reverse_kl,
+    phi_total_variation,
+)
+from irl_jax.types import Rating, Trajectory
+from tests.losses.case import Case
+from tests.oracles import soft_q as oracles
+
+SOFT_Q = {"q": "BT", "value": "BT", "following": "BT"}
+SCORED = ("score", "weight")
+
+IMITATION = [
+    *(
+        Case(
+            f"iq_learn-{name}",
+            iq_learn,
+            oracles.iq_learn,
+            Trajectory,
+            SOFT_Q,
+            ("mask",),
+            params={"phi": phi},
+            oracle_params={"phi": name},
+        )
+        for name, phi in (
+            ("chi-square", phi_chi_square(0.7)),
+            ("total variation", phi_total_variation),
+            ("forward KL", phi_forward_kl),
+            ("reverse KL", phi_reverse_kl),
+            ("Hellinger", phi_hellinger),
+            ("Jensen-Shannon", phi_jensen_shannon),
+        )
+    ),
+    Case(
+        "iq_learn_online",
+        iq_learn_online,
+        oracles.iq_learn_online,
+        Rating,
+        {"q": "B", "value": "B", "following": "B"},
+        SCORED,
+        params={"alpha": 0.7},
+    ),
+]

@@ -148,6 +148,7 @@ from irl_jax.losses.soft_q import (
     phi_jensen_shannon,
     phi_reverse_kl,
     phi_total_variation,
+    sqil,
 )
 from irl_jax.losses.surrogate import (
     Clip,
@@ -326,6 +327,7 @@ __all__ = [
     "smoothed_zero_one",
     "sppo",
     "sppo_hard",
+    "sqil",
     "square",
     "squared",
     "symmetric_pairwise",

@@ -165,6 +165,46 @@ def iq_learn_online(
     return Loss(*weighted(cost, weight), metrics)
 
 
+def sqil(q: Array, following: Array, batch: Rating) -> Loss:
+    """Soft Q imitation learning: soft Q-learning with a reward of 1 for what was demonstrated.
+
+    L = Σᵢ wᵢ (Q(s, a) − s̃ᵢ − γ V(s′))² / Σᵢ wᵢ, s̃ = 1 for demonstrations and 0 for the policy's own
+    samples: the squared soft Bellman error.
+
+    Args:
+        q: f32[N], Q of the actions that were taken. Rows of weight 0 may be NaN.
+        following: f32[N], γ V of the states after them: `dynamics.returns.next_value`, of which
+            `end_value` is a learned worth of ends. Stop its gradient, or take it from a target
+            network, for soft Q-learning; the paper's gradient goes through it.
+        batch: transitions; `score` is 1 for a demonstration, 0 for a sample of the policy. The
+            weights of `divergence.discriminator_batch` make both sides weigh the same; λ of the
+            paper is the weight of a sample to that of a demonstration.
+
+    Returns:
+        Loss a transition (squared units of the reward). Metrics: `error_expert` and `error_policy`,
+        the squared error of either side.
+
+    Raises:
+        InputError: an array has the wrong shape or dtype.
+
+    Reference: Reddy, Dragan & Levine 2019, "SQIL: Imitation Learning via Reinforcement Learning
+    with Sparse Rewards", arXiv 1905.11108.
+
+    Example:
+        >>> from irl_jax.losses.divergence import discriminator_batch
+        >>> batch = discriminator_batch(jnp.array([True, False]))
+        >>> float(sqil(jnp.array([2.0, 2.0]), jnp.array([1.0, 1.0]), batch).mean)
+        0.5
+    """
+    (q, following), score, weight = _transitions(batch, q=q, following=following)
+    error = (q - score - following) ** 2
+    metrics = {
+        "error_expert": weighted(error, weight * score),
+        "error_policy": weighted(error, weight * (1.0 - score)),
+    }
+    return Loss(*weighted(error, weight), metrics)
+
+
 def _transitions(batch: Rating, **arrays: Array) -> tuple[list[Array], Array, Array]:
     """The arrays f32[N], 0 where the weight is, and the scores and weights."""
     shape: tuple[int | None, ...] = (None,)

@@ -9,6 +9,7 @@ from irl_jax.losses.soft_q import (
     phi_jensen_shannon,
     phi_reverse_kl,
     phi_total_variation,
+    sqil,
 )
 from irl_jax.types import Rating, Trajectory
 from tests.losses.case import Case
@@ -47,4 +48,5 @@ IMITATION = [
         SCORED,
         params={"alpha": 0.7},
     ),
+    Case("sqil", sqil, oracles.sqil, Rating, {"q": "B", "following": "B"}, SCORED),
 ]

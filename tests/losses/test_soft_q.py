@@ -19,6 +19,7 @@ from irl_jax.losses.soft_q import (
     phi_jensen_shannon,
     phi_reverse_kl,
     phi_total_variation,
+    sqil,
 )
 from irl_jax.rollout.unroll import begin, unroll
 from irl_jax.types import Demonstration, InputError, Rating, Trajectory
@@ -175,6 +176,28 @@ def test_with_samples_the_best_reward_is_a_bounded_ratio():
     expected = 2 * alpha * (visits - own) / (0.5 * visits + 0.5 * samples)
     np.testing.assert_allclose(reward, expected, rtol=1e-7, atol=1e-9)
     assert np.abs(reward).max() > 0.1
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_soft_q_imitation_rests_where_the_reward_is_the_share_of_demonstrations(ends):
+    """Soft Q-learning of Reddy et al. 2019, its target held: Q = r̄ + γ E V at every (s, a)."""
+    mdp = process(ends=ends)
+    _, logp = expert(mdp, draw_reward())
+    samples = occupancy(mdp, jax.nn.log_softmax(draw_reward(2)))
+    batch = both_sides(occupancy(mdp, logp), samples)
+    demonstrated, sampled = np.split(np.asarray(batch.weight), 2)
+    chance = demonstrated / (demonstrated + sampled)
+    plan = infinite_horizon(mdp, jnp.asarray(chance.reshape(S, A)), tolerance=1e-13)
+
+    def loss(q):
+        following = jax.lax.stop_gradient(expected_next(mdp, soft_value(q)))
+        return sqil(*twice(q, following), batch).mean
+
+    value, slope = jax.value_and_grad(loss)(plan.q)
+    np.testing.assert_allclose(slope, 0.0, atol=1e-12)
+    spread = demonstrated * (1 - chance) ** 2 + sampled * chance**2
+    assert float(value) == pytest.approx(spread.sum() / 2, rel=1e-10)
+    assert np.abs(jax.grad(loss)(plan.q + 0.1)).max() > 1e-4
 
 
 def least(x, f, high):

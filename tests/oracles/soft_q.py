@@ -67,3 +67,13 @@ def iq_learn_online(q, value, following, batch, *, alpha):
     expert, policy = _sides(batch, reward)
     weight = math.fsum(batch.weight)
     return total, weight, {"reward_expert": expert, "reward_policy": policy}
+
+
+def sqil(q, following, batch):
+    """Reddy et al. 2019: the squared soft Bellman error, rewards 1 and 0."""
+    error = []
+    for one, after, score in zip(q, following, batch.score, strict=True):
+        error.append((one - ((1 if score else 0) + after)) ** 2)
+    expert, policy = _sides(batch, error)
+    total = math.fsum(w * e for w, e in zip(batch.weight, error, strict=True))
+    return total, math.fsum(batch.weight), {"error_expert": expert, "error_policy": policy}

@@ -113,6 +113,36 @@ PEARSON = FDivergence(  # Σ (p − q)² / q
 DIVERGENCES = (KL, REVERSE_KL, JENSEN_SHANNON, SQUARED_HELLINGER, PEARSON)
 
 
+def alpha_divergence(alpha: float) -> FDivergence:
+    """f(u) = (u^α − αu + α − 1) / α(α − 1): KL at α = 1, reverse KL at 0, ½ Pearson at 2.
+
+    Args:
+        alpha: α; above 1 it is infinite where the policy never is, below 0 where the demonstrations
+            never are. At ½ it is twice the squared Hellinger distance.
+
+    Reference: Minka 2005, "Divergence measures and message passing", section 2.
+
+    Example:
+        >>> round(float(alpha_divergence(2.0)(jnp.array(3.0))), 4)  # ½ (3 − 1)²
+        2.0
+    """
+    return FDivergence(
+        f"alpha {alpha:g}",
+        generator=lambda u: u * _power(jnp.log(u), alpha - 1.0) - _power(jnp.log(u), alpha),
+        activation=lambda v: _power(v, alpha - 1.0),
+        conjugate=lambda v: _power(v, alpha),
+        log_ratio=lambda v: v,
+    )
+
+
+def _power(v: Array, k: float) -> Array:
+    """(exp(kv) − 1)/k, v at k = 0, and its tangent where kv is beyond `LIMIT`."""
+    if k == 0:
+        return v
+    inside = jnp.minimum(k * v, LIMIT)
+    return (jnp.expm1(inside) + jnp.exp(inside) * (k * v - inside)) / k
+
+
 def discriminator_batch(demonstrated: Array) -> Rating:
     """Demonstrations (score 1) against a policy's own samples (0), without tokens.
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from irl_jax.losses.adversarial import gradient_penalty
 from irl_jax.losses.demonstration import nll
-from irl_jax.losses.divergence import DIVERGENCES, variational
+from irl_jax.losses.divergence import DIVERGENCES, alpha_divergence, variational
 from irl_jax.losses.inverse import causal_likelihood
 from irl_jax.losses.link import ropo_link
 from irl_jax.losses.mixture import intention_likelihood, mixture_likelihood
@@ -193,7 +193,7 @@ CASES = [
             params={"divergence": divergence},
             oracle_params={"divergence": divergence.name},
         )
-        for divergence in DIVERGENCES
+        for divergence in (*DIVERGENCES, alpha_divergence(0.5))
     ),
     Case(
         "gradient_penalty",

@@ -8,9 +8,12 @@ import pytest
 from irl_jax.losses.divergence import (
     DIVERGENCES,
     JENSEN_SHANNON,
+    KL,
     LIMIT,
     PEARSON,
     REVERSE_KL,
+    SQUARED_HELLINGER,
+    alpha_divergence,
     discriminator_batch,
     fairl,
     gail,
@@ -21,7 +24,10 @@ from irl_jax.rewards.embedding import EnsembleConfig, fit_members
 from irl_jax.types import InputError, Rating
 from tests.oracles.losses import F_GAN
 
-every_divergence = pytest.mark.parametrize("divergence", DIVERGENCES, ids=lambda d: d.name)
+ALPHAS = tuple(alpha_divergence(alpha) for alpha in (-0.5, 0.5, 2.0))
+every_divergence = pytest.mark.parametrize(
+    "divergence", [*DIVERGENCES, *ALPHAS], ids=lambda d: d.name
+)
 
 P = np.array([0.5, 0.2, 0.15, 0.1, 0.05])  # demonstrations
 Q = np.array([0.1, 0.3, 0.2, 0.1, 0.3])  # samples of the policy
@@ -114,13 +120,26 @@ def test_generators_are_zero_where_both_are_alike(divergence):
     assert divergence(jnp.float32(0.3)) == pytest.approx(F_GAN[divergence.name][0](0.3), rel=1e-5)
 
 
-@every_divergence
+def value(divergence, p, q):
+    return float((q * divergence(p / q)).sum())
+
+
+@pytest.mark.parametrize("divergence", DIVERGENCES, ids=lambda d: d.name)
 def test_swapped_kl_is_reverse_kl_and_the_symmetric_ones_stay(divergence):
-    of = lambda d, p, q: float((q * d(p / q)).sum())
     swapped = {"KL": "reverse KL", "reverse KL": "KL"}.get(divergence.name, divergence.name)
     other = next(d for d in DIVERGENCES if d.name == swapped)
-    same = of(divergence, P, Q) == pytest.approx(of(other, Q, P), rel=1e-5)
+    same = value(divergence, P, Q) == pytest.approx(value(other, Q, P), rel=1e-5)
     assert same == (divergence is not PEARSON)
+
+
+def test_the_alpha_divergences_are_kl_at_1_swapped_at_1_less_alpha_and_a_square_at_2():
+    of = lambda alpha, p=P, q=Q: value(alpha_divergence(alpha), p, q)
+    close = lambda x: pytest.approx(x, rel=1e-5)
+    assert of(1.0) == close(value(KL, P, Q)) and of(0.0) == close(value(REVERSE_KL, P, Q))
+    assert of(2.0) == close(value(PEARSON, P, Q) / 2)
+    assert of(0.5) == close(2 * value(SQUARED_HELLINGER, P, Q))
+    for alpha in (-0.5, 0.0, 0.3):
+        assert of(alpha) == close(of(1 - alpha, Q, P))
 
 
 def test_jensen_shannon_is_logistic_regression_less_log_two():

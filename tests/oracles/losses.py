@@ -391,6 +391,19 @@ F_GAN = {
 }
 
 
+def alpha_divergence(alpha):
+    """Minka 2005, section 2, in his notation of α: f, T of a log ratio, f* and f′."""
+    return (
+        lambda u: (u**alpha - alpha * u + alpha - 1) / (alpha * (alpha - 1)),
+        lambda v: (math.exp((alpha - 1) * v) - 1) / (alpha - 1),
+        lambda t: ((1 + (alpha - 1) * t) ** (alpha / (alpha - 1)) - 1) / alpha,
+        lambda u: (u ** (alpha - 1) - 1) / (alpha - 1),
+    )
+
+
+F_GAN |= {f"alpha {alpha:g}": alpha_divergence(alpha) for alpha in (-0.5, 0.5, 2.0)}
+
+
 def variational(logit, batch, *, divergence):
     """Nowozin et al. 2016, eq. 6, as a sum to be least; p/q = (f*)'(g(v)) by differences."""
     _, g, conjugate, _ = F_GAN[divergence]

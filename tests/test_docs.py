@@ -36,8 +36,15 @@ PARTS = {
         for name in ("check_mdp", "cumulative_discount", "expected_next", "flow")
     ),
 }  # forms of objectives, no paper's own
-# depend on how a batch is cut, or read none: test_transport.py, test_unpaired.py, test_inverse.py
-NO_SUMS = {"aot", "aot_unpaired", "bco_pair", "occupancy_matching"}
+# depend on how a batch is cut, or read none: test_transport.py, test_unpaired.py, test_inverse.py,
+# test_matching.py
+NO_SUMS = {
+    "aot",
+    "aot_unpaired",
+    "bco_pair",
+    "occupancy_matching",
+    "state_matching",
+}
 HEADER = ("Claim", "Command", "Runtime", "Expected")
 MAX_EXPECTED = 250  # characters: a pointer to the figures and a line or two, no list of them
 

@@ -67,6 +67,7 @@ from irl_jax.losses.link import (
     unbiased,
 )
 from irl_jax.losses.listwise import lambda_pairs, lipo, listwise_alignment, pl_dpo, tpo
+from irl_jax.losses.matching import f_irl, state_matching
 from irl_jax.losses.mixture import (
     annotator_log_likelihood,
     intention_likelihood,
@@ -239,6 +240,7 @@ __all__ = [
     "exo_link",
     "f_divergence_score",
     "f_dpo",
+    "f_irl",
     "fairl",
     "gail",
     "gaussian",
@@ -332,6 +334,7 @@ __all__ = [
     "sqil",
     "square",
     "squared",
+    "state_matching",
     "symmetric_pairwise",
     "tangent_expm1",
     "tdpo",

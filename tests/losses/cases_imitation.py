@@ -1,5 +1,7 @@
 """Rows of `cases.CASES`: imitation by a soft Q, by occupancies, by a posterior of the reward."""
 
+from irl_jax.losses.divergence import JENSEN_SHANNON
+from irl_jax.losses.matching import f_irl
 from irl_jax.losses.soft_q import (
     iq_learn,
     iq_learn_online,
@@ -13,6 +15,7 @@ from irl_jax.losses.soft_q import (
 )
 from irl_jax.types import Rating, Trajectory
 from tests.losses.case import Case
+from tests.oracles import matching
 from tests.oracles import soft_q as oracles
 
 SOFT_Q = {"q": "BT", "value": "BT", "following": "BT"}
@@ -49,4 +52,15 @@ IMITATION = [
         params={"alpha": 0.7},
     ),
     Case("sqil", sqil, oracles.sqil, Rating, {"q": "B", "following": "B"}, SCORED),
+    Case(
+        "f_irl",
+        f_irl,
+        matching.f_irl,
+        Trajectory,
+        {"reward": "BT"},
+        ("mask",),
+        keywords={"logit": "BT"},
+        params={"divergence": JENSEN_SHANNON, "temperature": 0.7, "baseline": 0.2},
+        oracle_params={"divergence": "Jensen-Shannon", "temperature": 0.7, "baseline": 0.2},
+    ),
 ]

@@ -44,6 +44,7 @@ NO_SUMS = {
     "bco_pair",
     "occupancy_matching",
     "state_matching",
+    "value_dice",
 }
 HEADER = ("Claim", "Command", "Runtime", "Expected")
 MAX_EXPECTED = 250  # characters: a pointer to the figures and a line or two, no list of them

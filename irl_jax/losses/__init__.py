@@ -67,7 +67,7 @@ from irl_jax.losses.link import (
     unbiased,
 )
 from irl_jax.losses.listwise import lambda_pairs, lipo, listwise_alignment, pl_dpo, tpo
-from irl_jax.losses.matching import f_irl, state_matching
+from irl_jax.losses.matching import f_irl, state_matching, value_dice
 from irl_jax.losses.mixture import (
     annotator_log_likelihood,
     intention_likelihood,
@@ -346,6 +346,7 @@ __all__ = [
     "transport_cost",
     "unbiased",
     "unpaired_alignment",
+    "value_dice",
     "variational",
     "weighted",
     "weighted_likelihood",

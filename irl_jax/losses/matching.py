@@ -1,7 +1,9 @@
-"""Occupancies brought together by a reward: f-IRL.
+"""Occupancies brought together without a discriminator's reward: ValueDICE and f-IRL.
 
-ρ is how often states, or states and actions, are come to. `f_irl` descends on an f-divergence of
-states by the reward under which a policy is soft-optimal.
+ρ is how often states, or states and actions, are come to. `value_dice` tells the ratio of two of
+them by a function ν of which only γ-discounted differences count, so that no sample of the policy
+is needed; `f_irl` descends on an f-divergence of states by the reward under which a policy is
+soft-optimal.
 """
 
 from __future__ import annotations
@@ -13,7 +15,65 @@ from jax import Array
 from irl_jax.losses.divergence import FDivergence
 from irl_jax.losses.reduction import token_mean
 from irl_jax.masking import as_float, check_mask, check_range, masked_mean
-from irl_jax.types import Loss, Trajectory, safe_divide
+from irl_jax.types import Loss, Rating, Trajectory, safe_divide
+
+
+def value_dice(
+    nu: Array, following: Array, initial: Array, batch: Rating, *, discount: float | Array
+) -> Loss:
+    """Imitation from demonstrations alone, by the Donsker-Varadhan bound of KL(ρ_π‖ρ_E).
+
+    L = log E_D exp(x) − (1 − α)(1 − γ) E ν(s₀, a₀) − α E_R[x], x = ν(s, a) − γ ν(s′, a′), where a₀
+    and a′ are the policy's and D is a mixture of demonstrations and, with the share α, of replayed
+    samples R. ν minimises L and the policy maximises it, through `following` and `initial`. At the
+    minimum x = log ρ_π/ρ_E + a constant, and L = −KL(ρ_π‖ρ_E), both of the mixtures with R.
+
+    Episodes go on for ever: one that ends has its last state follow itself in the data, or L has no
+    minimum. The authors keep ν smooth by `gradient_penalty` between demonstrations and samples.
+
+    Args:
+        nu: f32[N], ν of the transitions. Rows of weight 0 may be NaN, as in `following`.
+        following: f32[N], γ ν(s′, a′), a′ drawn from the policy, or its mean.
+        initial: f32[M], ν(s₀, a₀) of states in which episodes begin; or, as the authors have it, of
+            all demonstrated ones.
+        batch: transitions; `score` is 1 for a demonstration, 0 for a replayed sample; α is the
+            share of the latter in the weights.
+        discount: γ in [0, 1].
+
+    Returns:
+        Loss of a weight of 1: a logarithm of a mean is no sum over transitions. Metrics:
+        `log_ratio`, the mean of x, and `initial`, that of ν(s₀, a₀).
+
+    Raises:
+        InputError: an array has the wrong shape or dtype, or the discount is out of range.
+
+    Reference: Kostrikov, Nachum & Tompson 2019, "Imitation Learning via Off-Policy Distribution
+    Matching", arXiv 1912.05032.
+
+    Example:
+        >>> batch = Rating(None, None, None, score=jnp.ones(2), weight=jnp.ones(2))
+        >>> zeros = jnp.zeros(2)
+        >>> float(value_dice(zeros, zeros, jnp.ones(1), batch, discount=0.75).mean)
+        -0.25
+    """
+    check_range("discount", discount, 0.0, 1.0)
+    nu = as_float("nu", nu, (None,))
+    following = as_float("following", following, nu.shape)
+    initial = as_float("initial", initial, (None,))
+    score = as_float("batch.score", batch.score, nu.shape)
+    weight = as_float("batch.weight", batch.weight, nu.shape)
+    counts = weight > 0
+    nu, following, score = (jnp.where(counts, x, 0.0) for x in (nu, following, score))
+    x, share = nu - following, safe_divide(weight, weight.sum())
+    some = counts.any()
+    log_share = jnp.where(counts, jnp.log(jnp.where(counts, share, 1.0)), -jnp.inf)
+    bound = jax.nn.logsumexp(jnp.where(some, x + log_share, 0.0))
+    replayed = share * (1.0 - score)
+    begin = (1.0 - replayed.sum()) * (1.0 - discount) * initial.mean()
+    one = jnp.ones((), nu.dtype)
+    total = jnp.where(some, bound - begin - (replayed * x).sum(), 0.0)
+    metrics = {"log_ratio": ((share * x).sum(), one), "initial": (initial.mean(), one)}
+    return Loss(total, one, metrics)
 
 
 def f_irl(

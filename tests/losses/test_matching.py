@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_jax.dynamics.planning import finite_horizon, occupancy
+from irl_jax.dynamics.planning import expected_next, finite_horizon, occupancy
 from irl_jax.losses.divergence import DIVERGENCES, JENSEN_SHANNON, alpha_divergence
-from irl_jax.losses.matching import f_irl, state_matching
-from irl_jax.types import InputError, TabularMDP, Trajectory
+from irl_jax.losses.matching import f_irl, state_matching, value_dice
+from irl_jax.types import InputError, Rating, TabularMDP, Trajectory
+from tests.losses.tabular import DISCOUNT, A, S, expert, newton, process, share
 from tests.oracles import matching as oracle
 from tests.oracles import planning
 from tests.oracles.losses import F_GAN
@@ -24,6 +25,73 @@ LOGIT = {"KL": lambda u: np.log(u) + 1, "squared Hellinger": lambda u: np.log(u)
 def in_float64():
     with jax.enable_x64(True):
         yield
+
+
+def ratings(score, weight):
+    return Rating(ABSENT, ABSENT, ABSENT, score=jnp.asarray(score), weight=jnp.asarray(weight))
+
+
+# ----- ValueDICE
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.2])
+def test_the_best_nu_tells_the_ratio_of_occupancies_and_the_loss_the_divergence(alpha):
+    """x = log ρ_π/ρ_E + c and L = −KL(ρ_π‖ρ_E), mixed with a share of replayed samples."""
+    mdp = process(ends=False)
+    _, logp = expert(mdp, jax.random.normal(jax.random.key(1), (S, A)))
+    policy = jax.nn.softmax(jax.random.normal(jax.random.key(2), (S, A)))
+    old = jax.nn.log_softmax(jax.random.normal(jax.random.key(3), (S, A)))
+    demonstrated, own, replayed = (share(occupancy(mdp, of)) for of in (logp, jnp.log(policy), old))
+    weight = jnp.concatenate([(1 - alpha) * demonstrated, alpha * replayed])
+    batch = ratings(np.repeat([1.0, 0.0], S * A), weight)
+    twice = lambda x: jnp.tile(x.reshape(-1), 2)
+
+    def objective(flat):
+        nu = flat.reshape(S, A)
+        value = (policy * nu).sum(-1)
+        initial = S * mdp.start * value  # whose mean is E ν(s₀, a₀)
+        following = expected_next(mdp, value)
+        loss = value_dice(twice(nu), twice(following), initial, batch, discount=DISCOUNT)
+        return loss.mean
+
+    best = newton(objective, jnp.zeros(S * A))
+    nu = best.reshape(S, A)
+    x = (nu - expected_next(mdp, (policy * nu).sum(-1))).reshape(-1)
+    mixed, expected = ((1 - alpha) * side + alpha * replayed for side in (own, demonstrated))
+    apart = x - np.log(mixed / expected)
+    np.testing.assert_allclose(apart, apart.mean(), atol=1e-7)
+    kl = (mixed * np.log(mixed / expected)).sum()
+    assert float(objective(best)) == pytest.approx(-float(kl), rel=1e-9)
+    assert kl > 0.05
+
+
+def dice_inputs(seed=0, n=6):
+    rng = np.random.default_rng(seed)
+    nu, following, weight = *rng.standard_normal((2, n)), rng.uniform(0.5, 2.0, n)
+    return [nu, following, rng.standard_normal(3)], rng.random(n) < 0.7, weight
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_value_dice_equals_oracle_and_garbage_changes_nothing(seed):
+    arrays, demonstrated, weight = dice_inputs(seed)
+    score = demonstrated.astype(float)
+    expected = float(oracle.value_dice(*arrays, ratings(score, weight), discount=0.8))
+    run = jax.jit(jax.value_and_grad(
+        lambda nu, *rest: value_dice(nu, *rest, discount=0.8).total, argnums=(0, 1)
+    ))  # fmt: skip
+    value, slopes = run(*arrays, ratings(score, weight))
+    assert float(value) == pytest.approx(expected, rel=1e-12)
+    for fill in (np.nan, np.inf, 1e30):
+        longer = [np.append(x, fill) for x in (arrays[0], arrays[1], score)]
+        batch = ratings(longer[2], np.append(weight, 0.0))
+        again, spoilt = run(longer[0], longer[1], arrays[2], batch)
+        assert float(again) == pytest.approx(expected, rel=1e-12)
+        for slope, other in zip(slopes, spoilt, strict=True):
+            np.testing.assert_allclose(other, np.append(slope, 0.0), rtol=1e-10)
+    for many in (np.zeros_like(weight), weight):  # nothing counts; logits of 1e4
+        value, slopes = run(*(1e4 * x for x in arrays), ratings(score, many))
+        assert all(np.isfinite(x).all() for x in (value, *slopes))
+        assert many.any() or (float(value) == 0.0 and not np.any(slopes[0]))
 
 
 # ----- f-IRL
@@ -145,7 +213,13 @@ def test_the_divergence_of_occupancies_is_the_sum(divergence):
 
 
 def test_bad_input():
-    zeros = jnp.zeros(2)
+    zeros, batch = jnp.zeros(2), ratings(np.ones(2), np.ones(2))
+    with pytest.raises(InputError, match=r"^following: expected shape \[2\]"):
+        value_dice(zeros, zeros[:1], zeros, batch, discount=0.9)
+    with pytest.raises(InputError, match=r"^batch.weight: expected shape \[2\]"):
+        value_dice(zeros, zeros, zeros, batch.replace(weight=jnp.ones(1)), discount=0.9)
+    with pytest.raises(InputError, match=r"^discount: expected a number in \[0"):
+        value_dice(zeros, zeros, zeros, batch, discount=1.1)
     with pytest.raises(InputError, match=r"^demonstrated: expected shape \[2\]"):
         state_matching(zeros, zeros[:1], divergence=JENSEN_SHANNON)
     mask = Trajectory(ABSENT, ABSENT, jnp.ones((1, 2), bool), ABSENT, ABSENT, ABSENT)

@@ -22,3 +22,16 @@ def f_irl(reward, batch, *, logit, divergence, temperature, baseline):
         terms += sum(own)
         states += len(own)
     return total / temperature, states, {"h": (terms, states)}
+
+
+def value_dice(nu, following, initial, batch, *, discount):
+    """Kostrikov et al. 2019, the objective with replayed samples."""
+    rows = list(zip(nu, following, batch.score, batch.weight, strict=True))
+    everything = sum(w for *_, w in rows)
+    inside = sum(w * math.exp(one - after) for one, after, _, w in rows) / everything
+    alpha = sum(w for _, _, s, w in rows if s == 0) / everything
+    total = math.log(inside) - (1 - alpha) * (1 - discount) * sum(initial) / len(initial)
+    if alpha:
+        replayed = sum(w * (one - after) for one, after, s, w in rows if s == 0)
+        total -= alpha * replayed / (alpha * everything)
+    return total

@@ -38,6 +38,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.special import xlogy
 
+from irl_jax.losses.ratio import tangent_expm1
 from irl_jax.losses.reduction import weighted
 from irl_jax.masking import as_float, check_mask, check_range
 from irl_jax.types import Loss, Rating, safe_divide
@@ -137,10 +138,7 @@ def alpha_divergence(alpha: float) -> FDivergence:
 
 def _power(v: Array, k: float) -> Array:
     """(exp(kv) − 1)/k, v at k = 0, and its tangent where kv is beyond `LIMIT`."""
-    if k == 0:
-        return v
-    inside = jnp.minimum(k * v, LIMIT)
-    return (jnp.expm1(inside) + jnp.exp(inside) * (k * v - inside)) / k
+    return v if k == 0 else tangent_expm1(k * v, LIMIT) / k
 
 
 def discriminator_batch(demonstrated: Array) -> Rating:

@@ -51,7 +51,7 @@ from irl_jax.losses.divergence import (
     gail,
     variational,
 )
-from irl_jax.losses.inverse import causal_likelihood, occupancy_matching
+from irl_jax.losses.inverse import causal_likelihood, occupancy_matching, variational_reward
 from irl_jax.losses.link import (
     Link,
     ahead_by,
@@ -348,6 +348,7 @@ __all__ = [
     "unpaired_alignment",
     "value_dice",
     "variational",
+    "variational_reward",
     "weighted",
     "weighted_likelihood",
     "weighted_sft",

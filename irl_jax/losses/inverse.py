@@ -7,14 +7,18 @@ sampled demonstrations of a stochastic process they differ by the luck of the tr
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from irl_jax.dynamics.planning import cumulative_discount
-from irl_jax.losses.reduction import weighted
+from irl_jax.losses.reduction import token_mean, weighted
 from irl_jax.masking import as_float, check_mask, check_range, masked_sum
 from irl_jax.types import Loss, Trajectory
+
+_REACH = 20.0  # nats; a log variance further from 0 counts as this
 
 
 def causal_likelihood(logp: Array, batch: Trajectory, *, discount: float | Array) -> Loss:
@@ -94,3 +98,64 @@ def occupancy_matching(reward: Array, policy: Array, demonstrated: Array) -> Los
     apart = jax.lax.stop_gradient(policy - demonstrated)
     one = jnp.ones((), reward.dtype)
     return Loss((reward * apart).sum(), one, {"gap": (jnp.abs(apart).sum(), one)})
+
+
+def variational_reward(
+    logp: Array,
+    implied: Array,
+    mean: Array,
+    log_variance: Array,
+    batch: Trajectory,
+    *,
+    multiplier: float | Array,
+) -> Loss:
+    """A posterior of the reward from demonstrations alone, by variational inference (AVRIL).
+
+    L = E_D[−log π(a|s) + KL(q(r|s, a)‖N(0, 1)) − λ log q(Q(s, a) − γ Q(s′, a′)|s, a)], where
+    q = N(m, σ²) is the posterior of the reward and π = softmax(βQ). The last term holds the reward
+    that Q implies to the posterior; nothing is planned.
+
+    Args:
+        logp: f32[B, T], log-probs of the demonstrated actions under π (nats). Read where
+            `batch.mask` is true, as are the others.
+        implied: f32[B, T], Q(s, a) − γ Q(s′, a′): Q of the demonstrated actions less
+            `dynamics.returns.next_value` of it.
+        mean: f32[B, T], m of each action, in units of the prior's deviation.
+        log_variance: f32[B, T], log σ²; beyond ±20 it counts as ±20.
+        batch: demonstrations; its mask is read.
+        multiplier: λ >= 0, of the constraint that Q and the reward agree.
+
+    Returns:
+        Loss an action (nats). Metrics: `nll`, `kl` and `consistency`, −log q of what Q implies.
+
+    Raises:
+        InputError: an array has the wrong shape or dtype, or the multiplier is negative.
+
+    Reference: Chan & van der Schaar 2021, "Scalable Bayesian Inverse Reinforcement Learning", arXiv
+    2102.06483.
+
+    Example:
+        >>> absent, mask, zeros = None, jnp.ones([1, 2], bool), jnp.zeros([1, 2])
+        >>> batch = Trajectory(absent, absent, mask, absent, absent, absent)
+        >>> logp = jnp.full([1, 2], -0.5)
+        >>> loss = variational_reward(logp, zeros, zeros, zeros, batch, multiplier=1.0)
+        >>> round(float(loss.mean), 4)  # 0.5 + ½ log 2π
+        1.4189
+    """
+    check_range("multiplier", multiplier, 0.0)
+    logp = as_float("logp", logp, (None, None))
+    mask = batch.mask
+    check_mask("batch.mask", mask, logp.shape)
+    named = {"implied": implied, "mean": mean, "log_variance": log_variance}
+    known = (as_float(name, x, logp.shape) for name, x in named.items())
+    logp, implied, mean, log_variance = (jnp.where(mask, x, 0.0) for x in (logp, *known))
+    log_variance = jnp.clip(log_variance, -_REACH, _REACH)
+    kl = 0.5 * (jnp.exp(log_variance) + mean**2 - 1.0 - log_variance)
+    square = (implied - mean) ** 2 * jnp.exp(-log_variance)
+    apart = 0.5 * (math.log(2.0 * math.pi) + log_variance + square)
+    metrics = {
+        "nll": token_mean(-logp, mask),
+        "kl": token_mean(kl, mask),
+        "consistency": token_mean(apart, mask),
+    }
+    return Loss(*token_mean(kl - logp + multiplier * apart, mask), metrics)

@@ -1,6 +1,7 @@
 """Rows of `cases.CASES`: imitation by a soft Q, by occupancies, by a posterior of the reward."""
 
 from irl_jax.losses.divergence import JENSEN_SHANNON
+from irl_jax.losses.inverse import variational_reward
 from irl_jax.losses.matching import f_irl
 from irl_jax.losses.soft_q import (
     iq_learn,
@@ -15,7 +16,7 @@ from irl_jax.losses.soft_q import (
 )
 from irl_jax.types import Rating, Trajectory
 from tests.losses.case import Case
-from tests.oracles import matching
+from tests.oracles import losses, matching
 from tests.oracles import soft_q as oracles
 
 SOFT_Q = {"q": "BT", "value": "BT", "following": "BT"}
@@ -62,5 +63,14 @@ IMITATION = [
         keywords={"logit": "BT"},
         params={"divergence": JENSEN_SHANNON, "temperature": 0.7, "baseline": 0.2},
         oracle_params={"divergence": "Jensen-Shannon", "temperature": 0.7, "baseline": 0.2},
+    ),
+    Case(
+        "variational_reward",
+        variational_reward,
+        losses.variational_reward,
+        Trajectory,
+        {"logp": "BT", "implied": "BT", "mean": "BT", "log_variance": "BT"},
+        ("mask",),
+        params={"multiplier": 0.7},
     ),
 ]

@@ -10,7 +10,7 @@ from jax.scipy.optimize import minimize
 
 from irl_jax.dynamics.planning import empirical_occupancy, finite_horizon, occupancy
 from irl_jax.envs.tabular import random_mdp
-from irl_jax.losses.inverse import causal_likelihood, occupancy_matching
+from irl_jax.losses.inverse import causal_likelihood, occupancy_matching, variational_reward
 from irl_jax.types import InputError, TabularMDP, Trajectory
 from tests.oracles import planning as oracle
 
@@ -168,3 +168,41 @@ def test_of_a_row_of_several_demonstrations_the_first_counts():
     assert float(hole.mean) == pytest.approx(1 + 0.5 * 2 + 0.25 * 4 + 0.125 * 5)
     late = batch.replace(mask=mask.at[0, 0].set(False))
     assert float(causal_likelihood(logp, late, discount=0.0).mean) == 2.0
+
+
+# ----- the variational posterior of the reward
+
+
+def posterior_loss(implied, mean, log_variance, multiplier):
+    absent, one = None, lambda x: jnp.asarray(x, float).reshape(1, 1)
+    batch = Trajectory(absent, absent, jnp.ones((1, 1), bool), absent, absent, absent)
+    arrays = [one(x) for x in (0.0, implied, mean, log_variance)]
+    return variational_reward(*arrays, batch, multiplier=multiplier)
+
+
+def test_the_divergence_and_the_entropy_are_those_of_the_densities():
+    """By quadrature: KL(q‖N(0, 1)), and E_q of −log q, which is the entropy of q."""
+    m, deviation = 0.7, 0.6
+    grid, step = np.linspace(-8.0, 8.0, 4001, retstep=True)
+    normal = lambda x, m, s: np.exp(-(((x - m) / s) ** 2) / 2) / (s * np.sqrt(2 * np.pi))
+    q, prior = normal(grid, m, deviation), normal(grid, 0.0, 1.0)
+    near = np.abs(grid - m) < 8 * deviation
+    of = jax.jit(lambda x: posterior_loss(x, m, 2 * np.log(deviation), 1.0).metrics)
+    kl = float(of(0.0)["kl"][0])
+    assert kl == pytest.approx((q * np.log(q / prior))[near].sum() * step, rel=1e-8)
+    apart = jax.vmap(of)(jnp.asarray(grid))["consistency"][0]
+    assert float((q * apart).sum() * step) == pytest.approx(
+        -(q * np.log(q))[near].sum() * step, rel=1e-8
+    )
+
+
+@pytest.mark.parametrize("multiplier", [0.3, 1.0])
+def test_the_best_posterior_lies_between_the_prior_and_what_q_implies(multiplier):
+    """m = λx/(λ + σ²); σ² = 1 − λ + λ (x − m)²/σ²."""
+    implied = 1.5
+    loss = jax.jit(lambda x: posterior_loss(implied, x[0], x[1], multiplier).mean)
+    m, log_variance = minimize(loss, jnp.zeros(2), method="BFGS", tol=1e-8).x
+    variance = float(jnp.exp(log_variance))
+    assert float(m) == pytest.approx(multiplier * implied / (multiplier + variance), rel=1e-5)
+    expected = 1 - multiplier + multiplier * (implied - float(m)) ** 2 / variance
+    assert variance == pytest.approx(expected, rel=1e-5)

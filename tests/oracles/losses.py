@@ -53,6 +53,21 @@ def causal_likelihood(logp, batch, *, discount):
     return total, rows, {"nll": (nll, actions)}
 
 
+def variational_reward(logp, implied, mean, log_variance, batch, *, multiplier):
+    """Chan & van der Schaar 2021: likelihood, divergence from the prior, constraint."""
+    sums = {"nll": 0.0, "kl": 0.0, "consistency": 0.0}
+    for i, t in np.argwhere(batch.mask):
+        deviation = math.sqrt(math.exp(log_variance[i, t]))
+        m, x = mean[i, t], implied[i, t]
+        density = math.exp(-(((x - m) / deviation) ** 2) / 2) / (deviation * math.sqrt(2 * math.pi))
+        sums["nll"] -= logp[i, t]
+        sums["kl"] += -math.log(deviation) + (deviation**2 + m**2) / 2 - 1 / 2
+        sums["consistency"] -= math.log(density)
+    actions = batch.mask.sum()
+    total = sums["nll"] + sums["kl"] + multiplier * sums["consistency"]
+    return total, actions, {name: (x, actions) for name, x in sums.items()}
+
+
 def bradley_terry(reward, batch, *, label_smoothing=0.0, centering=0.0):
     """Touvron et al. 2023, eq. 2, the labels flipped with probability label_smoothing."""
     total, penalty = 0.0, 0.0

@@ -74,9 +74,9 @@ def iq_learn(q: Array, value: Array, following: Array, batch: Trajectory, *, phi
 
     L = −E_E[φ(r)] + E_E[V(s) − γ V(s′)], r = Q − γ V(s′). At its least value φ′(r) = ρ_π/ρ_E, ρ the
     occupancies of the soft policy of Q and of the expert. With φ(x) = x, no penalty at all, L is
-    τ times the negative log-likelihood of the actions, and the best policy is the expert's; any
-    other φ keeps rewards small and lets the policy stay more random than the expert. Under
-    discounted occupancies the second term is (1 − γ) E V(s₀).
+    τ times the negative log-likelihood of the actions, and the best policy is the expert's. Any
+    other φ gives up some likeness for entropy: the best policy is at least as random as the
+    expert. Under discounted occupancies the second term is (1 − γ) E V(s₀).
 
     Args:
         q: f32[B, T], Q of the actions that were taken. Read where `batch.mask` is true, as are the
@@ -135,9 +135,9 @@ def iq_learn_online(
     Args:
         q: f32[N], Q of the actions that were taken. Rows of weight 0 may be NaN, as in the others.
         value: f32[N], V of the states in which they were taken.
-        following: f32[N], γ V of the states after them: `dynamics.returns.next_value`. The ends of
-            demonstrations may be worth 4α/(1 − γ) and those of samples −4α/(1 − γ), what the
-            bounds of r come to for ever.
+        following: f32[N], γ V of the states after them: `dynamics.returns.next_value`. After the
+            end of a demonstration V may be 4α/(1 − γ), and of a sample −4α/(1 − γ): the bounds of
+            r, for ever.
         batch: transitions; `score` is 1 for a demonstration, 0 for a sample of the policy. The
             weights of `divergence.discriminator_batch` make both sides weigh the same.
         alpha: α > 0, units of the reward.

@@ -107,6 +107,7 @@ def test_at_the_optimum_the_slope_of_phi_is_the_ratio_of_occupancies(phi, ends):
     slope = jax.vmap(jax.grad(phi))(reward.reshape(-1)).reshape(S, A)
     np.testing.assert_allclose(slope, own / visits, rtol=1e-7)
     assert np.abs(slope - 1).max() > 0.05
+    assert -(own * jax.nn.log_softmax(q)).sum() > -(visits * logp).sum()  # entropy
 
 
 @pytest.mark.parametrize("ends", [False, True])

@@ -115,14 +115,17 @@ def held_out_bits(config: Config, maze: Maze, model: Model, seen: np.ndarray) ->
     decided.
     """
     fold = np.random.default_rng(config.seed).permutation(len(seen)) % config.folds
-    visits = jnp.asarray(seen)
 
-    def told(number: jax.Array) -> jax.Array:
-        policies = model(visits, fold != number)
-        each = lambda bout: log_likelihood(policies, bout[None], jnp.ones(1, bool))
-        return jax.vmap(each)(visits)
+    @jax.jit  # of arguments alone, so that sessions of as many bouts share a compiled program
+    def told(visits: jax.Array, fold: jax.Array) -> jax.Array:
+        def one(number: jax.Array) -> jax.Array:
+            policies = model(visits, fold != number)
+            each = lambda bout: log_likelihood(policies, bout[None], jnp.ones(1, bool))
+            return jax.vmap(each)(visits)
 
-    nats = np.asarray(jax.jit(lambda x: jax.lax.map(told, x))(jnp.arange(config.folds)))
+        return jax.lax.map(one, jnp.arange(config.folds))
+
+    nats = np.asarray(told(seen, fold))
     decides = maze.allowed.sum(-1, keepdims=True) > 1
     decided = np.where(decides, seen, 0.0).sum((1, 2))
     bits = nats[fold, np.arange(len(seen))] / np.log(2)

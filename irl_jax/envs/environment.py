@@ -127,3 +127,19 @@ def discrete_actions(env: Environment, actions: Sequence[Sequence[float]] | Arra
         raise InputError(f"actions: expected [A, *{env.action}] of the environment, got {shape}")
     step = lambda state, action, key: env.step(state, jnp.asarray(actions, float)[action], key)
     return replace(env, step=step, action=shape[0])
+
+
+def standardized(env: Environment, mean: Array, deviation: Array) -> Environment:
+    """The environment that is observed as (x − mean) / deviation.
+
+    Args:
+        env: its observations are numbers.
+        mean: of the shape of an observation, or of a part of its axes.
+        deviation: likewise, > 0.
+
+    Raises:
+        InputError: an observation is an index.
+    """
+    if isinstance(env.observation, int):
+        raise InputError("observation: an index is not standardized")
+    return replace(env, observe=lambda state: (env.observe(state) - mean) / deviation)

@@ -116,3 +116,19 @@ def act(params: PyTree, observation: Array, key: Array) -> tuple[Array, Array]:
     else:
         action = jax.random.categorical(key, outputs)
     return action, action_logp(params, observation, action)
+
+
+def greedy(params: PyTree, observation: Array, key: Array) -> tuple[Array, Array]:
+    """The most probable action for each observation, and its log-prob (nats).
+
+    Args:
+        params: as `init_actor_critic` gives them.
+        observation: f32[..., D] or i32[...].
+        key: not looked at; a policy of `rollout.unroll` is given one.
+
+    Returns:
+        i32[...] or f32[..., N], and f32[...].
+    """
+    outputs = apply_outputs(params["policy"], _read(params["policy"], observation))
+    action = outputs if "log_std" in params else outputs.argmax(-1)
+    return action, action_logp(params, observation, action)

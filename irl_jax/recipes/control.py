@@ -27,7 +27,7 @@ from irl_jax.losses.policy import ppo
 from irl_jax.losses.value import clipped_value
 from irl_jax.masking import check_range, masked_mean
 from irl_jax.models.actor_critic import act, action_logp, init_actor_critic, state_value
-from irl_jax.rollout.unroll import Episodes, begin, unroll
+from irl_jax.rollout.unroll import Act, Episodes, begin, unroll
 from irl_jax.train.state import TrainState, init_state
 from irl_jax.train.step import make_train_step, minibatch_epochs
 from irl_jax.types import InputError, Loss, PyTree, Trajectory
@@ -255,12 +255,12 @@ def make_train(env: Environment, config: PPOConfig, learned: LearnedReward | Non
     return train
 
 
-def mean_return(env: Environment, params: PyTree, key: Array, episodes: int) -> Array:
+def mean_return(env: Environment, policy: Act, key: Array, episodes: int) -> Array:
     """The mean return of whole episodes of a policy, f32[], not discounted.
 
     Args:
         env: an environment with a time limit.
-        params: of `models.actor_critic`.
+        policy: of one observation; `partial(act, params)`, or `greedy`, of a learned one.
         key: typed PRNG key.
         episodes: number of them, all at once.
 
@@ -271,7 +271,6 @@ def mean_return(env: Environment, params: PyTree, key: Array, episodes: int) -> 
         raise InputError("time_limit: an episode that may go on for ever has no return to measure")
     starting, acting = jax.random.split(key)
     running = begin(env, starting, episodes)
-    policy = partial(act, params)
     ended = unroll(env, policy, running, acting, steps=env.time_limit, discount=1.0)[2]
     first = ended.over & (jnp.cumsum(ended.over, -1) == 1)
     return masked_mean(ended.total, first)

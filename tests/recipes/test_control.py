@@ -1,6 +1,7 @@
 """PPO in small processes whose values and best policies are known exactly."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 from irl_jax.dynamics.planning import infinite_horizon, occupancy
 from irl_jax.envs.control import cartpole
 from irl_jax.envs.tabular import as_environment, gridworld
-from irl_jax.models.actor_critic import init_actor_critic, state_value
+from irl_jax.models.actor_critic import act, init_actor_critic, state_value
 from irl_jax.recipes.control import PPOConfig, judged, make_train, mean_return
 from irl_jax.rollout.unroll import begin, unroll
 from irl_jax.types import InputError
@@ -90,7 +91,7 @@ def test_what_an_update_is_given_is_the_unroll_row_by_row():
 def test_a_pole_is_balanced():
     env = cartpole()
     params = jax.jit(make_train(env, PPOConfig()))(jax.random.key(0)).params
-    assert float(mean_return(env, params, jax.random.key(1), 50)) >= 475.0
+    assert float(mean_return(env, partial(act, params), jax.random.key(1), 50)) >= 475.0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,117 @@
+"""Behaviour cloning and GAIL of one seed, as pure functions, and what their policies return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from functools import partial
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from experiments.gail_2016.config import CloningConfig, Config
+from experiments.gail_2016.tasks import Task, demonstrate, expert_act
+from irl_jax.envs.environment import Environment, standardized
+from irl_jax.losses.demonstration import nll
+from irl_jax.masking import masked_mean
+from irl_jax.models.actor_critic import action_logp, greedy, init_actor_critic
+from irl_jax.recipes.control import make_train, mean_return
+from irl_jax.recipes.imitation import GAILConfig, gail_reward
+from irl_jax.train.state import TrainState, init_state
+from irl_jax.train.step import make_train_step
+from irl_jax.types import Demonstration, Loss, PyTree, Trajectory
+
+
+@flax.struct.dataclass
+class Setting:
+    """What one learner is given; an axis in front makes them many.
+
+    Attributes:
+        seed: i32[], number of its demonstrations and of its randomness.
+        demonstrations: i32[].
+        b: f32[], sign of GAIL's reward.
+        pushes_left: bool[], whether the expert takes no heed and pushes left.
+    """
+
+    seed: Array
+    demonstrations: Array
+    b: Array
+    pushes_left: Array
+
+
+def prepare(
+    config: Config, task: Task, env: Environment, expert: Mapping[str, Array], setting: Setting
+) -> tuple[Environment, Trajectory, Array]:
+    """Demonstrations, the environment observed in their units, and the learner's key."""
+    key = jax.random.fold_in(jax.random.key(config.seed), setting.seed)
+    showing, learning = jax.random.split(key)
+    act = expert_act(expert, setting.pushes_left)
+    shown = demonstrate(env, act, showing, task.every, max(config.demonstrations))
+    given = jnp.arange(len(shown.mask))[:, None] < setting.demonstrations
+    kept = (shown.mask & given)[..., None]
+    x = shown.context
+    mean = masked_mean(x, jnp.broadcast_to(kept, x.shape), axis=(0, 1))
+    spread = masked_mean((x - mean) ** 2, jnp.broadcast_to(kept, x.shape), axis=(0, 1))
+    deviation = jnp.sqrt(spread) + 1e-6
+    shown = replace(shown, context=(x - mean) / deviation, mask=kept[..., 0])
+    return standardized(env, mean, deviation), shown, learning
+
+
+def cloned(
+    config: Config, task: Task, expert: Mapping[str, Array], setting: Setting
+) -> Array:
+    """The return of behaviour cloning, f32[]."""
+    env, shown, key = prepare(config, task, task.env, expert, setting)
+    cloning, measuring = jax.random.split(key)
+    policy = partial(greedy, clone(config.cloning, env, shown, cloning))
+    return mean_return(env, policy, measuring, config.episodes)
+
+
+def imitated(
+    config: Config, task: Task, env: Environment, expert: Mapping[str, Array], setting: Setting
+) -> Array:
+    """The return of GAIL, f32[], in the task or in its fixed horizon."""
+    env, shown, key = prepare(config, task, env, expert, setting)
+    training, measuring = jax.random.split(key)
+    reward = gail_reward(env, shown, GAILConfig(b=setting.b, **asdict(config.discriminator)))
+    trained = make_train(env, config.policy, reward)(training)
+    return mean_return(env, partial(greedy, trained.params), measuring, config.episodes)
+
+
+def clone(config: CloningConfig, env: Environment, shown: Trajectory, key: Array) -> PyTree:
+    """Params of the policy under which the demonstrated steps are likely."""
+    starting, parting, running = jax.random.split(key, 3)
+    context = shown.context.reshape(-1, shown.context.shape[-1])
+    action, valid = shown.action.reshape(-1), shown.mask.reshape(-1)
+    chance = jnp.where(valid, jax.random.uniform(parting, valid.shape), 2.0)
+    trained = jnp.argsort(jnp.argsort(chance)) < jnp.floor(config.train_share * valid.sum())
+    ones = jnp.ones_like(action)[:, None]
+
+    def loss(params: PyTree, rows: Array, mask: Array) -> Loss:
+        logp = action_logp(params, context[rows], action[rows])[:, None]
+        return nll(logp, Demonstration(action[rows][:, None], mask[:, None], ones[rows]))
+
+    def objective(params: PyTree, mask: Array, key: Array) -> Loss:
+        share = mask / mask.sum()
+        rows = jax.random.choice(key, len(mask), (config.batch_size,), p=share)
+        return loss(params, rows, jnp.ones(config.batch_size, bool))
+
+    tx = optax.adam(config.learning_rate)
+    step = make_train_step(objective, tx)
+    everywhere = jnp.arange(len(valid))
+
+    def snapshot(carry: tuple, _: None) -> tuple[tuple, None]:
+        state, best, lowest = carry
+        left = loss(state.params, everywhere, valid & ~trained).mean
+        better = left < lowest
+        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), state.params, best)
+        once = lambda state, _: (step(state, trained)[0], None)
+        state: TrainState = jax.lax.scan(once, state, length=config.between)[0]
+        return (state, best, jnp.minimum(left, lowest)), None
+
+    params = init_actor_critic(starting, env.observation, env.action, config.widths)
+    start = init_state(params, tx, running), params, jnp.asarray(jnp.inf)
+    return jax.lax.scan(snapshot, start, length=config.snapshots)[0][1]

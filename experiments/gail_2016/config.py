@@ -33,8 +33,8 @@ class DiscriminatorConfig:
     """Settings of the discriminator; each task has its sign of the reward."""
 
     updates: int = 2  # after each unroll
-    learning_rate: float = 1e-3
-    penalty: float = 1.0  # weight of the gradient penalty
+    learning_rate: float = 3e-3
+    penalty: float = 0.1  # weight of the gradient penalty
     widths: tuple[int, ...] = (32, 32)  # of the hidden layers
 
 
@@ -44,6 +44,7 @@ class Config:
 
     data: Path | None = None  # directory of the authors' results and expert policies, see above
     run_dir: Path = Path("runs/gail_2016")  # directory of results; a run resumes there
+    tasks: tuple[str, ...] = ("cartpole", "mountaincar", "acrobot")  # by the authors' names
     demonstrations: tuple[int, ...] = (1, 4, 7, 10)  # numbers of them, the first of the same ones
     seeds: int = 7  # of demonstrations and learners, at least 2
     episodes: int = 50  # in which a policy is measured
@@ -51,7 +52,7 @@ class Config:
     cloning: CloningConfig = field(default_factory=CloningConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     policy: PPOConfig = field(
-        default_factory=lambda: PPOConfig(steps=200_000, widths=(32, 32), learning_rate=1e-3)
+        default_factory=lambda: PPOConfig(widths=(32, 32), learning_rate=2e-3, discount=0.9)
     )
 
     def __post_init__(self) -> None:

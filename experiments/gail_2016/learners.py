@@ -13,7 +13,7 @@ import optax
 from jax import Array
 
 from experiments.gail_2016.config import CloningConfig, Config
-from experiments.gail_2016.tasks import Task, demonstrate, expert_act
+from experiments.gail_2016.tasks import demonstrate, expert_act
 from irl_jax.envs.environment import Environment, standardized
 from irl_jax.losses.demonstration import nll
 from irl_jax.masking import masked_mean
@@ -32,24 +32,26 @@ class Setting:
     Attributes:
         seed: i32[], number of its demonstrations and of its randomness.
         demonstrations: i32[].
+        every: i32[], of how many demonstrated steps one is kept.
         b: f32[], sign of GAIL's reward.
         pushes_left: bool[], whether the expert takes no heed and pushes left.
     """
 
     seed: Array
     demonstrations: Array
+    every: Array
     b: Array
     pushes_left: Array
 
 
 def prepare(
-    config: Config, task: Task, env: Environment, expert: Mapping[str, Array], setting: Setting
+    config: Config, env: Environment, expert: Mapping[str, Array], setting: Setting
 ) -> tuple[Environment, Trajectory, Array]:
     """Demonstrations, the environment observed in their units, and the learner's key."""
     key = jax.random.fold_in(jax.random.key(config.seed), setting.seed)
     showing, learning = jax.random.split(key)
     act = expert_act(expert, setting.pushes_left)
-    shown = demonstrate(env, act, showing, task.every, max(config.demonstrations))
+    shown = demonstrate(env, act, showing, setting.every, max(config.demonstrations))
     given = jnp.arange(len(shown.mask))[:, None] < setting.demonstrations
     kept = (shown.mask & given)[..., None]
     x = shown.context
@@ -61,20 +63,20 @@ def prepare(
 
 
 def cloned(
-    config: Config, task: Task, expert: Mapping[str, Array], setting: Setting
+    config: Config, env: Environment, expert: Mapping[str, Array], setting: Setting
 ) -> Array:
     """The return of behaviour cloning, f32[]."""
-    env, shown, key = prepare(config, task, task.env, expert, setting)
+    env, shown, key = prepare(config, env, expert, setting)
     cloning, measuring = jax.random.split(key)
     policy = partial(greedy, clone(config.cloning, env, shown, cloning))
     return mean_return(env, policy, measuring, config.episodes)
 
 
 def imitated(
-    config: Config, task: Task, env: Environment, expert: Mapping[str, Array], setting: Setting
+    config: Config, env: Environment, expert: Mapping[str, Array], setting: Setting
 ) -> Array:
-    """The return of GAIL, f32[], in the task or in its fixed horizon."""
-    env, shown, key = prepare(config, task, env, expert, setting)
+    """The return of GAIL, f32[]."""
+    env, shown, key = prepare(config, env, expert, setting)
     training, measuring = jax.random.split(key)
     reward = gail_reward(env, shown, GAILConfig(b=setting.b, **asdict(config.discriminator)))
     trained = make_train(env, config.policy, reward)(training)

@@ -117,7 +117,9 @@ def expert_act(expert: Mapping[str, Array], pushes_left: Array) -> Act:
     return act
 
 
-def demonstrate(env: Environment, act: Act, key: Array, every: int, most: int) -> Trajectory:
+def demonstrate(
+    env: Environment, act: Act, key: Array, every: int | Array, most: int
+) -> Trajectory:
     """Episodes of a policy, a row each; of its steps one in a few is kept in the mask.
 
     Args:

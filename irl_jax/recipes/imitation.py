@@ -34,7 +34,7 @@ from irl_jax.types import InputError, Loss, Objective, PyTree, Trajectory
 class GAILConfig:
     """Settings of the discriminator."""
 
-    b: float | Array  # sign of the reward b log D − (1 − b) log(1 − D): 0 rewards survival, 1 an end
+    b: float | Array  # of b log D − (1 − b) log(1 − D): 0 rewards survival, 1 an end
     updates: int = 8  # after each unroll
     learning_rate: float = 1e-3
     penalty: float = 1.0  # weight of the gradient penalty

@@ -105,13 +105,13 @@ def clone(config: CloningConfig, env: Environment, shown: Trajectory, key: Array
     step = make_train_step(objective, tx)
     everywhere = jnp.arange(len(valid))
 
-    def snapshot(carry: tuple, _: None) -> tuple[tuple, None]:
+    def snapshot(carry: tuple[TrainState, PyTree, Array], _: None) -> tuple[tuple, None]:
         state, best, lowest = carry
         left = loss(state.params, everywhere, valid & ~trained).mean
         better = left < lowest
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), state.params, best)
         once = lambda state, _: (step(state, trained)[0], None)
-        state: TrainState = jax.lax.scan(once, state, length=config.between)[0]
+        state = jax.lax.scan(once, state, length=config.between)[0]
         return (state, best, jnp.minimum(left, lowest)), None
 
     params = init_actor_critic(starting, env.observation, env.action, config.widths)

@@ -33,7 +33,7 @@ from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError
 
 EVEN = 0.5  # b of a fixed horizon, where no sign is needed
-Expert = Mapping[str, np.ndarray]
+Expert = dict[str, np.ndarray]
 Row = tuple[int, int, float, bool]  # a `Setting` without its seed
 
 
@@ -100,7 +100,7 @@ def returns(config: Config, task: Task, expert: Expert) -> dict[str, np.ndarray]
     that pushes left; it and what follows is demonstrated least. `whole`, of behaviour cloning, and
     `fixed`, of GAIL in a fixed horizon, are given every step; `fixed` has the pusher too.
     """
-    arrays, env = jax.tree.map(jnp.asarray, dict(expert)), task.env
+    arrays, env = jax.tree.map(jnp.asarray, expert), task.env
     least, every, b = min(config.demonstrations), task.every, task.b
     each = [(n, every, b, False) for n in config.demonstrations]
     left, opposite = (least, every, b, True), (least, every, 1.0 - b, False)

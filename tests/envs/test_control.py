@@ -1,6 +1,7 @@
 """Classic control against Gymnasium, step by step in float64."""
 
 import functools
+from dataclasses import replace
 
 import gymnasium
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from irl_jax.envs.control import acrobot, cartpole, mountain_car, pendulum
-from irl_jax.envs.environment import Environment, discrete_actions, fixed_horizon
+from irl_jax.envs.environment import Environment, discrete_actions, fixed_horizon, standardized
 from irl_jax.envs.exploration import bit_flip
 from irl_jax.types import InputError
 
@@ -142,6 +143,13 @@ def test_of_a_fixed_horizon_everything_is_the_same_until_the_end_and_nothing_aft
     assert over[:, -1].sum() > 5 and not over[:, 0].all()
 
 
+def test_standardized_observations_are_those_of_the_same_states():
+    env, state = mountain_car(), jnp.array([-0.5, 0.02])
+    seen = standardized(env, jnp.array([-0.4, 0.0]), jnp.array([0.2, 0.01]))
+    np.testing.assert_allclose(seen.observe(state), [-0.5, 2.0], rtol=1e-6)
+    np.testing.assert_array_equal(seen.step(state, 2, None).state, env.step(state, 2, None).state)
+
+
 def test_bits_are_flipped_until_they_are_the_goal():
     env = bit_flip(3)
     state = jnp.array([1.0, 0.0, 0.0, 1.0, 1.0, 0.0])
@@ -162,6 +170,7 @@ def test_bits_are_flipped_until_they_are_the_goal():
         (lambda: discrete_actions(pendulum(), [[1.0, 2.0]]), "actions: expected"),
         (lambda: discrete_actions(cartpole(), [[1.0]]), "actions: expected"),
         (lambda: bit_flip(0), "bits"),
+        (lambda: standardized(replace(cartpole(), observation=3), 0, 1), "observation: an index"),
     ],
 )
 def test_bad_input(call, message):

@@ -26,6 +26,7 @@ from irl_jax.recipes.tiny import make_tiny, topics
 from irl_jax.train.progress import Progress
 from tests.experiments import (
     test_fine_grained_feedback,
+    test_gail_2016,
     test_gsm8k,
     test_gsm8k_outcome_reward,
     test_hh_rlhf_embedding,
@@ -78,6 +79,9 @@ FLAGS = {
     "fine_grained_feedback": ENSEMBLE
     + "--data {feedback} --language-model {tiny} --dtype float32 --layers 1 --max-prompt 40 "
     "--max-completion 60 --judged 6 --held-out 0.25 --questions 10 45 --seeds 3",
+    "gail_2016": "--data {gail} --tasks mountaincar --demonstrations 1 2 --seeds 2 --episodes 2 "
+    "--cloning.snapshots 2 --cloning.between 2 --cloning.widths 4 --discriminator.widths 4 "
+    "--policy.steps 64 --policy.environments 4 --policy.unroll 8 --policy.widths 4",
     "gridworld_irl": "--worlds 2 --rows 2 --columns 3 --walls 1 --demonstrations 4 30",
     "gsm8k": MODEL
     + "--data.train {gsm8k}/train.jsonl --data.test {gsm8k}/test.jsonl --data.prompt {{question}} "
@@ -148,6 +152,7 @@ def make_files(folder: Path) -> dict[str, Path]:
         "log": places["log_dir"] / "log.npz",
         "preferences": write_jsonl(folder / "preferences.jsonl", ROWS),
         "hh": write_jsonl(folder / "hh.jsonl", test_hh_rlhf_embedding.dialogues()),
+        "gail": test_gail_2016.write(folder / "gail"),
         "mice": test_maze_mice.write(
             folder / "mice.npz", D9a=test_maze_mice.mice(0, 6), D9b=test_maze_mice.mice(1, 6)
         ),

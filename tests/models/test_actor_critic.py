@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from irl_jax.models.actor_critic import act, action_logp, init_actor_critic, state_value
+from irl_jax.models.actor_critic import act, action_logp, greedy, init_actor_critic, state_value
 
 OBSERVED = np.float32(np.random.default_rng(0).standard_normal([5, 3]))
 
@@ -34,6 +34,9 @@ def test_log_probs_are_those_of_a_softmax():
     np.testing.assert_allclose(
         state_value(params, OBSERVED), network(params["critic"], OBSERVED)[:, 0], rtol=1e-5
     )
+    best, logp = greedy(params, OBSERVED, jax.random.key(1))
+    np.testing.assert_array_equal(best, wanted.argmax(-1))
+    np.testing.assert_allclose(logp, wanted.max(-1), rtol=1e-5)
     many = np.repeat(OBSERVED[:1], 4000, 0)
     drawn, logp = act(params, many, jax.random.key(1))
     share, exact = np.bincount(drawn, minlength=4) / 4000, np.exp(wanted[0])
@@ -48,6 +51,7 @@ def test_log_densities_are_those_of_normal_distributions():
     action = np.float32(mean + np.random.default_rng(1).standard_normal([5, 2]))
     wanted = stats.norm.logpdf(action, mean, std).sum(-1)
     np.testing.assert_allclose(action_logp(params, OBSERVED, action), wanted, rtol=1e-4)
+    np.testing.assert_allclose(greedy(params, OBSERVED, None)[0], mean, rtol=1e-5, atol=1e-6)
     drawn, logp = act(params, np.repeat(OBSERVED[:1], 4000, 0), jax.random.key(1))
     for i in range(2):
         assert stats.kstest(drawn[:, i], stats.norm(mean[0, i], std[i]).cdf).pvalue > 1e-3

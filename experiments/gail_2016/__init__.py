@@ -20,9 +20,9 @@ Differs: policies learn by PPO from 200,000 steps, γ = 0.9, the authors' by TRP
     share one set. Observations are in the demonstrations' units throughout, theirs go on with the
     policy's. As theirs are: which steps are kept (one in ten for CartPole, in five otherwise), the
     sign of each task, how cloning chooses its policy, and greedy policies in 50 episodes.
-Claim: Behaviour cloning returns what the authors' does. From one demonstration GAIL
-    is better than cloning on CartPole, in one of two runs on MountainCar, in none on Acrobot, and
-    with a seventh of their steps mostly below their GAIL. An 'expert' that pushes left is imitated; the opposite
+Claim: Behaviour cloning returns what the authors' does. From one demonstration GAIL is better than
+    cloning on CartPole, in one of two runs on MountainCar, in none on Acrobot, and with a seventh
+    of their steps mostly below their GAIL. An 'expert' that pushes left is imitated; the opposite
     sign is worse on CartPole alone.
 Command: python -m experiments.gail_2016 --data gail2016
 Runtime: 13 min 37 s beside other runs, 348 s of CPU, on one core; peak memory 1.4 GiB.

@@ -281,7 +281,7 @@ def canonical(name: str) -> str:
         hint = f"did you mean {' or '.join(close)}? " if close else ""
         raise InputError(
             f"loss: no published loss is called {name!r}; {hint}a function of your own is "
-            "module:function"
+            "FILE.py:FUNCTION or MODULE:FUNCTION"
         )
     return found
 

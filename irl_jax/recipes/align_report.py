@@ -155,9 +155,10 @@ def results(summary: dict[str, Any]) -> list[Markup]:
     for name, value in implicit(summary).items():
         shown.append(card(f"{IMPLICIT}, {LABELS[name]}", value, "log π/π_ref after training"))
     shown.append(card("KL to the model it started from", kl, "nats a completion"))
+    gained = "reward_gain" in summary and gain_tone(Interval(*summary["reward_gain"]), kl) == "good"
     own = "The policy was trained for this reward, or both learned from the same examples. Let "
     own += "people or an independent judge confirm the gain."
-    return [cards(*shown), standstill(kl), *([note(own)] if "reward_gain" in summary else [])]
+    return [cards(*shown), standstill(kl), *([note(own)] if gained else [])]
 
 
 def curves(rows: Sequence[dict[str, Any]], stage: str) -> Markup:

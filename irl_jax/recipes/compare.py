@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from markupsafe import Markup
 
 from irl_jax.files import read_object
 from irl_jax.report.page import figure, flatten, page, section, table, text, write
-from irl_jax.report.plots import lines
+from irl_jax.report.plots import COLOURS, lines
 from irl_jax.report.series import from_rows, smooth, thin
 from irl_jax.train.run import REMOVE, SHA256, read_rows
 from irl_jax.types import InputError
@@ -123,6 +124,7 @@ def settings(runs: Sequence[Run]) -> Markup:
 
 def overlaid(runs: Sequence[Run], stage: str) -> Markup:
     """Metrics of a stage over its updates, those of all runs in one panel each."""
+    own = dict(zip((run.name for run in runs), itertools.cycle(COLOURS)))
     names = dict.fromkeys(FIRST) | dict.fromkeys(
         name for run in runs for row in run.rows if row["stage"] == stage for name in row
     )
@@ -131,9 +133,13 @@ def overlaid(runs: Sequence[Run], stage: str) -> Markup:
         if name in BESIDE:
             continue
         having = [run for run in runs if any(r["stage"] == stage and name in r for r in run.rows)]
-        curves = [from_rows(run.rows, name, stage=stage, label=run.name) for run in having]
+        curves = [
+            from_rows(run.rows, name, stage=stage, label=run.name, colour=own[run.name])
+            for run in having
+        ]
         if curves:
-            panels[name.replace("_", " ")] = [
+            whose = f" ({curves[0].label})" if len(curves) == 1 else ""  # it has no legend
+            panels[f"{name.replace('_', ' ')}{whose}"] = [
                 thin(smooth(curve, min(WINDOW, max(1, len(curve.x) // 10)))) for curve in curves
             ]
     plot = figure(lines(panels, x="update"), "Metrics on the batch of each update, smoothed.")

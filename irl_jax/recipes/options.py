@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -70,7 +71,9 @@ def load_function(name: str, flag: str) -> Callable[..., Any]:
             ) from error
     found = getattr(module, attribute, None)
     if not callable(found):
-        raise InputError(f"{flag}: {place} has no function {attribute}; check the name")
+        close = difflib.get_close_matches(attribute, vars(module), n=1)
+        hint = f"did you mean {close[0]}?" if close else "check the name"
+        raise InputError(f"{flag}: {place} has no function {attribute}; {hint}")
     return found
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -45,7 +45,7 @@ class SampleCommand:
     temperature: float = 1.0  # divides the logits; 0: the most likely token
     top_k: int = 0  # of the likeliest tokens; 0: all
     top_p: float = 1.0  # of the probability, in the likeliest tokens
-    max_new_tokens: int = 128  # of a completion
+    max_new_tokens: int = 128  # of a completion, at most; fewer where the context ends
     seed: int = 0  # of everything random
     batch_size: int = 8  # prompts at a time
     tokenizer: Path | None = None  # directory of another tokenizer; None: the model's own
@@ -69,11 +69,11 @@ def main(config: SampleCommand) -> None:
     records = read(config)
     with Progress() as progress:
         model = load(config, progress)
-        encoder = model.encoder(
-            max_prompt=max(1, model.config.max_positions - config.max_new_tokens),
-            max_completion=config.max_new_tokens,
-        )
+        context = model.config.max_positions
+        encoder = model.encoder(max_prompt=context - 1, max_completion=1)
         prompts = encoder.prompts(records)
+        room = context - max(len(item.prompt) for item in prompts)
+        config = replace(config, max_new_tokens=min(config.max_new_tokens, room))
         answers = sample(config, model, prompts, progress)
     write(config, records, answers)
 

@@ -168,6 +168,8 @@ def run_settings(path: Path) -> dict[str, Any]:
     Raises:
         InputError: there is no such run, it is not finished, or its reward judges steps.
     """
+    if path.suffix == ".py":
+        raise InputError(f"reward: {path}: name a function of the file, {path}:FUNCTION")
     if not path.is_dir():
         raise InputError(f"model: {path}: no such run directory; check the path")
     try:

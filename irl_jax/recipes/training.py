@@ -286,12 +286,20 @@ def check_traces(
         batch_size: rows of the batch.
 
     Raises:
-        InputError: a hyper-parameter is out of its range, or a loss refuses the batch.
+        InputError: a hyper-parameter is out of its range, a loss refuses the batch, or returns
+            something else.
     """
     model = training.session.model
     rows = [*examples.train[:1], *[None] * (batch_size - 1)]
     batch = examples.kind.collate(rows, examples.shapes[-1], pad_id=model.tokenizer.pad_id)
-    jax.eval_shape(objective, params, batch, jax.random.key(0), model.params)
+    found = jax.eval_shape(objective, params, batch, jax.random.key(0), model.params)
+    if not isinstance(found, Loss):
+        shape = getattr(found, "shape", None)
+        what = f"a {type(found).__name__}" if shape is None else f"an array of shape {list(shape)}"
+        raise InputError(
+            f"loss: it returned {what}; expected irl_jax.types.Loss (a sum, its weight, metrics), "
+            "as irl_jax.losses.pairwise makes it"
+        )
 
 
 def fit(

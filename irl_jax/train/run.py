@@ -82,7 +82,7 @@ def check_same_config(place: str | os.PathLike, old: Any, new: Any) -> None:
             raise InputError(
                 f"{flag}: {_field(new, flag)} is another one than the run in {os.fspath(place)} "
                 f"began with ({SHA256}.{flag} was {was[flag][:12]}..., is {now[flag][:12]}...); "
-                "restore it, or choose another run directory"
+                "restore it, or choose another run directory, or remove this one to begin anew"
             )
     changed = [
         line

@@ -349,7 +349,7 @@ def test_a_run_does_not_go_on_with_another_model(
     assert re.fullmatch(
         r"model: \S+/model is another one than the run in \S+/run began with "
         r"\(sha256\.model was \w{12}\.\.\., is \w{12}\.\.\.\); restore it, or choose another run "
-        r"directory",
+        r"directory, or remove this one to begin anew",
         str(caught.value),
     )
 

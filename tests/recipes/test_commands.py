@@ -102,6 +102,8 @@ def test_a_run_is_sampled_and_a_reward_scored(reward_run, files, small_model_dir
     ask = ["sample", "--max-new-tokens", "8", "--model", str(small_model_dir)]
     main([*ask, "--prompt", "say a u", "--completions", "2"])
     assert "> say a u" in capsys.readouterr().out
+    main(["sample", "--model", str(small_model_dir), "--prompt", "say a u"])  # to the context's end
+    assert "> say a u" in capsys.readouterr().out
     out = tmp_path / "answers.jsonl"
     main([*ask, "--data", str(files["prompts"]), "--out", str(out)])
     rows = [json.loads(line) for line in out.read_text().splitlines()]
@@ -118,6 +120,8 @@ def mistakes(files, model) -> dict[str, tuple[list[str], str]]:
     pairs, ratings = ["--data.path", str(files["pairs"])], ["--data.path", str(files["ratings"])]
     with_model = ["--model", str(model)]
     grpo = ["align", "--loss", "grpo", *pairs, *with_model]
+    own = files["pairs"].parent / "own.py"
+    own.write_text("def array(logp, batch):\n    return logp.sum((1, 2))\n")
     return {
         "no file": (["align"], "data.path: no file of examples"),
         "no loss of this name": (["align", "--loss", "dpoo"], "did you mean dpo"),
@@ -129,6 +133,13 @@ def mistakes(files, model) -> dict[str, tuple[list[str], str]]:
         ),
         "no reward": (grpo, "reward: --loss grpo learns from completions that a reward judges"),
         "no such reward": ([*grpo, "--reward", "/none"], "/none: no such run directory"),
+        "a file without a function": (
+            [*grpo, "--reward", str(own)], "own.py: name a function of the file, ",
+        ),
+        "a loss that returns an array": (
+            ["align", "--loss", f"{own}:array", "--data.held-out", "0.3", *pairs, *with_model],
+            "loss: it returned an array of shape [16]; expected irl_jax.types.Loss",
+        ),
         "no such function": ([*grpo, "--reward", "/none.py:f"], "/none.py: no such file"),
         "an odd number of completions": (
             ["align", "--loss", "online_dpo", *pairs, *with_model, "--reward", "m:f",

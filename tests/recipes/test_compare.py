@@ -10,11 +10,12 @@ from irl_jax.report.page import flatten
 from irl_jax.types import InputError
 
 
-def write_run(path, lr, losses, summary=None):
+def write_run(path, lr, losses, summary=None, **more):
     path.mkdir(parents=True)
     config = {"loss": "dpo", "lr": lr, "data": {"path": "p"}, "sha256": {"model": str(lr)}}
     (path / "config.json").write_text(json.dumps(config))
-    rows = [{"stage": "policy", "step": i, "time": 1.0, "loss": x} for i, x in enumerate(losses, 1)]
+    row = {"stage": "policy", "time": 1.0, **more}
+    rows = [{**row, "step": i, "loss": x} for i, x in enumerate(losses, 1)]
     (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if summary is not None:
         (path / "summary.json").write_text(json.dumps(summary))
@@ -38,6 +39,19 @@ def test_two_runs_side_by_side(tmp_path, capsys):
     assert "1.000 [0.500, 1.500]" in shown and "r.html" not in shown
     assert "Stage: policy" in shown
     assert str(out) in capsys.readouterr().out
+
+
+def test_a_run_keeps_its_colour_where_it_is_alone(tmp_path):
+    a = write_run(tmp_path / "a", 0.1, [3.0, 2.0])
+    b = write_run(tmp_path / "b", 0.25, [3.0, 1.0], kl=0.5)
+    page = tmp_path / "page.html"
+    compare([str(a), str(b), "--out", str(page)])
+    svg = page.read_text().partition('class="plot"')[2].partition("</svg>")[0]
+    assert "kl (b)" in svg
+    drawn = [
+        name for name in ("blue", "orange") for _ in re.findall(rf"stroke: var\(--{name}", svg)
+    ]
+    assert drawn == ["blue"] * 2 + ["orange"] * 3  # curve and legend, and b's curve of kl
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,7 @@ def test_a_users_loss_is_found_in_a_file_and_in_a_module(own, monkeypatch):
     [
         ("simpoo", "did you mean simpo"),
         ("{}:theirs", "has no function theirs"),
+        ("{}:mime", "has no function mime; did you mean mine"),
         ("{}:LIMIT", "has no function LIMIT"),
         ("/nowhere/own.py:mine", "/nowhere/own.py: no such file"),
         ("no_such_module:mine", "there is no module no_such_module"),

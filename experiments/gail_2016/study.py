@@ -122,7 +122,7 @@ def returns(config: Config, task: Task, expert: Expert) -> dict[str, np.ndarray]
 
 def learned(
     learner: Callable[[Setting], jax.Array],
-    settings: list[tuple[int, int, float, bool]],
+    settings: list[Row],
     seeds: int,
 ) -> np.ndarray:
     """The returns of a learner in all settings and seeds at once, f32[settings, seeds]."""

@@ -49,12 +49,11 @@ class Map:
     marked: Sequence[int] = ()
 
 
-def grid_map(value: np.ndarray, *, marked: Sequence[int] = ()) -> Map:
+def grid_map(value: np.ndarray) -> Map:
     """A map of a grid; cell (i, j) is place i · columns + j, as in `irl_jax.envs.tabular`.
 
     Args:
         value: f[rows, columns]; NaN is not drawn.
-        marked: places with a frame.
 
     Example:
         >>> grid_map(np.zeros((1, 2))).names
@@ -62,7 +61,7 @@ def grid_map(value: np.ndarray, *, marked: Sequence[int] = ()) -> Map:
     """
     row, column = np.indices(value.shape).reshape(2, -1)
     names = [f"row {i}, column {j}" for i, j in zip(row, column, strict=True)]
-    return Map(column.astype(float), -row.astype(float), value.ravel(), names, marked=marked)
+    return Map(column.astype(float), -row.astype(float), value.ravel(), names)
 
 
 def maps(panels: Mapping[str, Map], *, unit: str) -> str:

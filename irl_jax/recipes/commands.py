@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from irl_jax.losses.table import LOSSES
+from irl_jax.losses.table import LOSSES, Published, spellings
 from irl_jax.recipes import align as align_recipe
 from irl_jax.recipes import reward as reward_recipe
 from irl_jax.recipes import sample as sample_recipe
@@ -36,8 +36,8 @@ Examples:
 
 ABOUT_LOSSES = """Losses of `irl-jax align` and `irl-jax reward`.
 
-`irl-jax losses NAME` explains one. Hyper-parameters are flags, --loss.NAME; their defaults are
-values to start from."""
+`irl-jax losses NAME` explains one, `irl-jax losses WORD` lists those that it tells of.
+Hyper-parameters are flags, --loss.NAME; their defaults are values to start from."""
 
 
 def align(args: Sequence[str]) -> None:
@@ -70,22 +70,38 @@ def sample(args: Sequence[str]) -> None:
 def losses(args: Sequence[str]) -> None:
     """`irl-jax losses`: the table, or what the docstring of a loss says."""
     parser = argparse.ArgumentParser("irl-jax losses", description=ABOUT_LOSSES)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="a loss that is explained")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a loss, or a word of its text")
     names = parser.parse_args(args).names
     for name in names:
+        if some := _about(name):
+            _list_losses(some)
+            continue
         row = find_loss(name)
         print(f"{name}: {inspect.getdoc(row.loss)}\n\nhyper-parameters: {_options(row)}")
-    if names:
-        return
-    print(f"{ABOUT_LOSSES}\n")
-    for trains in ("policy", "reward"):
-        print(f"irl-jax {'align' if trains == 'policy' else 'reward'}")
-        for name, row in LOSSES.items():
-            if row.trains == trains:
-                learns = "samples, a reward" if row.kind == "prompts" else row.kind
-                alias = f" (TRL: {row.trl})" if row.trl else ""
-                print(f"  {name:22} {learns:18} {_options(row)}{alias}".rstrip())
-        print()
+    if not names:
+        print(f"{ABOUT_LOSSES}\n")
+        _list_losses(LOSSES)
+
+
+def _about(word: str) -> dict[str, Published]:
+    """The losses whose text holds a word; none for the name of a loss, which is explained."""
+    if ":" in word or word.lower() in spellings():
+        return {}
+    text = lambda row: f"{row.loss.__module__} {inspect.getdoc(row.loss)}".lower()
+    return {name: row for name, row in LOSSES.items() if word.lower() in text(row)}
+
+
+def _list_losses(rows: Mapping[str, Published]) -> None:
+    for trains, command in (("policy", "align"), ("reward", "reward")):
+        own = {name: row for name, row in rows.items() if row.trains == trains}
+        if own:
+            print(f"irl-jax {command}")
+        for name, row in own.items():
+            learns = "samples, a reward" if row.kind == "prompts" else row.kind
+            alias = f" (TRL: {row.trl})" if row.trl else ""
+            print(f"  {name:22} {learns:18} {_options(row)}{alias}".rstrip())
+        if own:
+            print()
 
 
 def papers(args: Sequence[str]) -> None:
@@ -95,7 +111,7 @@ def papers(args: Sequence[str]) -> None:
     papers_table.main()
 
 
-def _options(row: Any) -> str:
+def _options(row: Published) -> str:
     return ", ".join(f"{name} {show(value)}" for name, value in row.defaults.items())
 
 

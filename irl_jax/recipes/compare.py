@@ -16,6 +16,7 @@ from irl_jax.files import read_object
 from irl_jax.report.page import figure, flatten, page, section, table, text, write
 from irl_jax.report.plots import COLOURS, lines
 from irl_jax.report.series import from_rows, smooth, thin
+from irl_jax.report.values import closing
 from irl_jax.train.run import REMOVE, SHA256, read_rows
 from irl_jax.types import InputError
 
@@ -59,10 +60,11 @@ def compare(args: Sequence[str]) -> None:
         raise InputError("runs: give two or more directories of runs")
     runs = read_runs(given.runs)
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    write(
-        given.out, page("Runs compared", sections(runs), subtitle=", ".join(r.name for r in runs))
-    )
-    print(f"report  {given.out}")
+    names = [run.name for run in runs]
+    write(given.out, page("Runs compared", sections(runs), subtitle=", ".join(names)))
+    tables = {"results": results(runs), "settings": settings(runs)}
+    shown = [part for name, rows in tables.items() if rows for part in ({name: names} | rows,)]
+    print(closing(*shown, report=given.out))
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
@@ -93,33 +95,34 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 
 def sections(runs: Sequence[Run]) -> list[Markup]:
     """What the page shows: results, settings that differ, curves of each stage."""
-    shown = [results(runs), settings(runs)]
+    tables = {
+        "Results": (results(runs), "None of these runs is complete."),
+        "Settings": (settings(runs), "All settings are the same."),
+    }
+    columns = ["", *(run.name for run in runs)]
     stages = dict.fromkeys(row["stage"] for run in runs for row in run.rows)
-    return shown + [overlaid(runs, stage) for stage in stages]
+    return [
+        section(title, table(columns, rows) if rows else text(without))
+        for title, (rows, without) in tables.items()
+    ] + [overlaid(runs, stage) for stage in stages]
 
 
-def results(runs: Sequence[Run]) -> Markup:
-    """Numbers of the summaries, a column a run."""
+def results(runs: Sequence[Run]) -> dict[str, list[Any]]:
+    """Numbers of the summaries by dotted names, one a run."""
     found = [numbers(run.summary) for run in runs]
     names = dict.fromkeys(name for each in found for name in each)
-    if not names:
-        return section("Results", text("None of these runs is complete."))
-    rows = {name: [each.get(name) for each in found] for name in names}
-    return section("Results", table(["", *(run.name for run in runs)], rows))
+    return {name: [each.get(name) for each in found] for name in names}
 
 
-def settings(runs: Sequence[Run]) -> Markup:
-    """Settings in which the runs differ, a column a run."""
+def settings(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Settings in which the runs differ, one a run, as JSON."""
     found = [flatten({k: v for k, v in run.config.items() if k != SHA256}) for run in runs]
     names = dict.fromkeys(name for each in found for name in each)
-    differing = {
+    return {
         name: [json.dumps(each[name]) if name in each else "–" for each in found]
         for name in names
         if len({json.dumps(each.get(name)) for each in found}) > 1
     }
-    if not differing:
-        return section("Settings", text("All settings are the same."))
-    return section("Settings", table(["setting", *(run.name for run in runs)], differing))
 
 
 def overlaid(runs: Sequence[Run], stage: str) -> Markup:

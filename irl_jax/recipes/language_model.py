@@ -63,7 +63,7 @@ def load_language_model(
     """
     if name == "tiny" and tokenizer is not None:
         raise InputError(f"tokenizer: {tokenizer}: the tiny model has its own; leave it out")
-    path = model_path(name, run_dir)
+    path = model_path(name, run_dir, seed)
     if name == "tiny" and not path.exists():
         make_tiny(path, seed=seed, progress=progress)
     config, params = load_pretrained(path)
@@ -82,8 +82,8 @@ def load_tokenizer(path: Path) -> Tokenizer:
     return Tokenizer.from_gguf(path) if path.is_file() else Tokenizer.from_directory(path)
 
 
-def model_path(name: str, run_dir: Path) -> Path:
+def model_path(name: str, run_dir: Path, seed: int) -> Path:
     """Where the language model of a name lies, see `load_language_model`."""
     if name == "tiny":
-        return run_dir / "tiny"
+        return run_dir / f"tiny_{seed}"
     return smollm2_path() if name == "smollm2" else Path(name)

@@ -85,7 +85,7 @@ def given_model(name: str) -> Path | None:
     """
     if name in ("tiny", "sandbox"):
         return None
-    path = model_path(name, Path())
+    path = model_path(name, Path(), 0)
     if not path.exists():
         raise InputError(f"{path}: no such GGUF file or Hugging Face model directory")
     return path

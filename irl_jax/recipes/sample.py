@@ -12,6 +12,7 @@ Examples:
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,9 +71,14 @@ def main(config: SampleCommand) -> None:
     with Progress() as progress:
         model = load(config, progress)
         context = model.config.max_positions
-        encoder = model.encoder(max_prompt=context - 1, max_completion=1)
-        prompts = encoder.prompts(records)
-        room = context - max(len(item.prompt) for item in prompts)
+        prompts = model.encoder(max_prompt=sys.maxsize, max_completion=1).prompts(records)
+        longest = max(prompts, key=lambda item: len(item.prompt))
+        room = context - len(longest.prompt)
+        if room < 1:
+            raise InputError(
+                f"{longest.record.source}: the prompt has {len(longest.prompt)} tokens, which "
+                f"leaves no room in the model's context of {context}; shorten it"
+            )
         config = replace(config, max_new_tokens=min(config.max_new_tokens, room))
         answers = sample(config, model, prompts, progress)
     write(config, records, answers)

@@ -187,12 +187,8 @@ def experiment(
     """Scores, measures, reports."""
     clock = Clock(run.path / "seconds.json")
     edited = edit(records, config.edits, config.seed)
-    try:
-        with clock("score"):
-            rewards, after = score(config, records, edited, run, progress)
-    except InputError:
-        (run.path / "config.json").unlink()  # nothing is there yet that other flags would spoil
-        raise
+    with clock("score"):
+        rewards, after = score(config, records, edited, run, progress)
     with clock("measure"):
         prompt = prompt_numbers(records)
         summary = {

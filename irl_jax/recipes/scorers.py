@@ -267,7 +267,8 @@ def run_identity(path: Path, settings: Mapping[str, Any]) -> Identity:
         InputError: its model has gone.
     """
     own = settings.get("tokenizer")
-    tokenizer = load_tokenizer(Path(own) if own else model_path(settings["model"], path))
+    place = Path(own) if own else model_path(settings["model"], path, settings["seed"])
+    tokenizer = load_tokenizer(place)
     return Identity.of(tokenizer, template_of(settings["data"]["chat"], tokenizer))
 
 

@@ -51,8 +51,8 @@ def show(value: Any) -> str:
     """A value as it stands in a table.
 
     Example:
-        >>> [show(v) for v in (0.123456, 12000, True, None, "a", [1, 2])]
-        ['0.1235', '12,000', 'yes', '–', 'a', '1, 2']
+        >>> [show(v) for v in (0.123456, -0.0, 12000, True, None, "a", [1, 2])]
+        ['0.1235', '0', '12,000', 'yes', '–', 'a', '1, 2']
     """
     if value is None:
         return "–"
@@ -63,7 +63,7 @@ def show(value: Any) -> str:
     if isinstance(value, Interval):
         return minus(str(value))
     if isinstance(value, float):
-        return minus(f"{value:.4g}")
+        return minus(f"{value:z.4g}")
     if isinstance(value, (list, tuple)):
         return ", ".join(show(v) for v in value)
     return value if isinstance(value, Markup) else str(value)
@@ -132,5 +132,5 @@ def closing(*parts: str | Rows, report: Path | str) -> str:
 
 def _plain(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.3f}" if not value or abs(value) >= 5e-4 else f"{value:.2g}"
+        return f"{value:z.3f}" if not value or abs(value) >= 5e-4 else f"{value:.2g}"
     return "–" if value is None else str(value)

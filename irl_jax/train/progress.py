@@ -69,26 +69,29 @@ class Progress:
             `(done, metrics) -> None`, to call as updates are done.
         """
         if self._bars is None:
-            return self._lines(name, total, done)
+            return self._lines(name, total)
         bars = self._bars
         task = bars.add_task(name, total=total, completed=done, metrics="")
         return lambda step, metrics: bars.update(task, completed=step, metrics=describe(metrics))
 
-    def _lines(self, name: str, total: int, done: int) -> Advance:
-        begun = written = time.monotonic()
+    def _lines(self, name: str, total: int) -> Advance:
+        written = time.monotonic()
+        first: tuple[float, int] | None = (
+            None  # when the update was done that compiled, and its number
+        )
 
         def advance(step: int, metrics: Mapping[str, float]) -> None:
-            nonlocal written
+            nonlocal written, first
             now = time.monotonic()
+            begun, compiled = first = first or (now, step)
             if now - written < INTERVAL and step < total:
                 return
             written = now
-            left = (now - begun) / max(step - done, 1) * (total - step)
-            minutes, seconds = divmod(round(left), 60)
-            print(
-                f"{name} {step}/{total}  {minutes}:{seconds:02d} left  {describe(metrics)}",
-                file=self._file,
-                flush=True,
-            )
+            words = [f"{name} {step}/{total}"]
+            if step > compiled:
+                left = (now - begun) / (step - compiled) * (total - step)
+                minutes, seconds = divmod(round(left), 60)
+                words.append(f"{minutes}:{seconds:02d} left")
+            print(*words, describe(metrics), sep="  ", file=self._file, flush=True)
 
         return advance

@@ -8,6 +8,9 @@
     summary.json    written last: the run is complete, and these are its results
     report.html     written by `irl_jax.report`
 
+A run that fails before its first checkpoint, with nothing kept to go on from, leaves no
+config.json: it may begin anew with other settings.
+
 Whole files appear by renaming a finished one; lines are appended by one write each and
 a last line torn by a kill is dropped when the run goes on. With several processes, the
 first one writes.
@@ -38,6 +41,8 @@ REMOVE = "remove it"
 """What to do with a damaged file of a run."""
 FREE = ("save_every",)
 """Names of fields that may change between launches: they decide nothing of the results."""
+RESTARTED = {".lock", "config.json", "metrics.jsonl", "samples.jsonl", "seconds.json"}
+"""Files of a run that a launch without a checkpoint begins anew."""
 
 
 def differences(old: Any, new: Any) -> list[str]:
@@ -185,7 +190,9 @@ class RunDirectory:
     def __enter__(self) -> RunDirectory:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None and self._primary and not self._begun():
+            (self.path / "config.json").unlink(missing_ok=True)
         self.close()
 
     @property
@@ -250,6 +257,12 @@ class RunDirectory:
         """What `finish` wrote, or None while the run is not complete."""
         file = self.path / "summary.json"
         return read_object(file, REMOVE) if file.exists() else None
+
+    def _begun(self) -> bool:
+        """Whether there is anything to go on from, which belongs to the configuration."""
+        files = {path.name for path in self.path.iterdir() if path.is_file()}
+        checkpoints = (path.is_file() for path in self.checkpoints.rglob("*"))
+        return any(checkpoints) or not files <= RESTARTED
 
     def close(self) -> None:
         """Closes the files; another process may then open the directory."""

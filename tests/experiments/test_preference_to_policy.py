@@ -334,6 +334,8 @@ def test_a_run_does_not_go_on_with_another_model(
     config = configure(mixed, model, tmp_path / "run")
 
     def stop(*args, **kwargs):
+        (config.run_dir / "checkpoints").mkdir(exist_ok=True)
+        (config.run_dir / "checkpoints" / "one").touch()
         raise Killed
 
     with monkeypatch.context() as patch:

@@ -171,6 +171,10 @@ def mistakes(files, model) -> dict[str, tuple[list[str], str]]:
         "a model of no run": (
             ["sample", "--model", "tiny", "--prompt", "x"], "model: tiny is made by a run",
         ),
+        "a prompt that is longer than the context": (
+            ["sample", *with_model, "--prompt", "say a u " * 99],
+            "leaves no room in the model's context of",
+        ),
         "no such command": (["algin"], "did you mean align?"),
     }  # fmt: skip
 
@@ -206,6 +210,12 @@ def test_help_and_lists(capsys):
         assert f"usage: irl-jax {command}" in capsys.readouterr().out
     main(["losses", "simpo"])
     assert "hyper-parameters: beta 2, gamma 1" in capsys.readouterr().out
+    main(["losses", "transport"])
+    found = capsys.readouterr().out
+    assert re.findall(r"^  (\w+)", found, re.MULTILINE) == ["aot", "aot_unpaired"]
+    with pytest.raises(SystemExit):
+        main(["losses", "sipmo"])
+    assert "did you mean simpo" in capsys.readouterr().err
 
 
 def test_every_weight_of_a_policy(files, small_model_dir, tmp_path):

@@ -38,7 +38,14 @@ def test_two_runs_side_by_side(tmp_path, capsys):
     assert "data.path" not in shown  # is the same
     assert "1.000 [0.500, 1.500]" in shown and "r.html" not in shown
     assert "Stage: policy" in shown
-    assert str(out) in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines() == [
+        "",
+        "  results  x/run                 y/run",
+        "  kl       1.000 [0.500, 1.500]  –",
+        "  settings  x/run  y/run",
+        "  lr        0.1    0.25",
+        f"report  {out}",
+    ]
 
 
 def test_a_run_keeps_its_colour_where_it_is_alone(tmp_path):

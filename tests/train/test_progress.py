@@ -36,3 +36,18 @@ def test_now_and_then_a_line_elsewhere(monkeypatch):
         "policy 80/100  0:20 left  loss 0.8",
         "policy 100/100  0:00 left  loss 1",
     ]
+
+
+def test_the_time_that_is_left_leaves_out_the_compilation(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    file = io.StringIO()
+    with Progress(file) as bars:
+        advance = bars.stage("policy", 43)
+        for step in range(1, 43):
+            clock[0] += 1.0 if step > 1 else 90.0
+            advance(step, {"loss": 1.0})
+    assert file.getvalue().splitlines() == [
+        "policy 1/43  loss 1",
+        "policy 31/43  0:12 left  loss 1",
+    ]

@@ -55,6 +55,22 @@ def test_changed_config_is_refused_and_named(tmp_path):
     assert differences({"a": 1}, {"b": 1}) == ["a was 1, is absent", "b was absent, is 1"]
 
 
+@pytest.mark.parametrize("name", ["checkpoints/policy/1", "responses.npz", "summary.json"])
+def test_a_run_that_failed_with_nothing_to_go_on_from_takes_other_settings(name, tmp_path):
+    for steps in (10, 11):
+        with pytest.raises(KeyError), RunDirectory(tmp_path, Config(steps=steps)) as run:
+            run.log(1, {"loss": 0.5})
+            run.checkpoints.mkdir(exist_ok=True)
+            raise KeyError
+    assert not (tmp_path / "config.json").exists()
+    with pytest.raises(KeyError), RunDirectory(tmp_path, Config(steps=12)) as run:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+        raise KeyError
+    with pytest.raises(InputError, match="steps was 12, is 13"):
+        RunDirectory(tmp_path, Config(steps=13))
+
+
 def test_rows_are_appended_rewound_and_torn_lines_dropped(tmp_path):
     with RunDirectory(tmp_path, {}) as run:
         for step in range(1, 6):

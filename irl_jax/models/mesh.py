@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
@@ -109,7 +110,7 @@ def put(tree: PyTree, shardings: PyTree) -> PyTree:
     """Puts arrays and keys where a tree of shardings says; every process has all of them."""
 
     def one(x: Array, sharding: NamedSharding) -> Array:
-        if jax.dtypes.issubdtype(jax.numpy.result_type(x), jax.dtypes.prng_key):
+        if jax.dtypes.issubdtype(jnp.result_type(x), jax.dtypes.prng_key):
             data = one(jax.random.key_data(x), sharding)
             return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
         return jax.device_put(x, sharding)
@@ -156,3 +157,41 @@ def fetch(tree: PyTree) -> PyTree:
     if jax.process_count() == 1:
         return jax.device_get(tree)
     return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def sharded_vmap(
+    function: Callable[..., PyTree], *, devices: Sequence[Any] | None = None
+) -> Callable[..., PyTree]:
+    """`jax.vmap` whose rows are cut over the devices: whole training runs, a seed a row.
+
+    Devices exchange nothing. Of N rows each has ⌈N / devices⌉, the last one repeated where that
+    is more than there are; devices that would have none are left out.
+
+    Args:
+        function: of one row, to arrays.
+        devices: all devices by default; in a run of several processes there are no others.
+
+    Returns:
+        A function of arrays [N, ...], to be jitted, as `jax.vmap` gives one.
+
+    Raises:
+        InputError: on a call, if the arrays do not have the same number of rows, at least one.
+    """
+    devices = jax.devices() if devices is None else devices
+
+    def run(*rows: PyTree) -> PyTree:
+        sizes = {x.shape[0] if x.ndim else None for x in jax.tree.leaves(rows)}
+        if len(sizes) != 1 or not (count := sizes.pop()):
+            raise InputError("rows: expected arrays with one leading axis of at least 1 row")
+        each = math.ceil(count / len(devices))
+        mesh = make_mesh(math.ceil(count / each), devices=devices)
+        index = jnp.minimum(jnp.arange(each * mesh.size), count - 1)
+        cut = P("data")
+        # nothing varies over the mesh but by its rows, so that there is nothing to check
+        mapped = jax.shard_map(
+            jax.vmap(function), mesh=mesh, in_specs=cut, out_specs=cut, check_vma=False
+        )
+        found = mapped(*jax.tree.map(lambda x: x[index], rows))
+        return jax.tree.map(lambda x: x[:count], found)
+
+    return run

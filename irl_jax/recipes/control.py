@@ -2,7 +2,7 @@
 
     train = make_train(cartpole(), PPOConfig())
     trained = jax.jit(train)(jax.random.key(0))
-    seeds = jax.jit(jax.vmap(train))(jax.random.split(jax.random.key(0), 10))
+    seeds = jax.jit(sharded_vmap(train))(jax.random.split(jax.random.key(0), 10))
 
 Reference: Schulman et al. 2017, "Proximal Policy Optimization Algorithms", arXiv 1707.06347.
 """

@@ -12,6 +12,7 @@ from irl_jax.dynamics.planning import infinite_horizon, occupancy
 from irl_jax.envs.control import cartpole
 from irl_jax.envs.tabular import as_environment, gridworld
 from irl_jax.models.actor_critic import act, init_actor_critic, state_value
+from irl_jax.models.mesh import sharded_vmap
 from irl_jax.recipes.control import PPOConfig, judged, make_train, mean_return
 from irl_jax.rollout.unroll import begin, unroll
 from irl_jax.types import InputError
@@ -85,6 +86,19 @@ def test_what_an_update_is_given_is_the_unroll_row_by_row():
         flat_rows = getattr(steps.batch, name)
         np.testing.assert_array_equal(flat_rows[:, 0], getattr(batch, name).reshape(33))
         assert flat_rows.shape == (33, 1)
+
+
+def test_seeds_cut_over_devices_are_the_seeds_on_one():
+    """Three seeds, on as many devices; so slow that rounding is not learned from."""
+    env = as_environment(GRID, jnp.arange(24.0).reshape(6, 4), time_limit=LIMIT)
+    config = replace(CONFIG, steps=3 * 256, learning_rate=1e-5)
+    train, keys = make_train(env, config), jax.random.split(jax.random.key(0), 3)
+    cut, whole = jax.jit(sharded_vmap(train))(keys), jax.jit(jax.vmap(train))(keys)
+    assert cut.metrics["return"].shape == (3, 3)
+    assert len(cut.metrics["return"].sharding.device_set) == 3
+    assert len(np.unique(cut.metrics["return"])) > 3
+    for found, wanted in zip(jax.tree.leaves(cut), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from irl_jax.models.mesh import global_batch, make_mesh
+from irl_jax.models.mesh import global_batch, make_mesh, sharded_vmap
 from irl_jax.models.sharding import RULES
 from irl_jax.train.shard import jit_step, place, shardings
 from irl_jax.train.state import init_state
@@ -165,6 +165,28 @@ def test_meshes_that_do_not_fit_are_named():
 def test_array_without_a_name_is_a_tree_too():
     mesh = make_mesh(8)
     assert shardings(mesh, jnp.zeros((4, 4))).spec == P()
+
+
+@pytest.mark.parametrize(("rows", "devices", "each"), [(10, 8, 2), (8, 8, 1), (7, 2, 4), (1, 8, 1)])
+def test_rows_are_mapped_each_on_its_own_device(rows, devices, each):
+    draw = lambda key, x: {"drawn": x["a"] * jax.random.normal(key, (3,)), "twice": 2 * x["b"]}
+    given = jax.random.split(jax.random.key(0), rows), {
+        "a": jnp.arange(1.0, rows + 1.0), "b": np.arange(rows)
+    }  # fmt: skip
+    mapped = sharded_vmap(draw, devices=jax.devices()[:devices])
+    found, wanted = jax.jit(mapped)(*given), jax.vmap(draw)(*given)
+    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+    if rows % each == 0:
+        shards = found["drawn"].addressable_shards
+        assert [shard.data.shape for shard in shards] == [(each, 3)] * (rows // each)
+        assert len({shard.device for shard in shards}) == rows // each
+        assert shards[-1].index[0].start in (None, rows - each)
+
+
+@pytest.mark.parametrize("rows", [(np.zeros(3), np.zeros(2)), (np.zeros((0, 2)),), (np.zeros(()),)])
+def test_rows_that_are_none_are_refused(rows):
+    with pytest.raises(InputError, match="rows: expected arrays with one leading axis"):
+        sharded_vmap(lambda *x: x[0])(*rows)
 
 
 PROCESS = """

@@ -6,26 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from irl_jax.masking import check_range
+from irl_jax.recipes.cloning import CloningConfig
 from irl_jax.recipes.control import PPOConfig
 from irl_jax.types import InputError
-
-
-@dataclass(frozen=True)
-class CloningConfig:
-    """Behaviour cloning: Adam, and the snapshot with the best likelihood of steps left out."""
-
-    snapshots: int = 11  # of the policy, the first before any update
-    between: int = 100  # updates from one to the next
-    batch_size: int = 64  # steps, drawn with replacement
-    learning_rate: float = 1e-3
-    train_share: float = 0.7  # of the demonstrated steps; the others choose the snapshot
-    widths: tuple[int, ...] = (32, 32)  # of the hidden layers
-
-    def __post_init__(self) -> None:
-        check_range("cloning.snapshots", self.snapshots, 1)
-        check_range("cloning.between", self.between, 1)
-        check_range("cloning.batch_size", self.batch_size, 1)
-        check_range("cloning.train_share", self.train_share, 0.0, 1.0, exclusive=True)
 
 
 @dataclass(frozen=True)

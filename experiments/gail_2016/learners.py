@@ -9,20 +9,17 @@ from functools import partial
 import flax.struct
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 
-from experiments.gail_2016.config import CloningConfig, Config
+from experiments.gail_2016.config import Config
 from experiments.gail_2016.tasks import demonstrate, expert_act
 from irl_jax.envs.environment import Environment, standardized
-from irl_jax.losses.demonstration import nll
 from irl_jax.masking import masked_mean
-from irl_jax.models.actor_critic import action_logp, greedy, init_actor_critic
+from irl_jax.models.actor_critic import greedy
+from irl_jax.recipes.cloning import clone
 from irl_jax.recipes.control import make_train, mean_return
 from irl_jax.recipes.imitation import GAILConfig, gail_reward
-from irl_jax.train.state import TrainState, init_state
-from irl_jax.train.step import make_train_step
-from irl_jax.types import Demonstration, Loss, PyTree, Trajectory
+from irl_jax.types import Trajectory
 
 
 @flax.struct.dataclass
@@ -81,39 +78,3 @@ def imitated(
     reward = gail_reward(env, shown, GAILConfig(b=setting.b, **asdict(config.discriminator)))
     trained = make_train(env, config.policy, reward)(training)
     return mean_return(env, partial(greedy, trained.params), measuring, config.episodes)
-
-
-def clone(config: CloningConfig, env: Environment, shown: Trajectory, key: Array) -> PyTree:
-    """Params of the policy under which the demonstrated steps are likely."""
-    starting, parting, running = jax.random.split(key, 3)
-    context = shown.context.reshape(-1, shown.context.shape[-1])
-    action, valid = shown.action.reshape(-1), shown.mask.reshape(-1)
-    chance = jnp.where(valid, jax.random.uniform(parting, valid.shape), 2.0)
-    trained = jnp.argsort(jnp.argsort(chance)) < jnp.floor(config.train_share * valid.sum())
-    ones = jnp.ones_like(action)[:, None]
-
-    def loss(params: PyTree, rows: Array, mask: Array) -> Loss:
-        logp = action_logp(params, context[rows], action[rows])[:, None]
-        return nll(logp, Demonstration(action[rows][:, None], mask[:, None], ones[rows]))
-
-    def objective(params: PyTree, mask: Array, key: Array) -> Loss:
-        share = mask / mask.sum()
-        rows = jax.random.choice(key, len(mask), (config.batch_size,), p=share)
-        return loss(params, rows, jnp.ones(config.batch_size, bool))
-
-    tx = optax.adam(config.learning_rate)
-    step = make_train_step(objective, tx)
-    everywhere = jnp.arange(len(valid))
-
-    def snapshot(carry: tuple[TrainState, PyTree, Array], _: None) -> tuple[tuple, None]:
-        state, best, lowest = carry
-        left = loss(state.params, everywhere, valid & ~trained).mean
-        better = left < lowest
-        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), state.params, best)
-        once = lambda state, _: (step(state, trained)[0], None)
-        state = jax.lax.scan(once, state, length=config.between)[0]
-        return (state, best, jnp.minimum(left, lowest)), None
-
-    params = init_actor_critic(starting, env.observation, env.action, config.widths)
-    start = init_state(params, tx, running), params, jnp.asarray(jnp.inf)
-    return jax.lax.scan(snapshot, start, length=config.snapshots)[0][1]

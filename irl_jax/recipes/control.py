@@ -27,29 +27,11 @@ from irl_jax.losses.policy import ppo
 from irl_jax.losses.value import clipped_value
 from irl_jax.masking import check_range, masked_mean
 from irl_jax.models.actor_critic import act, action_logp, init_actor_critic, state_value
-from irl_jax.rollout.unroll import Act, Episodes, begin, unroll
+from irl_jax.recipes.interaction import Learner, Metrics, Train, Trained, interact
+from irl_jax.rollout.unroll import Act, begin, unroll
 from irl_jax.train.state import TrainState, init_state
 from irl_jax.train.step import make_train_step, minibatch_epochs
 from irl_jax.types import InputError, Loss, PyTree, Trajectory
-
-Metrics = dict[str, Array]
-
-
-class Trained(NamedTuple):
-    """What a run ends with.
-
-    Attributes:
-        params: of the policy and the critic, see `models.actor_critic`.
-        reward: state of the reward that was learned; None if it was given.
-        metrics: name -> f32[updates].
-    """
-
-    params: PyTree
-    reward: PyTree
-    metrics: Metrics
-
-
-Train = Callable[[Array], Trained]  # typed PRNG key -> what the run ends with
 
 
 class LearnedReward(NamedTuple):
@@ -57,11 +39,12 @@ class LearnedReward(NamedTuple):
 
     Attributes:
         init: typed PRNG key -> its state.
-        update: (state, unroll) -> state, the rewards of the unroll f32[B, T], metrics.
+        update: (state, unroll, params of the policy that acted) -> state, the rewards of the
+            unroll f32[B, T], metrics.
     """
 
     init: Callable[[Array], PyTree]
-    update: Callable[[PyTree, Trajectory], tuple[PyTree, Array, Metrics]]
+    update: Callable[[PyTree, Trajectory, PyTree], tuple[PyTree, Array, Metrics]]
 
 
 @dataclass(frozen=True)
@@ -198,15 +181,6 @@ def ppo_optimizer(config: PPOConfig) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optax.adam(rate, eps=1e-5))
 
 
-def episode_metrics(episodes: Episodes) -> Metrics:
-    """Means over the episodes that ended: `return`, `length`; 0 if there were none; `episodes`."""
-    return {
-        "return": masked_mean(episodes.total, episodes.over),
-        "length": masked_mean(episodes.length.astype(jnp.float32), episodes.over),
-        "episodes": episodes.over.sum().astype(jnp.float32),
-    }
-
-
 def make_train(env: Environment, config: PPOConfig, learned: LearnedReward | None = None) -> Train:
     """A whole run of PPO as one pure function.
 
@@ -223,33 +197,33 @@ def make_train(env: Environment, config: PPOConfig, learned: LearnedReward | Non
         InputError: the settings do not fit each other.
     """
     tx = ppo_optimizer(config)
-    update = ppo_update(config, tx)
+    improve = ppo_update(config, tx)
+
+    def update(carry: tuple, batch: Trajectory) -> tuple[tuple, Metrics]:
+        state, reward = carry
+        of_reward: Metrics = {}
+        if learned is not None:
+            reward, rewards, of_reward = learned.update(reward, batch, state.params)
+            batch = replace(batch, reward=rewards)
+        state, of_policy = improve(state, batch)
+        return (state, reward), of_reward | of_policy
+
+    learner = Learner(lambda carry: partial(act, carry[0].params), update)
 
     def train(key: Array) -> Trained:
         policy, starting, rewarding, running = jax.random.split(key, 4)
         params = init_actor_critic(policy, env.observation, env.action, config.widths)
-        state, environments = init_state(params, tx, key), begin(env, starting, config.environments)
         reward = None if learned is None else learned.init(rewarding)
-
-        def turn(carry: tuple, key: Array) -> tuple[tuple, Metrics]:
-            state, reward, environments = carry
-            environments, batch, episodes = unroll(
-                env,
-                partial(act, state.params),
-                environments,
-                key,
-                steps=config.unroll,
-                discount=config.discount,
-            )
-            metrics = episode_metrics(episodes)
-            if learned is not None:
-                reward, rewards, of_reward = learned.update(reward, batch)
-                batch, metrics = replace(batch, reward=rewards), metrics | of_reward
-            state, of_policy = update(state, batch)
-            return (state, reward, environments), metrics | of_policy
-
-        keys = jax.random.split(running, config.updates)
-        (state, reward, _), metrics = jax.lax.scan(turn, (state, reward, environments), keys)
+        (state, reward), metrics = interact(
+            env,
+            learner,
+            (init_state(params, tx, key), reward),
+            (starting, running),
+            environments=config.environments,
+            steps=config.unroll,
+            updates=config.updates,
+            discount=config.discount,
+        )
         return Trained(state.params, reward, metrics)
 
     return train

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.gail_2016.config import CONFIG, CloningConfig, DiscriminatorConfig
-from experiments.gail_2016.learners import Setting, clone, prepare
+from experiments.gail_2016.config import CONFIG, DiscriminatorConfig
+from experiments.gail_2016.learners import Setting, prepare
 from experiments.gail_2016.study import main, summarise
 from experiments.gail_2016.tasks import (
     demonstrate,
@@ -22,9 +22,9 @@ from experiments.gail_2016.tasks import (
     tasks,
 )
 from irl_jax.envs.environment import fixed_horizon
-from irl_jax.models.actor_critic import action_logp, greedy
+from irl_jax.recipes.cloning import CloningConfig
 from irl_jax.recipes.control import PPOConfig
-from irl_jax.types import InputError, Trajectory
+from irl_jax.types import InputError
 
 NUMBERS = (1, 2)
 
@@ -139,30 +139,6 @@ def test_learners_of_a_seed_see_the_first_of_the_same_demonstrations_in_their_un
     a, b = units(given(3, 0), jnp.zeros(4)), units(given(3, 0), jnp.ones(4))
     states = np.asarray(a + (b - a) * 0.5)
     np.testing.assert_allclose(units(given(3, 0), 0.5 * jnp.ones(4)), states, rtol=1e-4, atol=1e-5)
-
-
-def test_a_clone_does_what_was_shown_and_does_not_learn_chance_by_heart(pole):
-    """Actions that follow from observations are learned; of a few by chance nothing is."""
-    env = pole[0]
-    rng = np.random.default_rng(0)
-    context = jnp.asarray(rng.normal(size=(8, 40, 4)), jnp.float32)
-    mask = jnp.asarray(rng.uniform(size=(8, 40)) < 0.8)
-    told = (context[..., 0] > context[..., 1]).astype(int)
-    chance = jnp.asarray(rng.integers(0, 2, (8, 40)))
-    config = CloningConfig(snapshots=5, between=60, learning_rate=0.02, widths=(8,))
-    none: list = [None] * 3
-
-    @jax.jit
-    def fit(action, mask):
-        # where nothing was kept the opposite was done
-        action = jnp.where(mask, action, 1 - told)
-        return clone(config, env, Trajectory(context, action, mask, *none), jax.random.key(1))
-
-    done = np.asarray(greedy(fit(told, mask), context, None)[0])
-    assert (done == told)[np.asarray(mask)].mean() > 0.93
-    few = mask & (jnp.arange(8) < 1)[:, None]
-    spoilt = -np.asarray(action_logp(fit(chance, few), context, chance))[~np.asarray(few)].mean()
-    assert spoilt < 2.0  # nats; 1.1 here, 4.1 after the last update
 
 
 def test_the_summary_is_of_the_seeds():

@@ -72,7 +72,7 @@ def test_a_reward_is_that_of_the_discriminator_after_its_updates():
     batch, config = demonstrated(), GAILConfig(b=0.3, updates=3, widths=())
     learned = gail_reward(ENV, batch, config)
     before = learned.init(jax.random.key(2))
-    after, rewards, metrics = learned.update(before, batch)
+    after, rewards, metrics = learned.update(before, batch, None)
     assert int(after.step) == 3
     x = steps_of(ENV, batch).features
     assert x.shape == (8 * 48, 7 + 4) and (np.asarray(x).sum(-1) == 2).all()

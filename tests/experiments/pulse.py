@@ -128,6 +128,7 @@ FLAGS = {
     "--attempts 4 --ks 1 2 4 --policy.lessons 20 --policy.width 16 --policy.layers 1 "
     "--policy.steps 8 --policy.batch-size 4 --online.rollouts 4 --online.prompts 4 "
     "--online.completions 4 --online.minibatches 1",
+    "reward_transfer": "--worlds 2 --states 6 --actions 3 --shares 0.5 1",
     "score": "--data {preferences} --model {out}/preference_to_policy/run --edits 8",
 }
 

@@ -202,7 +202,7 @@ def soft_q_learner(
     Raises:
         InputError: a number is out of range, or actions are not discrete.
     """
-    dim, actions = _spaces(env)
+    dim, actions = spaces(env)
     check_range("updates", config.updates, 1)
     check_range("temperature", config.temperature, 0.0, exclusive=True)
     if config.target_rate is not None:
@@ -268,7 +268,7 @@ def make_iq_offline(
     Raises:
         InputError: a number is out of range, or actions are not discrete.
     """
-    dim, actions = _spaces(env)
+    dim, actions = spaces(env)
     check_range("updates", config.updates, 1)
     pick, phi = demonstrated(demonstrations, config.batch_size), phi_chi_square(alpha)
 
@@ -349,7 +349,7 @@ def _one_row(env: Environment) -> Trajectory:
     return Trajectory(seen, action, no, number, number, no[0], seen[:, 0], number)
 
 
-def _spaces(env: Environment) -> tuple[int, int]:
+def spaces(env: Environment) -> tuple[int, int]:
     """The widths of what a network of Q reads and says.
 
     Raises:

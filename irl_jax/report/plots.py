@@ -133,6 +133,42 @@ def against_kl(panels: Panels, *, x: str = "KL to the reference, nats (√ scale
     return _draw(at_least_0, x, marked=True, scale=_sqrt_axis)
 
 
+def intervals(rows: Mapping[str, Sequence[float]], *, x: str) -> str:
+    """Estimates with their intervals, a row each, the first on top.
+
+    Args:
+        rows: label -> estimate and ends of the interval.
+        x: label of the x axis.
+
+    Returns:
+        SVG text; a point tells its value to the pointer.
+
+    Raises:
+        InputError: there is no row.
+    """
+    if not rows:
+        raise InputError("plot: expected at least one row")
+    left, height = 6.0 * max(map(len, rows)) + 8, _ROW * len(rows) + 8
+    whole = height + _FOOT
+    tips: dict[str, str] = {}
+    with matplotlib.rc_context(STYLE | {"axes.grid.axis": "x"}):
+        figure = Figure(figsize=(WIDTH / 72, whole / 72), dpi=72)
+        box = (left / WIDTH, _FOOT / whole, 1 - (left + _RIGHT) / WIDTH, height / whole)
+        axes = figure.add_axes(box)
+        for place, (label, (estimate, low, high)) in enumerate(rows.items()):
+            colour = COLOURS["blue"]
+            axes.plot([low, high], [place, place], color=colour, lw=1.8, solid_capstyle="butt")
+            (point,) = axes.plot(estimate, place, "o", ms=5, color=colour, gid=f"tip{place}")
+            point.set(clip_on=False, zorder=20)
+            tips[f"tip{place}"] = f"{label}: {estimate:.3g} [{low:.3g}, {high:.3g}]"
+        axes.set_yticks(range(len(rows)), list(rows))
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.patch.set_visible(False)
+        _linear_axis(axes, np.array(list(rows.values())))
+        axes.set_xlabel(x, loc="right", labelpad=4)
+        return svg_text(figure, tips)
+
+
 def _draw(panels: Panels, x: str, *, marked: bool, scale: Callable | None = None) -> str:
     if not panels or not all(panels.values()):
         raise InputError("plot: expected at least one panel, and one curve in each")

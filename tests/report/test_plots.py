@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from irl_jax.report.plots import COLOURS, INK, against_kl, against_n, lines
+from irl_jax.report.plots import COLOURS, INK, against_kl, against_n, intervals, lines
 from irl_jax.report.series import Series
 from irl_jax.types import InputError
 
@@ -207,9 +207,27 @@ def test_long_runs_stay_small():
     assert len(svg) < 60_000
 
 
+def test_intervals_stand_in_rows_from_the_top():
+    svg = intervals({"a": [1.0, 0.5, 2.0], "b & c": [3.0, 3.0, 3.0], "d": [-1, -2, 0]}, x="return")
+    places, tips = [], []
+    for group in ET.fromstring(svg).iter(f"{SVG}g"):
+        title = group.find(f"{SVG}title")
+        if title is not None:
+            use = next(group.iter(f"{SVG}use"))
+            places.append((float(use.get("x")), float(use.get("y"))))
+            tips.append(title.text)
+    assert tips == ["a: 1 [0.5, 2]", "b & c: 3 [3, 3]", "d: -1 [-2, 0]"]
+    (ax, ay), (bx, by), (dx, dy) = places
+    assert dx < ax < bx and ay < by < dy
+    assert (bx - ax) / (ax - dx) == pytest.approx(1.0, abs=0.01)
+    texts = [element.text for element in ET.fromstring(svg).iter(f"{SVG}text")]
+    assert {"a", "b & c", "d", "return"} <= set(texts)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: intervals({}, x="x"), "at least one row"),
         (lambda: lines({}, x="x"), "at least one panel"),
         (lambda: lines({"y": []}, x="x"), "one curve in each"),
         (lambda: against_n({"y": [Series("a", np.zeros(1), np.ones(1))]}), "n must be positive"),

@@ -25,6 +25,7 @@ import numpy as np
 from irl_jax.recipes.tiny import make_tiny, topics
 from irl_jax.train.progress import Progress
 from tests.experiments import (
+    test_adversarial_imitation,
     test_fine_grained_feedback,
     test_gail_2016,
     test_gsm8k,
@@ -57,6 +58,10 @@ FLAGS = {
     "active_reward_modelling": ANSWERS
     + ENSEMBLE
     + "--pool 120 --batch 20 --rounds 3 --samples 20 --best-of 4 --seeds 2",
+    "adversarial_imitation": "--data {experts} --tasks cartpole --seeds 2 --control-seeds 2 "
+    "--episodes 2 --cloning.snapshots 2 --cloning.between 2 --whole.snapshots 2 "
+    "--whole.between 2 --dagger.rounds 2 --dagger.updates 2 --soft.steps 1600 --soft.updates 1 "
+    "--offline.updates 2 --policy.steps 6400 --policy.environments 4 --policy.unroll 100",
     "alignment_frontier": SANDBOX
     + ENSEMBLE
     + "--seeds 3 --comparisons 128 --training.updates 12 --training.every 4 --training.pairs 16 "
@@ -154,6 +159,7 @@ def make_files(folder: Path) -> dict[str, Path]:
         "log": places["log_dir"] / "log.npz",
         "preferences": write_jsonl(folder / "preferences.jsonl", ROWS),
         "hh": write_jsonl(folder / "hh.jsonl", test_hh_rlhf_embedding.dialogues()),
+        "experts": test_adversarial_imitation.write(folder / "experts"),
         "gail": test_gail_2016.write(folder / "gail"),
         "mice": test_maze_mice.write(
             folder / "mice.npz", D9a=test_maze_mice.mice(0, 6), D9b=test_maze_mice.mice(1, 6)

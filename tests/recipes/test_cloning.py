@@ -57,7 +57,8 @@ def test_dagger_asks_in_the_states_that_the_policy_comes_to():
     config = DAggerConfig(
         rounds=4, environments=2, unroll=6, updates=40, learning_rate=0.1, widths=()
     )
-    absent = replace(shown(), context=jnp.full((1, 5), 8), action=jnp.full((1, 5), BEST[8]))
+    told, other = jnp.array([[8, 3, 8, 3, 3]]), int(BEST[3] + 1) % 4  # cell 3 is far, and shown
+    absent = replace(shown(), context=told, action=jnp.where(told == 8, BEST[8], other))
     # what is said of the far column, where an episode does not act, does not count
     far = jnp.arange(12) % 4 == 3
     odd = lambda state, key: (jnp.where(far, 3 - BEST, BEST)[state].astype(jnp.int32), 0.0)
@@ -65,7 +66,7 @@ def test_dagger_asks_in_the_states_that_the_policy_comes_to():
         jax.jit(make_dagger(env, absent, config, expert))(jax.random.key(3)).params
         for expert in (expert, odd)
     ]
-    assert asked(same[0])[8] == BEST[8]
+    assert asked(same[0])[8] == BEST[8] and asked(same[0])[3] == other
     for a, b in zip(*map(jax.tree.leaves, same), strict=True):
         np.testing.assert_array_equal(a, b)
 

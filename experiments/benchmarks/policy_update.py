@@ -27,6 +27,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -94,12 +95,22 @@ def main(config: Config) -> None:
         print(f"{name:10}{spread(seconds[name], 's')}, peak {peak[name]:.1f} GiB, {ratio:.2f} x")
 
 
-def in_child(interpreter: str, module: str, task: Task) -> dict[str, Any]:
-    """What a library's own process reports; it finds this checkout, whatever is installed."""
+def in_child(
+    interpreter: str, module: str, task: Any, variables: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """What a library's own process reports; it finds this checkout, whatever is installed.
+
+    Args:
+        interpreter: of the library's environment.
+        module: that is run in it.
+        task: a dataclass, which the module is given as JSON.
+        variables: of the environment, beside those of this process.
+    """
     root = str(Path(__file__).resolve().parents[2])
     done = subprocess.run(
         [interpreter, "-m", module, json.dumps(dataclasses.asdict(task))],
-        stdout=subprocess.PIPE, check=True, text=True, env={**os.environ, "PYTHONPATH": root},
+        stdout=subprocess.PIPE, check=True, text=True,
+        env={**os.environ, **(variables or {}), "PYTHONPATH": root},
     )  # fmt: skip
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -42,6 +42,7 @@ class DiscriminatorConfig:
     """Settings of a discriminator."""
 
     updates: int = 8  # after each unroll
+    rows: int | None = None  # of either side in an update, drawn anew; None: as many as were taken
     learning_rate: float = 1e-3
     penalty: float = 1.0  # weight of the gradient penalty
     widths: tuple[int, ...] = (64, 64)  # of the hidden layers
@@ -103,8 +104,24 @@ def steps_of(env: Environment, batch: Trajectory) -> Steps:
     return Steps(x.reshape(-1, x.shape[-1]), batch.mask.reshape(-1).astype(x.dtype))
 
 
+def drawn(steps: Steps, key: Array, rows: int) -> Steps:
+    """Steps that were taken, drawn with replacement in proportion to their weights.
+
+    Args:
+        steps: N of them.
+        key: typed PRNG key.
+        rows: number of steps to draw; each has a weight of 1.
+    """
+    chance = steps.weight / steps.weight.sum()
+    chosen = jax.random.choice(key, len(steps.weight), (rows,), p=chance)
+    return replace(jax.tree.map(lambda x: x[chosen], steps), weight=jnp.ones(rows))
+
+
 def discriminator_objective(
-    *, penalty: float, logit: Callable[[PyTree, Steps], Array] | None = None
+    *,
+    penalty: float,
+    rows: int | None = None,
+    logit: Callable[[PyTree, Steps], Array] | None = None,
 ) -> Objective:
     """The cross-entropy of demonstrated and sampled steps, and a gradient penalty between them.
 
@@ -113,6 +130,7 @@ def discriminator_objective(
 
     Args:
         penalty: λ >= 0.
+        rows: sampled steps that are drawn; None: all of them, as they are.
         logit: v of steps; by default `models.heads.apply_mlp` of their features.
 
     Returns:
@@ -120,26 +138,27 @@ def discriminator_objective(
         and `slope`.
 
     Raises:
-        InputError: λ < 0.
+        InputError: λ < 0, or fewer than 1 row.
 
     Reference: Ho & Ermon 2016, arXiv 1606.03476, algorithm 1; Kostrikov et al. 2018, arXiv
     1809.02925 (gradient penalty).
     """
     check_range("penalty", penalty, 0.0)
+    check_range("rows", 1 if rows is None else rows, 1)
     value = _network if logit is None else logit
 
     def objective(params: PyTree, sampled: Steps, key: Array, demonstrated: Steps) -> Loss:
-        picking, mixing = jax.random.split(key)
-        rows, choices = len(sampled.weight), len(demonstrated.weight)
-        chance = demonstrated.weight / demonstrated.weight.sum()
-        chosen = jax.random.choice(picking, choices, (rows,), p=chance)
-        shown = jax.tree.map(lambda x: x[chosen], demonstrated)
-        batch = discriminator_batch(jnp.arange(2 * rows) < rows)
-        valid = jnp.concatenate([jnp.ones(rows), sampled.weight])
+        picking, mixing, sampling = jax.random.split(key, 3)
+        if rows is not None:
+            sampled = drawn(sampled, sampling, rows)
+        count = len(sampled.weight)
+        shown = drawn(demonstrated, picking, count)
+        batch = discriminator_batch(jnp.arange(2 * count) < count)
+        valid = jnp.concatenate([jnp.ones(count), sampled.weight])
         batch = replace(batch, weight=batch.weight * valid)
         both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), shown, sampled)
         loss = binary_cross_entropy(value(params, both), batch)
-        share = jax.random.uniform(mixing, (rows, 1))
+        share = jax.random.uniform(mixing, (count, 1))
         between = share * shown.features + (1.0 - share) * sampled.features
         total = lambda x: value(params, replace(sampled, features=x)).sum()
         rough = gradient_penalty(
@@ -181,7 +200,8 @@ def adversarial_reward(
         )
     read, init_params, logit = discriminator or of_steps(env, config)
     tx = optax.adam(config.learning_rate)
-    step = make_train_step(discriminator_objective(penalty=config.penalty, logit=logit), tx)
+    objective = discriminator_objective(penalty=config.penalty, rows=config.rows, logit=logit)
+    step = make_train_step(objective, tx)
 
     def init(key: Array) -> TrainState:
         params, running = jax.random.split(key)

@@ -6,12 +6,20 @@ import re
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.benchmarks import launch, reward_ensemble, sampling, sft_step
-from experiments.benchmarks.peers import irl_jax_update
+from experiments.benchmarks import (
+    imitation_library,
+    launch,
+    reward_ensemble,
+    sampling,
+    sft_step,
+)
+from experiments.benchmarks.peers import imitation_task, irl_jax_imitation, irl_jax_update
 from experiments.benchmarks.peers.task import Task
+from irl_jax.types import InputError, Trajectory
 
 
 def number(pattern: str, output: str) -> float:
@@ -116,3 +124,121 @@ def test_worker_prints_json(capsys):
     )  # fmt: skip
     sampling.main(config)
     assert len(json.loads(capsys.readouterr().out)) == 1
+
+
+def test_the_plan_that_is_timed_is_the_gradient_of_the_likelihood():
+    """By differences, in float64; and the sparse process is the dense one."""
+    arrays = imitation_library.grid(2, 3, horizon=4)
+    prob, shown, reward = arrays["prob"], arrays["demonstrated"], arrays["reward"]
+    np.testing.assert_allclose(prob.sum(-1), 1.0, atol=1e-12)
+    np.testing.assert_allclose(shown.sum((1, 2)), 1.0, atol=1e-12)
+
+    def cost(reward):
+        value, total = np.zeros(6), 0.0
+        for t in reversed(range(4)):
+            q = reward[:, None] + prob @ value
+            value = np.log(np.exp(q).sum(-1))
+            total -= (shown[t] * (q - value[:, None])).sum()
+        return total
+
+    with jax.enable_x64(True):
+        mdp = irl_jax_imitation.sparse(prob, arrays["start"])
+        found = jax.jit(irl_jax_imitation.likelihood_gradient(mdp, shown))(reward)
+    step = 1e-5 * np.eye(6)
+    wanted = [(cost(reward + e) - cost(reward - e)) / 2e-5 for e in step]
+    np.testing.assert_allclose(found, wanted, atol=1e-8)
+    dense = np.zeros_like(prob)
+    state, action = np.ogrid[:6, :4]
+    np.add.at(dense, (state[..., None], action[..., None], mdp.successor), np.asarray(mdp.prob))
+    np.testing.assert_allclose(dense, prob, atol=1e-12)
+
+
+def test_libraries_that_find_other_visits_are_not_compared():
+    imitation_library.same_visits({"a": [{"visits": [1.0, 2.0]}], "b": [{"visits": [1.0, 2.0]}]})
+    with pytest.raises(InputError, match="do not find the same visits"):
+        imitation_library.same_visits({"a": [{"visits": [1.0]}], "b": [{"visits": [1.1]}]})
+    with pytest.raises(InputError, match="work: no sing"):
+        imitation_library.main(replace(imitation_library.CONFIG, work=("sing",)))
+
+
+def test_the_pole_falls_and_nothing_ends():
+    env = irl_jax_imitation.endless_cartpole()
+    push, state, earned, turned = jax.jit(env.step), jnp.array([0.0, 0.0, 0.1, 1.0]), [], []
+    for _ in range(100):
+        state, reward, ended = push(state, 1, None)
+        earned.append(float(reward))
+        turned.append(float(state[2]))
+        assert not ended and abs(turned[-1]) <= np.pi
+    up = [abs(angle) <= np.radians(12) for angle in turned]
+    assert earned[0] == 1.0 and float(state[0]) > 2.4 and earned[-1] == 0.0
+    assert earned[:40] == [float(x) for x in up[:40]] and not all(up[:40])
+
+
+def test_observations_are_in_units_of_what_is_shown_and_bounded():
+    rng = np.random.default_rng(0)
+    shown = Trajectory(jnp.asarray(rng.normal(2.0, 3.0, (5, 40, 4))), *[None] * 5)
+    env, scaled = irl_jax_imitation.standing(irl_jax_imitation.endless_cartpole(), shown)
+    np.testing.assert_allclose(scaled.context.mean((0, 1)), 0.0, atol=1e-5)
+    np.testing.assert_allclose(scaled.context.std((0, 1)), 1.0, atol=1e-5)
+    np.testing.assert_allclose(env.observe(shown.context[1, 2]), scaled.context[1, 2], atol=1e-6)
+    np.testing.assert_array_equal(env.observe(jnp.array([1e3, -1e3, 1e3, 1e3])), [10, -10, 10, 10])
+
+
+def test_times_of_two_libraries_and_their_ratios(capsys, monkeypatch):
+    given = []
+
+    def child(interpreter, module, task, variables):
+        given.append((interpreter, module.rpartition(".")[2], task, variables))
+        seconds = 8.0 if "imitation_control" in module else float(len(given))
+        return {"cpu": seconds, "wall": 2 * seconds, "return": 480.0 + task.seed, "steps": 7}
+
+    monkeypatch.setattr(imitation_library, "in_child", child)
+    monkeypatch.setattr(imitation_library, "demonstrations", lambda: {})
+    config = replace(imitation_library.CONFIG, work=("learn",), imitation="theirs", repeats=2)
+    imitation_library.main(config)
+    output = capsys.readouterr().out
+    modules = ["imitation_control", "irl_jax_imitation", "irl_jax_imitation"]
+    assert [module for _, module, _, _ in given] == modules * 2
+    assert [task.seed for _, _, task, _ in given] == [0, 0, 0, 1, 1, 1]
+    caches = [variables["JAX_COMPILATION_CACHE_DIR"] for *_, variables in given]
+    assert len(set(caches[:3])) == 1 and caches[0] != caches[3]
+    assert given[0][0] == "theirs"
+    rows = [line for line in output.splitlines() if line.endswith("n = 2)")]
+    assert len(rows) == 16
+    assert number(r"irl_jax, full cache\s+cpu\s+([\d.]+) s", output) == 4.5  # 3 and 6
+    found = re.findall(r"([\d.]+) times \(min ([\d.]+), max ([\d.]+)", output)
+    assert found[0] == ("2.8", "1.6", "4") and found[2] == ("2", "1.333", "2.667")
+    assert number(r"([\d.]+) return", output) == 480.5
+
+
+def test_an_iteration_is_timed(tmp_path):
+    arrays = tmp_path / "grid.npz"
+    np.savez(arrays, **imitation_library.grid(1, 3, horizon=2))
+    spent = irl_jax_imitation.plan(imitation_task.Task("plan", str(arrays), 2))
+    assert spent["wall"] > 0 and spent["cpu"] > 0
+    with np.load(arrays) as file:
+        assert sum(spent["visits"]) == pytest.approx(2.0)
+        assert len(spent["visits"]) == len(file["start"])
+
+
+@pytest.mark.slow
+def test_rounds_at_the_librarys_settings_and_seeds_are_timed(tmp_path, monkeypatch):
+    settings = imitation_task.Settings(environments=2, unroll=8, rows=4, minibatch=8)
+    monkeypatch.setattr(irl_jax_imitation, "SETTINGS", settings)
+    small = {"environments": 2, "unroll": 8, "minibatches": 2, "epochs": 1, "widths": (4,)}
+    monkeypatch.setattr(irl_jax_imitation, "THEIRS", replace(irl_jax_imitation.THEIRS, **small))
+    ours = replace(irl_jax_imitation.OURS, steps=32, **small)
+    monkeypatch.setattr(irl_jax_imitation, "OURS", ours)
+    rng = np.random.default_rng(0)
+    path = tmp_path / "shown.npz"
+    np.savez(
+        path, context=rng.normal(size=(2, 5, 4)).astype(np.float32),
+        action=rng.integers(0, 2, (2, 5)), final=np.zeros((2, 4)),
+    )  # fmt: skip
+    given = imitation_task.Task("", str(path), 3)
+    rounds = irl_jax_imitation.gail(given)
+    assert rounds["steps"] == 3 * 16 and rounds["cpu"] > 0
+    learned = irl_jax_imitation.learn(replace(given, launched=1.0))
+    assert learned["wall"] > 1e9 and 0 <= learned["return"] <= 500
+    seeds = irl_jax_imitation.seeds(given)
+    assert seeds["many"]["cpu"] > 0 and seeds["devices"] == jax.device_count()

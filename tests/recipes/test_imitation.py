@@ -18,6 +18,7 @@ from irl_jax.recipes.imitation import (
     GAILConfig,
     Steps,
     discriminator_objective,
+    drawn,
     gail_reward,
     steps_of,
 )
@@ -68,6 +69,30 @@ def test_a_linear_discriminators_gradient_is_that_of_the_paper():
         np.testing.assert_allclose(found, expected + steep, rtol=1e-5, atol=1e-6)
 
 
+def test_steps_are_drawn_by_their_weights():
+    steps = Steps(jnp.arange(4.0)[:, None], jnp.array([1.0, 0.0, 2.0, 1.0]))
+    found = drawn(steps, jax.random.key(0), 4000)
+    assert found.features.shape == (4000, 1) and (found.weight == 1).all()
+    counts = np.bincount(np.asarray(found.features[:, 0], int), minlength=4)
+    expected = np.array([1000, 0, 2000, 1000])
+    assert counts[1] == 0
+    assert (np.abs(counts - expected) < 4.5 * np.sqrt(expected * 0.75 + 1e-9) + 1e-9).all()
+
+
+def test_a_discriminator_may_read_a_few_of_the_steps():
+    """Of 5 sampled steps, all alike but one that was not taken, 3 are drawn: as 3 of them."""
+    params = {"layer_0": {"kernel": jnp.array([[0.7], [-0.2]]), "bias": jnp.zeros(1)}}
+    shown = Steps(jnp.ones((2, 2)), jnp.ones(2))
+    sampled = Steps(jnp.array([[2.0, 1.0]] * 4 + [[9.0, 9.0]]), jnp.array([1.0] * 4 + [0.0]))
+    loss = lambda steps, rows: discriminator_objective(penalty=0.3, rows=rows)(
+        params, steps, jax.random.key(1), shown
+    )
+    few, alone = loss(sampled, 3), loss(Steps(sampled.features[:3], jnp.ones(3)), None)
+    np.testing.assert_allclose(few.total, alone.total, rtol=1e-6)
+    assert float(few.weight) == float(alone.weight) == 6.0
+    assert float(loss(sampled, None).weight) == 9.0
+
+
 def test_a_reward_is_that_of_the_discriminator_after_its_updates():
     batch, config = demonstrated(), GAILConfig(b=0.3, updates=3, widths=())
     learned = gail_reward(ENV, batch, config)
@@ -111,6 +136,7 @@ def test_a_policy_without_a_reward_comes_to_do_what_was_shown():
         (ENV, GAILConfig(b=2.0), "^b: expected a number in"),
         (ENV, GAILConfig(b=0.0, updates=0), "^updates"),
         (ENV, GAILConfig(b=0.0, penalty=-1.0), "^penalty"),
+        (ENV, GAILConfig(b=0.0, rows=0), "^rows"),
         (cartpole(), GAILConfig(b=0.0), r"^demonstrations.context: expected observations of shape"),
     ],
 )

@@ -174,14 +174,15 @@ def test_the_pole_falls_and_nothing_ends():
     assert earned[:40] == [float(x) for x in up[:40]] and not all(up[:40])
 
 
-def test_observations_are_in_units_of_what_is_shown_and_bounded():
-    rng = np.random.default_rng(0)
-    shown = Trajectory(jnp.asarray(rng.normal(2.0, 3.0, (5, 40, 4))), *[None] * 5)
-    env, scaled = irl_jax_imitation.standing(irl_jax_imitation.endless_cartpole(), shown)
-    np.testing.assert_allclose(scaled.context.mean((0, 1)), 0.0, atol=1e-5)
-    np.testing.assert_allclose(scaled.context.std((0, 1)), 1.0, atol=1e-5)
-    np.testing.assert_allclose(env.observe(shown.context[1, 2]), scaled.context[1, 2], atol=1e-6)
-    np.testing.assert_array_equal(env.observe(jnp.array([1e3, -1e3, 1e3, 1e3])), [10, -10, 10, 10])
+def test_observations_are_in_units_and_bounded():
+    seen = np.array([[[1.2, -1.0, np.radians(6), 3.0], [99.0, -99.0, 1.0, -1.0]]])
+    wanted = np.array([[[0.5, -0.5, 0.5, 1.5], [3.0, -3.0, 3.0, -0.5]]])
+    none: list = [None] * 5
+    env, shown = irl_jax_imitation.bounded(
+        irl_jax_imitation.endless_cartpole(), Trajectory(jnp.asarray(seen), *none)
+    )
+    np.testing.assert_allclose(shown.context, wanted, rtol=1e-5)
+    np.testing.assert_allclose(env.observe(jnp.asarray(seen[0, 1])), wanted[0, 1], rtol=1e-5)
 
 
 def test_times_of_two_libraries_and_their_ratios(capsys, monkeypatch):
@@ -190,16 +191,18 @@ def test_times_of_two_libraries_and_their_ratios(capsys, monkeypatch):
     def child(interpreter, module, task, variables):
         given.append((interpreter, module.rpartition(".")[2], task, variables))
         seconds = 8.0 if "imitation_control" in module else float(len(given))
-        return {"cpu": seconds, "wall": 2 * seconds, "return": 480.0 + task.seed, "steps": 7}
+        return {"cpu": seconds, "wall": 2 * seconds, "return": 477.0 + task.seed, "steps": 7}
 
     monkeypatch.setattr(imitation_library, "in_child", child)
     monkeypatch.setattr(imitation_library, "demonstrations", lambda: {})
-    config = replace(imitation_library.CONFIG, work=("learn",), imitation="theirs", repeats=2)
+    config = replace(
+        imitation_library.CONFIG, work=("learn",), imitation="theirs", repeats=2, seed=3
+    )
     imitation_library.main(config)
     output = capsys.readouterr().out
     modules = ["imitation_control", "irl_jax_imitation", "irl_jax_imitation"]
     assert [module for _, module, _, _ in given] == modules * 2
-    assert [task.seed for _, _, task, _ in given] == [0, 0, 0, 1, 1, 1]
+    assert [task.seed for _, _, task, _ in given] == [3, 3, 3, 4, 4, 4]
     caches = [variables["JAX_COMPILATION_CACHE_DIR"] for *_, variables in given]
     assert len(set(caches[:3])) == 1 and caches[0] != caches[3]
     assert given[0][0] == "theirs"
@@ -223,11 +226,11 @@ def test_an_iteration_is_timed(tmp_path):
 
 @pytest.mark.slow
 def test_rounds_at_the_librarys_settings_and_seeds_are_timed(tmp_path, monkeypatch):
-    settings = imitation_task.Settings(environments=2, unroll=8, rows=4, minibatch=8)
-    monkeypatch.setattr(irl_jax_imitation, "SETTINGS", settings)
-    small = {"environments": 2, "unroll": 8, "minibatches": 2, "epochs": 1, "widths": (4,)}
-    monkeypatch.setattr(irl_jax_imitation, "THEIRS", replace(irl_jax_imitation.THEIRS, **small))
-    ours = replace(irl_jax_imitation.OURS, steps=32, **small)
+    small = {"environments": 2, "unroll": 8}
+    for name, settings in imitation_task.SETTINGS.items():
+        tiny = settings._replace(rows=4, minibatch=8, epochs=1, updates=2, **small)
+        monkeypatch.setitem(imitation_task.SETTINGS, name, tiny)
+    ours = replace(irl_jax_imitation.OURS, steps=32, minibatches=2, widths=(4,), **small)
     monkeypatch.setattr(irl_jax_imitation, "OURS", ours)
     rng = np.random.default_rng(0)
     path = tmp_path / "shown.npz"
@@ -236,8 +239,9 @@ def test_rounds_at_the_librarys_settings_and_seeds_are_timed(tmp_path, monkeypat
         action=rng.integers(0, 2, (2, 5)), final=np.zeros((2, 4)),
     )  # fmt: skip
     given = imitation_task.Task("", str(path), 3)
-    rounds = irl_jax_imitation.gail(given)
-    assert rounds["steps"] == 3 * 16 and rounds["cpu"] > 0
+    for name in imitation_task.SETTINGS:
+        rounds = irl_jax_imitation.rounds(replace(given, name=name))
+        assert rounds["steps"] == 3 * 16 and rounds["cpu"] > 0
     learned = irl_jax_imitation.learn(replace(given, launched=1.0))
     assert learned["wall"] > 1e9 and 0 <= learned["return"] <= 500
     seeds = irl_jax_imitation.seeds(given)

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from imitation.algorithms.adversarial.airl import AIRL
+from imitation.algorithms.adversarial.common import AdversarialTrainer
 from imitation.algorithms.adversarial.gail import GAIL
 from imitation.algorithms.mce_irl import mce_occupancy_measures
 from imitation.data.types import TrajectoryWithRew
-from imitation.rewards.reward_nets import BasicRewardNet
+from imitation.rewards.reward_nets import BasicRewardNet, BasicShapedRewardNet
 from imitation.util import logger
 from imitation.util.networks import RunningNorm
 from imitation.util.util import make_vec_env
@@ -22,6 +24,7 @@ from stable_baselines3 import PPO
 from experiments.benchmarks.peers.imitation_task import (
     GOOD,
     SETTINGS,
+    Settings,
     Task,
     read_task,
     since_launch,
@@ -50,8 +53,8 @@ def plan(task: Task) -> dict[str, Any]:
     return timed(iteration, task.count) | {"visits": visits.tolist()}
 
 
-def trainer(task: Task, directory: str) -> GAIL:
-    """GAIL as its tutorial sets it up, without its tables in the terminal."""
+def trainer(task: Task, settings: Settings, directory: str) -> AdversarialTrainer:
+    """GAIL or AIRL as its tutorial sets it up, without its tables in the terminal."""
     with np.load(task.arrays) as file:
         seen = np.concatenate([file["context"], file["final"][:, None]], axis=1)
         shown = [
@@ -63,70 +66,76 @@ def trainer(task: Task, directory: str) -> GAIL:
     env = make_vec_env(
         "seals:seals/CartPole-v0",
         rng=np.random.default_rng(task.seed),
-        n_envs=SETTINGS.environments,
+        n_envs=settings.environments,
     )
     learner = PPO(
         env=env,
         policy="MlpPolicy",
-        n_steps=SETTINGS.unroll,
-        batch_size=SETTINGS.minibatch,
-        n_epochs=SETTINGS.epochs,
-        learning_rate=SETTINGS.learning_rate,
-        gamma=SETTINGS.discount,
-        gae_lambda=SETTINGS.gae_lambda,
-        clip_range=SETTINGS.clip,
-        vf_coef=SETTINGS.value_weight,
+        n_steps=settings.unroll,
+        batch_size=settings.minibatch,
+        n_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        gamma=settings.discount,
+        gae_lambda=settings.gae_lambda,
+        clip_range=settings.clip,
+        vf_coef=settings.value_weight,
         ent_coef=0.0,
         seed=task.seed,
     )
-    network = BasicRewardNet(
-        env.observation_space, env.action_space, normalize_input_layer=RunningNorm
+    trainer, network = (
+        (AIRL, BasicShapedRewardNet) if task.name == "airl" else (GAIL, BasicRewardNet)
     )
-    return GAIL(
+    return trainer(
         demonstrations=shown,
-        demo_batch_size=SETTINGS.rows,
+        demo_batch_size=settings.rows,
         gen_replay_buffer_capacity=512,
-        n_disc_updates_per_round=SETTINGS.updates,
+        n_disc_updates_per_round=settings.updates,
         venv=env,
         gen_algo=learner,
-        reward_net=network,
+        reward_net=network(
+            env.observation_space, env.action_space, normalize_input_layer=RunningNorm
+        ),
         custom_logger=logger.configure(directory, format_strs=()),
     )
 
 
-def gail(task: Task) -> dict[str, Any]:
-    """Seconds of rounds, after one that is not counted."""
+def rounds(task: Task) -> dict[str, Any]:
+    """Seconds of rounds of GAIL or AIRL, after one that is not counted."""
+    settings = SETTINGS[task.name]
     with tempfile.TemporaryDirectory() as directory:
-        own = trainer(task, directory)
-        own.train(SETTINGS.steps)
-        steps = task.count * SETTINGS.steps
+        own = trainer(task, settings, directory)
+        own.train(settings.steps)
+        steps = task.count * settings.steps
         return timed(lambda: own.train(steps)) | {"steps": steps}
 
 
 def learn(task: Task) -> dict[str, Any]:
     """Seconds until the episodes of a round have a good mean return, and what they had."""
-    rounds: list[float] = []
+    found: list[float] = []
+    settings = SETTINGS["gail"]
     with tempfile.TemporaryDirectory() as directory:
-        own = trainer(task, directory)
-        episodes = SETTINGS.steps // 500
+        own = trainer(task, settings, directory)
+        episodes = settings.steps // 500
 
         def look(number: int) -> None:
             last = list(own.gen_algo.ep_info_buffer)[-episodes:]
-            rounds.append(float(np.mean([episode["r"] for episode in last])))
-            if rounds[-1] >= GOOD:
+            found.append(float(np.mean([episode["r"] for episode in last])))
+            if found[-1] >= GOOD:
                 raise Learned
 
         with contextlib.suppress(Learned):
-            own.train(task.count * SETTINGS.steps, callback=look)
+            own.train(task.count * settings.steps, callback=look)
         spent = since_launch(task)
-    return spent | {"return": rounds[-1], "steps": len(rounds) * SETTINGS.steps}
+    return spent | {"return": found[-1], "steps": len(found) * settings.steps}
 
 
 def main() -> None:
     """Prints what was timed as JSON. On one thread: on two, networks this small are slower."""
     torch.set_num_threads(1)
     task = read_task()
-    print(json.dumps({"plan": plan, "gail": gail, "learn": learn}[task.name](task)))
+    print(
+        json.dumps({"plan": plan, "gail": rounds, "airl": rounds, "learn": learn}[task.name](task))
+    )
 
 
 if __name__ == "__main__":

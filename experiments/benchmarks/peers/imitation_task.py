@@ -13,13 +13,13 @@ GOOD = 475.0  # a return on CartPole, of 500 at most
 
 
 class Settings(NamedTuple):
-    """What the tutorials of `imitation` set, and what they leave as it is."""
+    """What a tutorial of `imitation` sets, and what it leaves as it is."""
 
-    learning_rate: float = 4e-4  # of the policy
-    clip: float = 0.2
-    value_weight: float = 0.5
-    rows: int = 1024  # of either side in an update of the discriminator
-    updates: int = 8  # of the discriminator after each unroll
+    learning_rate: float  # of the policy
+    clip: float
+    value_weight: float
+    rows: int  # of either side in an update of the discriminator
+    updates: int  # of the discriminator after each unroll
     discount: float = 0.95
     gae_lambda: float = 0.95
     environments: int = 8
@@ -33,7 +33,10 @@ class Settings(NamedTuple):
         return self.environments * self.unroll
 
 
-SETTINGS = Settings()
+SETTINGS = {
+    "gail": Settings(learning_rate=4e-4, clip=0.2, value_weight=0.5, rows=1024, updates=8),
+    "airl": Settings(learning_rate=5e-4, clip=0.1, value_weight=0.1, rows=2048, updates=16),
+}
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,8 @@ class Task:
     """What is timed.
 
     Attributes:
-        name: plan, an iteration of maximum causal entropy inverse RL; gail, rounds of it at
-            `SETTINGS`; learn, GAIL from launch to a return of `GOOD`; seeds, ours alone.
+        name: plan, an iteration of maximum causal entropy inverse RL; gail and airl, rounds at
+            their `SETTINGS`; learn, GAIL from launch to a return of `GOOD`; seeds, ours alone.
         arrays: file of NumPy arrays. For plan `prob` f64[S, A, S], `start` and `reward` f64[S] and
             `demonstrated` f64[H, S, A], visits; otherwise demonstrations on CartPole, `context`
             f32[N, 500, 4], `final` f32[N, 4] and `action` i32[N, 500].

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -15,6 +16,7 @@ from jax import Array
 
 from experiments.benchmarks.peers.imitation_task import (
     SETTINGS,
+    Settings,
     Task,
     read_task,
     since_launch,
@@ -25,23 +27,16 @@ from irl_jax.envs.control import cartpole
 from irl_jax.envs.environment import Environment, Step
 from irl_jax.models.actor_critic import act
 from irl_jax.models.mesh import sharded_vmap
-from irl_jax.recipes.control import PPOConfig, Train, make_train, mean_return
-from irl_jax.recipes.imitation import GAILConfig, gail_reward
+from irl_jax.recipes.control import PPOConfig, make_train, mean_return
+from irl_jax.recipes.imitation import AIRLConfig, GAILConfig, airl_reward, gail_reward
+from irl_jax.recipes.interaction import Train
 from irl_jax.types import TabularMDP, Trajectory
 
-FAR = 10.0  # deviations of what is demonstrated; an observation further off counts as this
-THEIRS = PPOConfig(
-    environments=SETTINGS.environments, unroll=SETTINGS.unroll, epochs=SETTINGS.epochs,
-    minibatches=SETTINGS.steps // SETTINGS.minibatch, learning_rate=SETTINGS.learning_rate,
-    discount=SETTINGS.discount, gae_lambda=SETTINGS.gae_lambda, clip=SETTINGS.clip,
-    value_clip=float("inf"), value_weight=SETTINGS.value_weight, entropy=0.0,
-)  # fmt: skip
-THEIR_REWARD = GAILConfig(
-    b=0.0, updates=SETTINGS.updates, rows=SETTINGS.rows, penalty=0.0, widths=(32, 32)
-)
+UNITS = (2.4, 2.0, math.radians(12), 2.0)  # m, m/s, rad, rad/s; the first and third end CartPole
+FAR = 3.0  # units; an observation further off counts as this
 OURS = PPOConfig(
     steps=400_800, environments=16, unroll=501, epochs=5, minibatches=48, learning_rate=1e-3,
-    discount=0.95, entropy=0.0, widths=(32, 32),
+    discount=0.98, entropy=0.0, widths=(32, 32),
 )  # fmt: skip
 OUR_REWARD = GAILConfig(b=0.0, updates=4, penalty=0.1, widths=(32, 32))
 
@@ -62,15 +57,17 @@ def endless_cartpole() -> Environment:
 def demonstrations(task: Task) -> Trajectory:
     """What the library is shown."""
     with np.load(task.arrays) as file:
-        context, action = jnp.asarray(file["context"]), jnp.asarray(file["action"])
-    none: Any = None
-    return Trajectory(context, action, jnp.ones(action.shape, bool), none, none, none)
+        context, final, action = (jnp.asarray(file[x]) for x in ("context", "final", "action"))
+    zeros, going_on = jnp.zeros(action.shape), jnp.full(action.shape, SETTINGS["airl"].discount)
+    over = jnp.zeros(len(action), bool)
+    return Trajectory(
+        context, action, zeros == 0, zeros, zeros, over, final=final, discount=going_on
+    )
 
 
-def standing(env: Environment, shown: Trajectory) -> tuple[Environment, Trajectory]:
-    """Both in units of what is demonstrated, within bounds: a fallen pole turns ever faster."""
-    mean, deviation = shown.context.mean((0, 1)), shown.context.std((0, 1))
-    seen = lambda x: jnp.clip((x - mean) / deviation, -FAR, FAR)
+def bounded(env: Environment, shown: Trajectory) -> tuple[Environment, Trajectory]:
+    """Both observed in units, within bounds: a pole that has fallen turns ever faster."""
+    seen = lambda x: jnp.clip(x / jnp.asarray(UNITS), -FAR, FAR)
     return (
         replace(env, observe=lambda state: seen(env.observe(state))),
         replace(shown, context=seen(shown.context)),
@@ -111,18 +108,38 @@ def plan(task: Task) -> dict[str, Any]:
     return spent | {"visits": visits.tolist()}
 
 
-def gail(task: Task) -> dict[str, Any]:
+def as_theirs(task: Task, settings: Settings) -> tuple[Train, int]:
+    """A run at the library's settings, and its steps."""
+    env, shown = endless_cartpole(), demonstrations(task)
+    discriminator: dict[str, Any] = {
+        "updates": settings.updates, "rows": settings.rows, "penalty": 0.0, "widths": (32, 32)
+    }  # fmt: skip
+    config = PPOConfig(
+        steps=task.count * settings.steps, environments=settings.environments,
+        unroll=settings.unroll, epochs=settings.epochs,
+        minibatches=settings.steps // settings.minibatch, learning_rate=settings.learning_rate,
+        discount=settings.discount, gae_lambda=settings.gae_lambda, clip=settings.clip,
+        value_clip=math.inf, value_weight=settings.value_weight, entropy=0.0,
+    )  # fmt: skip
+    reward = (
+        airl_reward(env, shown, AIRLConfig(actions=True, **discriminator))
+        if task.name == "airl"
+        else gail_reward(env, shown, GAILConfig(b=0.0, **discriminator))
+    )
+    return make_train(env, config, reward), config.steps
+
+
+def rounds(task: Task) -> dict[str, Any]:
     """Seconds of rounds at the library's settings, in one program that is compiled before."""
-    steps, env = task.count * SETTINGS.steps, endless_cartpole()
-    reward = gail_reward(env, demonstrations(task), THEIR_REWARD)
-    train = compiled(make_train(env, replace(THEIRS, steps=steps), reward))
-    train(jax.random.key(task.seed))
-    return timed(lambda: train(jax.random.key(task.seed))) | {"steps": steps}
+    train, steps = as_theirs(task, SETTINGS[task.name])
+    run, key = compiled(train), jax.random.key(task.seed)
+    run(key)
+    return timed(lambda: run(key)) | {"steps": steps}
 
 
 def own(task: Task) -> tuple[Environment, Train]:
     """A run at our settings."""
-    env, shown = standing(endless_cartpole(), demonstrations(task))
+    env, shown = bounded(endless_cartpole(), demonstrations(task))
     return env, make_train(env, OURS, gail_reward(env, shown, OUR_REWARD))
 
 
@@ -154,7 +171,7 @@ def compiled(train: Callable, keys: Array | None = None) -> Callable:
 def main() -> None:
     """Prints what was timed as JSON."""
     task = read_task()
-    work = {"plan": plan, "gail": gail, "learn": learn, "seeds": seeds}
+    work = {"plan": plan, "gail": rounds, "airl": rounds, "learn": learn, "seeds": seeds}
     print(json.dumps(work[task.name](task)))
 
 

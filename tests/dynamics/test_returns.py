@@ -106,6 +106,7 @@ def test_the_controller_comes_to_its_target():
         beta = adapted_beta(beta, 1 / beta, target=5.0, gain=0.1)
     assert beta == pytest.approx(0.2, rel=1e-3)
     assert adapted_beta(1.0, 1e6, target=5.0, gain=0.1) == pytest.approx(1.02)
+    assert adapted_beta(1.0, 0.55, target=0.5, gain=0.1) == pytest.approx(1.01)
 
 
 def test_numbers_out_of_range_are_named():

@@ -7,7 +7,7 @@ from irl_jax.dynamics.advantages import group_advantages
 from irl_jax.dynamics.returns import returns
 from irl_jax.dynamics.shaping import kl_penalised
 from irl_jax.losses.policy import cispo, dapo, dr_grpo, gmpo, grpo, gspo, ppo, reinforce
-from irl_jax.losses.ratio import k1, k2, k3, probability_ratio
+from irl_jax.losses.ratio import k1, k2, k3, probability_ratio, tangent_expm1
 from irl_jax.losses.reduction import sequence_mean, token_mean
 from irl_jax.losses.surrogate import clip_bounds, clipped_surrogate
 from irl_jax.masking import gather_logp
@@ -65,6 +65,13 @@ def test_k1_in_the_reward_has_the_gradient_of_the_reverse_kl():
     penalty = jax.lax.stop_gradient(k1(logp, REFERENCE))
     reinforce = jax.grad(lambda x: (jnp.exp(logp) * penalty * jax.nn.log_softmax(x)).sum())
     np.testing.assert_allclose(reinforce(LOGITS), jax.grad(reverse_kl)(LOGITS), atol=1e-6)
+
+
+def test_a_tangent_goes_on_as_steep_as_the_curve_was():
+    x = jnp.array([-2.0, 0.5, 1.0, 3.0])
+    value, slope = jax.vmap(jax.value_and_grad(lambda x: tangent_expm1(x, 1.0)))(x)
+    np.testing.assert_allclose(value, [np.expm1(-2), np.expm1(0.5), np.e - 1, 3 * np.e - 1], 1e-6)
+    np.testing.assert_allclose(slope, np.exp([-2.0, 0.5, 1.0, 1.0]), 1e-6)
 
 
 def test_k3_near_the_reference_keeps_its_digits():

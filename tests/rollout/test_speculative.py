@@ -116,9 +116,10 @@ def test_the_policy_as_its_own_draft_accepts_all(params):
     assert whole.mean() > 0.999  # a ratio of 1 - 1e-6, by rounding, may be refused
 
 
-def test_greedy_is_greedy(params, drafter):
+@pytest.mark.parametrize("draft_tokens", [1, 2])
+def test_greedy_is_greedy(draft_tokens, params, drafter):
     sampling = Sampling(temperature=0.0)
-    out = run(params, POLICY, drafter, sampling, completions=2)
+    out = run(params, POLICY, drafter, sampling, completions=2, draft_tokens=draft_tokens)
     plain = generate(
         POLICY, params, CONTEXT, jax.random.key(1), completions=2, max_new_tokens=T,
         sampling=sampling, eos_ids=(EOS,),

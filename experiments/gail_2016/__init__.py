@@ -22,8 +22,9 @@ Differs: policies learn by PPO from 200,000 steps, γ = 0.9, the authors' by TRP
     sign of each task, how cloning chooses its policy, and greedy policies in 50 episodes.
 Claim: Behaviour cloning returns what the authors' does. From one demonstration GAIL is better than
     cloning on CartPole, in one of two runs on MountainCar, in none on Acrobot, and with a seventh
-    of their steps mostly below their GAIL. An 'expert' that pushes left is imitated; the opposite
-    sign is worse on CartPole alone.
+    of their steps mostly below their GAIL. The opposite sign is worse on CartPole alone. An
+    'expert' that pushes left is imitated, but with γ = 0.99 the sign of CartPole's reward holds the
+    pole from one such step; in a fixed horizon it does not.
 Command: python -m experiments.gail_2016 --data gail2016
 Runtime: 13 min 37 s beside other runs, 348 s of CPU, on one core; peak memory 1.4 GiB.
 Expected: experiments/gail_2016/expected.md. From one demonstration GAIL

@@ -257,7 +257,7 @@ LOSSES: Mapping[str, Published] = MappingProxyType(_ROWS)
 """The losses by name."""
 
 
-def spellings() -> dict[str, str]:
+def _spellings() -> dict[str, str]:
     """Every spelling of a name, TRL's and with hyphens among them -> the name."""
     known = {name: name for name in LOSSES}
     known |= {row.trl: name for name, row in LOSSES.items() if row.trl}
@@ -274,7 +274,7 @@ def canonical(name: str) -> str:
         >>> canonical("exo_pair"), canonical("Apo-Zero")
         ('exo', 'apo_zero')
     """
-    known = spellings()
+    known = _spellings()
     found = known.get(name.lower())
     if found is None:
         close = difflib.get_close_matches(name.lower(), known, n=3)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from irl_jax.losses.table import LOSSES, Published, spellings
+from irl_jax.losses.table import LOSSES, Published, canonical
 from irl_jax.recipes import align as align_recipe
 from irl_jax.recipes import reward as reward_recipe
 from irl_jax.recipes import sample as sample_recipe
@@ -24,6 +24,7 @@ from irl_jax.recipes.score_config import CONFIG as SCORE
 from irl_jax.recipes.settings import as_flags, read_settings
 from irl_jax.report import papers as papers_table
 from irl_jax.report.values import show
+from irl_jax.types import InputError
 
 SFT = """A policy by supervised fine-tuning on demonstrations: `irl-jax align --loss sft`.
 
@@ -85,10 +86,12 @@ def losses(args: Sequence[str]) -> None:
 
 def _about(word: str) -> dict[str, Published]:
     """The losses whose text holds a word; none for the name of a loss, which is explained."""
-    if ":" in word or word.lower() in spellings():
-        return {}
-    text = lambda row: f"{row.loss.__module__} {inspect.getdoc(row.loss)}".lower()
-    return {name: row for name, row in LOSSES.items() if word.lower() in text(row)}
+    try:
+        canonical(word)
+    except InputError:
+        text = lambda row: f"{row.loss.__module__} {inspect.getdoc(row.loss)}".lower()
+        return {name: row for name, row in LOSSES.items() if word.lower() in text(row)}
+    return {}
 
 
 def _list_losses(rows: Mapping[str, Published]) -> None:

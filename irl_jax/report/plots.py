@@ -165,6 +165,7 @@ def intervals(rows: Mapping[str, Sequence[float]], *, x: str) -> str:
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.patch.set_visible(False)
         _linear_axis(axes, np.array(list(rows.values())))
+        axes.xaxis.set_major_locator(MaxNLocator(4, steps=_STEPS))  # long labels leave little room
         axes.set_xlabel(x, loc="right", labelpad=4)
         return svg_text(figure, tips)
 

@@ -67,9 +67,9 @@ def make_value_dice(env: Environment, demonstrations: Trajectory, config: ValueD
     dim, actions = spaces(env)
     check_range("updates", config.updates, 1)
     check_range("penalty", config.penalty, 0.0)
-    pick, absent = demonstrated(demonstrations, config.batch_size), None
-    ones: Any = jnp.ones(config.batch_size)
-    batch = Rating(absent, absent, absent, score=ones, weight=ones)  # type: ignore[arg-type]
+    pick, ones = demonstrated(demonstrations, config.batch_size), jnp.ones(config.batch_size)
+    absent: Any = None
+    batch = Rating(absent, absent, absent, score=ones, weight=ones)
 
     def bound(nu: PyTree, policy: PyTree, rows: Trajectory) -> Loss:
         here, after = features(rows.context[:, 0], dim), features(rows.final, dim)

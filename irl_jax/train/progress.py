@@ -76,9 +76,7 @@ class Progress:
 
     def _lines(self, name: str, total: int) -> Advance:
         written = time.monotonic()
-        first: tuple[float, int] | None = (
-            None  # when the update was done that compiled, and its number
-        )
+        first: tuple[float, int] | None = None  # time and number of the update that compiled
 
         def advance(step: int, metrics: Mapping[str, float]) -> None:
             nonlocal written, first

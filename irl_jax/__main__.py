@@ -10,6 +10,7 @@ from collections.abc import Sequence
 COMMANDS = {  # name -> (module, what it does)
     "reward": ("commands", "fit a reward model to pairs, ratings, rankings or steps"),
     "align": ("commands", "train a policy by any published loss, or by your own"),
+    "irl": ("commands", "learn a reward from demonstrations, and a policy for it, by turns"),
     "sft": ("commands", "fine-tune a model on demonstrations"),
     "score": ("commands", "say how far a reward can be trusted"),
     "sample": ("commands", "print what a model answers"),

@@ -7,7 +7,7 @@ The modules say how they are made: scores x costs of pairs (`direct`), surrogate
 aggregations (`policy`), links (`link`), reductions (`reduction`).
 """
 
-from irl_jax.losses.adversarial import airl_logit, gradient_penalty
+from irl_jax.losses.adversarial import airl, airl_logit, gradient_penalty, raro
 from irl_jax.losses.demonstration import nll
 from irl_jax.losses.direct import add_likelihood, direct_alignment, dpo, ipo
 from irl_jax.losses.direct_named import (
@@ -47,6 +47,7 @@ from irl_jax.losses.divergence import (
     FDivergence,
     alpha_divergence,
     discriminator_batch,
+    f_max,
     fairl,
     gail,
     variational,
@@ -200,6 +201,7 @@ __all__ = [
     "Tilt",
     "add_likelihood",
     "ahead_by",
+    "airl",
     "airl_logit",
     "all_pairs",
     "alpha_divergence",
@@ -241,6 +243,7 @@ __all__ = [
     "f_divergence_score",
     "f_dpo",
     "f_irl",
+    "f_max",
     "fairl",
     "gail",
     "gaussian",
@@ -312,6 +315,7 @@ __all__ = [
     "process_cross_entropy",
     "r_dpo",
     "rao_kupper",
+    "raro",
     "regression",
     "reinforce",
     "reinforce_plus_plus",

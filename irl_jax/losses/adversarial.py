@@ -7,6 +7,7 @@ expert and of the policy. `losses.divergence.gail` makes rewards of v.
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -79,3 +80,51 @@ def airl_logit(
     )
     logp = as_float("logp", logp, shaped.shape)
     return shaped - jnp.where(batch.mask, logp, 0.0)
+
+
+def airl(log_ratio: Array) -> Array:
+    """r = v = f − log π, log D/(1 − D): the learned reward and the policy's entropy.
+
+    Of language models f = g + log π_ref with g learned, so that v = g − log π/π_ref: a reward and
+    the KL to the model that training began with. At the optimum, π = π_E, g is log π_E/π_ref, of
+    whole completions or of every token, and v is 0. `airl_logit` is the form in which potentials
+    are told from f.
+
+    Args:
+        log_ratio: v, f32[...], nats.
+
+    Reference: Fu, Luo & Levine 2017, "Learning Robust Rewards with Adversarial Inverse
+    Reinforcement Learning", arXiv 1710.11248; Fanconi, Astorga & van der Schaar 2025, "Learning
+    a Dense Reasoning Reward Model from Expert Demonstration via Inverse Reinforcement Learning",
+    arXiv 2510.01857 (language models, a reward of every token).
+
+    Differs: f of the papers is learned whole; −log π alone would reward a policy that writes at
+    random until f is learned.
+    """
+    return log_ratio
+
+
+def raro(ahead: Array) -> Array:
+    """r = σ(v(y) − v(y_E)): how likely a critic takes a sample for the demonstration beside it.
+
+    A relativistic critic is shown both and says which one is the expert's. Trained by
+    `bradley_terry`, the demonstration as the chosen one, it learns v(y_E) − v(y), at its optimum
+    log p(y_E)q(y)/p(y)q(y_E), of p the demonstrations' distribution and q the policy's; its
+    reward is at most 1, and ½ where the two are alike.
+
+    Args:
+        ahead: v(y) − v(y_E), f32[...], nats, of a sample and the demonstration of its prompt.
+
+    Reference: Cai & Provilkov 2025, "Escaping the Verifier: Learning to Reason via
+    Demonstrations", arXiv 2511.21667 (RARO); Jolicoeur-Martineau 2018, "The relativistic
+    discriminator: a key element missing from standard GAN", arXiv 1807.00734.
+
+    Differs: RARO's critic is a language model that reasons before its verdict, may call a tie,
+    and is trained by reinforcement learning; this one is a score, and its probability of a
+    mistake is the reward in place of a drawn verdict.
+
+    Example:
+        >>> raro(jnp.array([0.0])).tolist()
+        [0.5]
+    """
+    return jax.nn.sigmoid(ahead)

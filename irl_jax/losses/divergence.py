@@ -141,11 +141,12 @@ def _power(v: Array, k: float) -> Array:
     return v if k == 0 else tangent_expm1(k * v, LIMIT) / k
 
 
-def discriminator_batch(demonstrated: Array) -> Rating:
+def discriminator_batch(demonstrated: Array, counts: Array | None = None) -> Rating:
     """Demonstrations (score 1) against a policy's own samples (0), without tokens.
 
     Args:
         demonstrated: bool[N].
+        counts: bool[N], the rows that take part: the mask, of single steps. All by default.
 
     Returns:
         N ratings; their weights add to N, half of it on each side, so that a
@@ -156,11 +157,15 @@ def discriminator_batch(demonstrated: Array) -> Rating:
         [2.5, 0.625, 0.625, 0.625, 0.625]
     """
     check_mask("demonstrated", demonstrated, (None,))
+    if counts is not None:
+        check_mask("counts", counts, demonstrated.shape)
     score = demonstrated.astype(jnp.float32)
+    own = jnp.ones_like(score) if counts is None else counts.astype(jnp.float32)
     half = 0.5 * demonstrated.shape[0]
     side = lambda x: safe_divide(half * x, x.sum())
+    weight = side(own * score) + side(own * (1.0 - score))
     absent: Any = None
-    return Rating(absent, absent, absent, score=score, weight=side(score) + side(1.0 - score))
+    return Rating(absent, absent, absent, score=score, weight=weight)
 
 
 def variational(logit: Array, batch: Rating, *, divergence: FDivergence) -> Loss:
@@ -238,3 +243,23 @@ def fairl(log_ratio: Array) -> Array:
     exponential goes on as its tangent beyond `LIMIT`.
     """
     return -log_ratio * _exp(log_ratio)
+
+
+def f_max(log_ratio: Array, *, alpha: float) -> Array:
+    """r = f*(f′(p/q)), the term by which a policy lowers the bound of the α-divergence.
+
+    r = (uᵅ − 1)/α, u = p/q; at α = 0 that is log u. The smaller α, the more it costs to do what is
+    never demonstrated; the larger, the more it pays to do what is rarely tried.
+
+    Args:
+        log_ratio: log u, f32[...], nats.
+        alpha: α of `alpha_divergence`.
+
+    Reference: Ghasemipour, Zemel & Gu 2019, arXiv 1911.02256 (f-MAX). Differs: the exponential
+    goes on as its tangent beyond `LIMIT`.
+
+    Example:
+        >>> f_max(jnp.log(jnp.array([1.0, 4.0])), alpha=0.5).tolist()
+        [0.0, 2.0]
+    """
+    return alpha_divergence(alpha).conjugate(log_ratio)

@@ -23,10 +23,12 @@ from jax import Array
 from irl_jax.dynamics.advantages import group_advantages, leave_one_out
 from irl_jax.dynamics.weights import best
 from irl_jax.losses import (
+    adversarial,
     demonstration,
     direct,
     direct_named,
     direct_variants,
+    divergence,
     listwise,
     outcome,
     policy,
@@ -43,7 +45,7 @@ from irl_jax.losses.scores import log_ratio, mean_log_ratio
 from irl_jax.types import InputError, Loss
 
 Kind = Literal["pairs", "ratings", "rankings", "scored", "steps", "demonstrations", "prompts"]
-Trains = Literal["policy", "reward"]
+Trains = Literal["policy", "reward", "both"]  # both: by turns, against each other
 Form = Literal[
     # of a policy, from data
     "likelihood",  # (logp of a demonstration, batch)
@@ -67,6 +69,11 @@ Form = Literal[
     "distribution",  # (means, log-variances, batch)
     "cutpoints",  # (rewards, batch, cutpoints=), which are trained too
     "token",  # (a number for every token, batch)
+    # of a reward and the policy that it is learned against: v = log p/q is what tells
+    "discriminator",  # (v of completions, batch)
+    "airl",  # the same, v = g − log π/π_ref
+    "airl_token",  # the same of every token
+    "critic_of_pairs",  # (v of a demonstration and a sample, pairs)
 ]
 
 
@@ -81,7 +88,9 @@ class Published:
         defaults: its hyper-parameters.
         fixed: arguments that make the name, and are no hyper-parameters.
         advantage: rewards f32[B, K] -> advantages f32[B, K], of the form "group".
-        trains: a policy or a reward model.
+        trains: a policy, a reward model, or both against each other.
+        reward: log-ratios v -> rewards of a policy, where both are trained; its
+            hyper-parameters are among the defaults.
         trl: TRL's spelling, where it differs.
         scale: of a loss of ratings, what a score may be: a "probability" that the completion is
             good, any "number", or a "category" 0, 1, ...
@@ -96,6 +105,7 @@ class Published:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     advantage: Callable[[Array], Array] | None = None
     trains: Trains = "policy"
+    reward: Callable[..., Array] | None = None
     trl: str = ""
     scale: Literal["number", "probability", "category"] = "probability"
     log_odds: bool = False
@@ -126,6 +136,13 @@ def _reward(
 
 def _log_odds(loss: Callable[..., Loss], kind: Kind, **defaults: Any) -> Published:
     return replace(_reward(loss, kind, **defaults), log_odds=True)
+
+
+def _adversarial(
+    reward: Callable[..., Array], form: Form = "discriminator",
+    loss: Callable[..., Loss] = rating.binary_cross_entropy, **defaults: Any,
+) -> Published:  # fmt: skip
+    return Published(loss, "demonstrations", form, defaults, trains="both", reward=reward)
 
 
 def _centred(reward: Array) -> Array:
@@ -252,6 +269,13 @@ _ROWS = {
     "plackett_luce": _log_odds(ranking.plackett_luce, "rankings"),
     "all_pairs": _log_odds(ranking.all_pairs, "rankings"),
     "process_cross_entropy": _reward(process.process_cross_entropy, "steps", "token"),
+    # a reward from demonstrations, and a policy for it
+    "gail": _adversarial(divergence.gail, b=0.5),
+    "fairl": _adversarial(divergence.fairl),
+    "f_max": _adversarial(divergence.f_max, alpha=0.5),
+    "airl": _adversarial(adversarial.airl, "airl"),
+    "r_airl": _adversarial(adversarial.airl, "airl_token"),
+    "raro": _adversarial(adversarial.raro, "critic_of_pairs", preference.bradley_terry),
 }
 LOSSES: Mapping[str, Published] = MappingProxyType(_ROWS)
 """The losses by name."""

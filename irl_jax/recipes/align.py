@@ -15,12 +15,14 @@ Examples:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
 
+from irl_jax.data.encode import EncodedPrompt
 from irl_jax.eval.intervals import bootstrap, paired_difference
 from irl_jax.files import as_json
 from irl_jax.losses.table import Published
@@ -273,27 +275,25 @@ def compare(before: Completions, after: Completions) -> dict[str, Any]:
     for at, answers in (("before", before), ("after", after)):
         found[f"length_{at}"] = answers.length
         found[f"terminated_{at}"] = float(answers.terminated.mean())
-    if "reward" in before.values:
-        mean = lambda answers: answers.values["reward"].mean(1)
-        found["reward_before"] = bootstrap(mean(before))
-        found["reward_after"] = bootstrap(mean(after))
-        found["reward_gain"] = paired_difference(mean(before), mean(after))
-    if "disagreement" in before.values:  # of the members of a learned reward
-        spread = lambda answers: answers.values["disagreement"].mean(1)
-        found["disagreement_before"] = bootstrap(spread(before))
-        found["disagreement_after"] = bootstrap(spread(after))
-        found["disagreement_gain"] = paired_difference(spread(before), spread(after))
+    for name in ("reward", "gold", "disagreement"):  # of the members of a learned reward
+        if name in before.values:
+            each = [answers.values[name].mean(1) for answers in (before, after)]
+            found[f"{name}_before"], found[f"{name}_after"] = map(bootstrap, each)
+            found[f"{name}_gain"] = paired_difference(*each)
     return found
 
 
 def write_samples(
-    run: RunDirectory, step: int, ready: Ready, before: Completions, after: Completions
+    run: RunDirectory,
+    step: int,
+    prompts: Sequence[EncodedPrompt],
+    before: Completions,
+    after: Completions,
 ) -> None:
     """The first answer to each prompt, before and after, to samples.jsonl."""
     run.rewind(0, HELD_OUT)
     for i, texts in enumerate(zip(before.text, after.text, strict=True)):
-        prompt = ready.examples.held_out_prompts[i].record.prompt
-        row: dict[str, Any] = {"prompt": as_text(prompt)}
+        row: dict[str, Any] = {"prompt": as_text(prompts[i].record.prompt)}
         for at, text, answers in zip(("before", "after"), texts, (before, after), strict=True):
             row[at] = text[0]
             row[f"reward_{at}"] = answers.values["reward"][i, 0] if answers.values else None
@@ -326,7 +326,7 @@ def improve(
     with clock("measure the policy"):
         before = answer(config, ready, training.session.model.params, progress, "answers before")
         after = answer(config, ready, policy, progress, "answers after")
-        write_samples(run, step, ready, before, after)
+        write_samples(run, step, examples.held_out_prompts, before, after)
         losses = None
         if not ready.online:
             start = policy_start(training, jax.random.split(training.key(Stage.POLICY))[0])

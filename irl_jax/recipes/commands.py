@@ -11,17 +11,20 @@ from typing import Any
 
 from irl_jax.losses.table import LOSSES, Published, canonical
 from irl_jax.recipes import align as align_recipe
+from irl_jax.recipes import irl as irl_recipe
 from irl_jax.recipes import reward as reward_recipe
 from irl_jax.recipes import sample as sample_recipe
 from irl_jax.recipes import score as score_recipe
 from irl_jax.recipes.align_config import AlignConfig, PolicyBasics
 from irl_jax.recipes.cli import parse
+from irl_jax.recipes.irl_config import IrlBasics, IrlConfig
 from irl_jax.recipes.options import find_loss, with_options
 from irl_jax.recipes.reward_config import RewardConfig
 from irl_jax.recipes.run_config import Basics
 from irl_jax.recipes.sample import CONFIG as SAMPLE
 from irl_jax.recipes.score_config import CONFIG as SCORE
 from irl_jax.recipes.settings import as_flags, read_settings
+from irl_jax.recipes.training import COMMANDS
 from irl_jax.report import papers as papers_table
 from irl_jax.report.values import show
 from irl_jax.types import InputError
@@ -35,7 +38,7 @@ Examples:
     irl-jax sft --data.path demonstrations.jsonl --model DIR
 """
 
-ABOUT_LOSSES = """Losses of `irl-jax align` and `irl-jax reward`.
+ABOUT_LOSSES = """Losses of `irl-jax align`, `irl-jax reward` and `irl-jax irl`.
 
 `irl-jax losses NAME` explains one, `irl-jax losses WORD` lists those that it tells of.
 Hyper-parameters are flags, --loss.NAME; their defaults are values to start from."""
@@ -54,6 +57,11 @@ def sft(args: Sequence[str]) -> None:
 def reward(args: Sequence[str]) -> None:
     """`irl-jax reward`."""
     _run("reward", reward_recipe.main, RewardConfig(), Basics, args, reward_recipe.__doc__)
+
+
+def irl(args: Sequence[str]) -> None:
+    """`irl-jax irl`."""
+    _run("irl", irl_recipe.main, IrlConfig(), IrlBasics, args, irl_recipe.__doc__)
 
 
 def score(args: Sequence[str]) -> None:
@@ -78,7 +86,8 @@ def losses(args: Sequence[str]) -> None:
             _list_losses(some)
             continue
         row = find_loss(name)
-        print(f"{name}: {inspect.getdoc(row.loss)}\n\nhyper-parameters: {_options(row)}")
+        told = inspect.getdoc(row.loss if row.reward is None else row.reward)
+        print(f"{name}: {told}\n\nhyper-parameters: {_options(row)}")
     if not names:
         print(f"{ABOUT_LOSSES}\n")
         _list_losses(LOSSES)
@@ -89,13 +98,14 @@ def _about(word: str) -> dict[str, Published]:
     try:
         canonical(word)
     except InputError:
-        text = lambda row: f"{row.loss.__module__} {inspect.getdoc(row.loss)}".lower()
+        about = lambda row: row.reward or row.loss
+        text = lambda row: f"{about(row).__module__} {inspect.getdoc(about(row))}".lower()
         return {name: row for name, row in LOSSES.items() if word.lower() in text(row)}
     return {}
 
 
 def _list_losses(rows: Mapping[str, Published]) -> None:
-    for trains, command in (("policy", "align"), ("reward", "reward")):
+    for trains, command in COMMANDS.items():
         own = {name: row for name, row in rows.items() if row.trains == trains}
         if own:
             print(f"irl-jax {command}")

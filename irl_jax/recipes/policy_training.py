@@ -285,8 +285,7 @@ def begin(
         minibatches: as `minibatch_epochs` takes it.
         frozen: the step's further arguments.
     """
-    schedule = lr if callable(lr) else _warmup_cosine(lr, steps * epochs * minibatches)
-    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
+    tx = optimizer(lr, steps * epochs * minibatches)
     rules, mesh = RULES, training.session.mesh
     if members > 1:
         objective, tx = for_members(objective), per_member(tx)
@@ -296,6 +295,17 @@ def begin(
     if epochs * minibatches > 1:
         step = minibatch_epochs(step, epochs=epochs, minibatches=minibatches)
     return jit_step(step, mesh, state, rules, frozen=frozen), state
+
+
+def optimizer(lr: float | optax.Schedule, count: int) -> optax.GradientTransformation:
+    """Adam on gradients of norm 1 at most.
+
+    Args:
+        lr: as of `Updates`.
+        count: updates in all.
+    """
+    schedule = lr if callable(lr) else _warmup_cosine(lr, count)
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
 
 
 def _warmup_cosine(peak: float, count: int) -> optax.Schedule:

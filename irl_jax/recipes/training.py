@@ -83,17 +83,21 @@ def launch_loss(
     )  # fmt: skip
 
 
+COMMANDS: Mapping[Trains, str] = {"policy": "align", "reward": "reward", "both": "irl"}
+
+
 def find_trained(config: Learning, trains: Trains) -> Published:
     """The row of a loss.
 
     Raises:
         InputError: there is no such loss, or it trains something else.
     """
-    row, other = find_loss(config.loss), {"policy": "reward", "reward": "align"}[trains]
+    row = find_loss(config.loss)
     if row.trains != trains:
+        what = "a policy and its reward" if row.trains == "both" else f"a {row.trains}"
         raise InputError(
-            f"{config.GROUP}loss: {config.loss} trains a {row.trains}; give it to irl-jax {other} "
-            f"--loss {config.loss}"
+            f"{config.GROUP}loss: {config.loss} trains {what}; give it to irl-jax "
+            f"{COMMANDS[row.trains]} --loss {config.loss}"
         )
     return row
 

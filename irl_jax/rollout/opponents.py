@@ -22,7 +22,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -31,6 +33,23 @@ from irl_jax.types import Group, InputError, PyTree
 
 # parameters, prompts, key -> completions
 Rollout = Callable[[PyTree, PyTree, Array], Group]
+
+
+@flax.struct.dataclass
+class Demonstrated:
+    """Prompts, and how an expert answered each.
+
+    Attributes:
+        context: `Prompt` of B rows.
+        action: i32[B, 1, T], right-padded.
+        mask: bool[B, 1, T].
+        terminated: bool[B, 1], whether the answer is whole, with its EOS.
+    """
+
+    context: Any
+    action: Array
+    mask: Array
+    terminated: Array
 
 
 def with_opponents(*rollouts: Rollout) -> Rollout:
@@ -60,6 +79,37 @@ def with_opponents(*rollouts: Rollout) -> Rollout:
         alone = [replace(group, context=None) for group in groups]
         joined: Group = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *alone)
         return replace(joined, context=shared)
+
+    return rollout
+
+
+def with_demonstrations(
+    sample: Rollout, logp: Callable[[PyTree, Group], Array]
+) -> Callable[[PyTree, Demonstrated, Array], Group]:
+    """A rollout whose groups end with the demonstration of each prompt.
+
+    Args:
+        sample: answers the prompts with completions of at most T tokens.
+        logp: (params, group) -> f32[B, K, T], log-probs of its completions under a policy (nats).
+
+    Returns:
+        `(params, batch, key) -> Group` of B x (K + 1) completions: what `sample` gives for the
+        prompts of the batch, then what was demonstrated, with its log-probs under the policy.
+    """
+
+    def rollout(params: PyTree, batch: Demonstrated, key: Array) -> Group:
+        group = sample(params, batch.context, key)
+        shown = replace(
+            jax.tree.map(lambda x: x[:, :1], replace(group, context=None)),
+            context=group.context,
+            action=batch.action,
+            mask=batch.mask,
+            terminated=batch.terminated,
+        )
+        shown = replace(shown, logp=logp(params, shown))
+        join = lambda x, y: jnp.concatenate([x, y], axis=1)
+        alone = (replace(g, context=None) for g in (group, shown))
+        return replace(jax.tree.map(join, *alone), context=group.context)
 
     return rollout
 

@@ -24,7 +24,8 @@ def shardings(mesh: Mesh, tree: PyTree, rules: Rules = REPLICATED) -> PyTree:
 
     Parameters lie as `irl_jax.models.mesh.parameter_shardings` says. In a `TrainState`,
     an array of the optimizer that has the path and the shape of a parameter lies
-    where the parameter does; the rest (counts, factored moments, step, key) is whole.
+    where the parameter does; the rest (counts, factored moments, step, key) is whole. In a
+    `joined` state the path begins with the name of the step.
 
     Args:
         mesh: of `make_mesh`.
@@ -45,7 +46,8 @@ def shardings(mesh: Mesh, tree: PyTree, rules: Rules = REPLICATED) -> PyTree:
     }
 
     def follow(path: Any, x: Any) -> NamedSharding:
-        suffixes = (tuple(path[start:]) for start in range(len(path) + 1))
+        suffixes = [tuple(path[start:]) for start in range(len(path) + 1)]
+        suffixes += [(path[0], *suffix) for suffix in suffixes[2:]]
         found = (placed.get((suffix, x.shape)) for suffix in suffixes)
         return next((sharding for sharding in found if sharding is not None), whole)
 

@@ -44,3 +44,18 @@ def init_state(params: PyTree, tx: optax.GradientTransformation, key: Array) -> 
     return TrainState(
         step=jnp.zeros((), jnp.int32), params=params, opt_state=tx.init(params), key=key
     )
+
+
+def joined(key: Array, **states: TrainState) -> TrainState:
+    """The state of `train.step.side_by_side` before its first update.
+
+    Args:
+        key: typed PRNG key.
+        **states: name -> that of a step; their keys are not read.
+    """
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params={name: state.params for name, state in states.items()},
+        opt_state={name: state.opt_state for name, state in states.items()},
+        key=key,
+    )

@@ -131,6 +131,44 @@ def minibatch_epochs(step: Step, *, epochs: int, minibatches: int) -> Step:
     return whole
 
 
+def side_by_side(**steps: Step) -> Step:
+    """One step of several that take turns: a policy's and its discriminator's, say.
+
+    Each learns from its own part of the batch and knows only its own part of the state, an
+    optimizer and a key of its own among it; see `irl_jax.train.state.joined`.
+
+    Args:
+        **steps: name -> a pure step.
+
+    Returns:
+        The step, of batches {name: batch}. Metrics of the first step keep their names, those of
+        another are called `NAME_METRIC`.
+    """
+
+    def step(
+        state: TrainState, batch: PyTree, *frozen: PyTree
+    ) -> tuple[TrainState, dict[str, Array]]:
+        after: dict[str, TrainState] = {}
+        metrics: dict[str, Array] = {}
+        for number, (name, one) in enumerate(steps.items()):
+            own = TrainState(
+                step=state.step,
+                params=state.params[name],
+                opt_state=state.opt_state[name],
+                key=jax.random.fold_in(state.key, number),
+            )
+            after[name], found = one(own, batch[name], *frozen)
+            metrics |= {f"{name}_{key}" if number else key: x for key, x in found.items()}
+        return TrainState(
+            step=state.step + 1,
+            params={name: own.params for name, own in after.items()},
+            opt_state={name: own.opt_state for name, own in after.items()},
+            key=state.key,
+        ), metrics
+
+    return step
+
+
 def _split(batch: PyTree, n: int, name: str) -> PyTree:
     """Arrays [B, ...] -> [n, B / n, ...]; part i holds rows i, i + n, ...
 

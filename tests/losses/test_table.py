@@ -28,7 +28,9 @@ GIVEN = {
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_row_gives_all_that_its_loss_needs(name):
     row = LOSSES[name]
-    parameters = inspect.signature(row.loss).parameters
+    parameters = dict(inspect.signature(row.loss).parameters)
+    if row.reward is not None:
+        parameters |= inspect.signature(row.reward).parameters
     keywords = {k for k, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     set_here = {*row.defaults, *row.fixed} - OUTSIDE.get(name, set())
@@ -37,14 +39,15 @@ def test_a_row_gives_all_that_its_loss_needs(name):
     length = {"length"} if name == "dr_grpo" else set()  # of the longest completion
     assert needed - GIVEN.get(row.form, set()) - length <= set_here
     assert (row.advantage is not None) == (row.form == "group")
+    assert (row.reward is not None) == (row.trains == "both")
 
 
 def test_names_are_those_of_the_functions():
     """A search for the name of a row finds the function."""
-    elsewhere = {"sft", "rloo", "raft", "remax", "nash_md", "online_dpo", "tpo_l"}
+    elsewhere = {"sft", "rloo", "raft", "remax", "nash_md", "online_dpo", "tpo_l", "r_airl"}
     for name, row in LOSSES.items():
         if name not in elsewhere:
-            assert row.loss is getattr(losses, name), name
+            assert (row.reward or row.loss) is getattr(losses, name), name
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 
 FILES = {"ordinal": "stars", "regression": "stars"}  # where it is not the kind's own
-FROM_DATA = [name for name, row in LOSSES.items() if row.kind != "prompts"]
+FROM_DATA = [name for name, row in LOSSES.items() if row.kind != "prompts" and row.trains != "both"]
 FROM_SAMPLES = [name for name, row in LOSSES.items() if row.kind == "prompts"]
 
 # A loss whose weights follow the policy may rise where what it asks for is done.

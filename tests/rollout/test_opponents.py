@@ -7,9 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from irl_jax.models.logprob import completion_logp
 from irl_jax.rollout.generate import generate
 from irl_jax.rollout.guide import MixtureGuide
-from irl_jax.rollout.opponents import split_opponents, with_opponents
+from irl_jax.rollout.opponents import (
+    Demonstrated,
+    split_opponents,
+    with_demonstrations,
+    with_opponents,
+)
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.types import InputError
 from tests.models.cases import random_params
@@ -42,6 +48,19 @@ def test_each_rollout_answers_in_its_place(params):
     same(greedy, GREEDY(params, CONTEXT, second))
     same(opponents, mixture(params, CONTEXT, third))
     assert not np.array_equal(own.action, opponents.action)
+
+
+def test_demonstrations_come_last_with_their_log_probs(params):
+    key = jax.random.key(4)
+    shown = SAMPLE(random_params(CONFIG, 7), CONTEXT, key)
+    cut = jax.tree.map(lambda x: x[:, :1], (shown.action, shown.mask, shown.terminated))
+    logp = lambda params, group: completion_logp(CONFIG, params, group.context, group.action)
+    group = with_demonstrations(SAMPLE, logp)(params, Demonstrated(CONTEXT, *cut), key)
+    own, last = split_opponents(group, 3)
+    same(own, SAMPLE(params, CONTEXT, key))
+    same((last.action, last.mask, last.terminated), cut)
+    expected = completion_logp(CONFIG, params, CONTEXT, cut[0])
+    np.testing.assert_allclose(last.logp, expected, rtol=1e-5)
 
 
 def test_what_does_not_fit_is_named(params):

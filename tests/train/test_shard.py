@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec as P
 from irl_jax.models.mesh import global_batch, make_mesh, sharded_vmap
 from irl_jax.models.sharding import RULES
 from irl_jax.train.shard import jit_step, place, shardings
-from irl_jax.train.state import init_state
+from irl_jax.train.state import init_state, joined
 from irl_jax.train.step import make_train_step, minibatch_epochs
 from irl_jax.types import InputError, Loss
 from tests.train.cases import TX, assert_close, demonstrations, new_state, objective
@@ -106,6 +106,15 @@ def test_parameters_and_optimizer_are_cut_alike():
     factored = {n: s for n, s in seen.items() if "v_row" in n or "v_col" in n}
     assert factored and set(factored.values()) == {P()}
     assert seen["step"] == P() and seen["key"] == P()
+
+
+def test_optimizers_of_steps_side_by_side_are_cut_as_their_parameters():
+    mesh, own = make_mesh(2, 2, 2), new_state()
+    state = joined(own.key, policy=own, critic=own)
+    alone, found = shardings(mesh, own, RULES), shardings(mesh, state, RULES)
+    for name in ("policy", "critic"):
+        assert found.params[name] == alone.params
+        assert found.opt_state[name] == alone.opt_state
 
 
 def test_a_sharded_step_uses_less_memory_of_each_device():

@@ -1,11 +1,13 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from irl_jax.train.state import init_state
-from irl_jax.train.step import make_train_step, minibatch_epochs
+from irl_jax.train.state import init_state, joined
+from irl_jax.train.step import make_train_step, minibatch_epochs, side_by_side
 from irl_jax.types import InputError, Loss
 from tests.train.cases import TX, assert_close, demonstrations, new_state, objective
 
@@ -181,3 +183,35 @@ def test_bad_numbers_of_updates_are_refused():
     state = init_state(jnp.zeros(3), optax.sgd(0.1), jax.random.key(0))
     with pytest.raises(InputError, match=r"into 5 parts; .* minibatches=5 divides"):
         minibatch_epochs(step, epochs=1, minibatches=5)(state, regression())
+
+
+def test_steps_side_by_side_are_each_alone():
+    def noisy(params, batch, key):
+        noise = jax.random.normal(key, batch["y"].shape)
+        return weighted_square(params, batch | {"y": batch["y"] + noise}, key)
+
+    txs = {"policy": optax.sgd(0.1, momentum=0.9), "critic": optax.sgd(0.01)}
+    steps = {name: make_train_step(noisy, tx) for name, tx in txs.items()}
+    start = {"policy": jnp.array([0.3, -0.2, 0.5]), "critic": jnp.array([1.0, 2.0, -1.0])}
+    key = jax.random.key(3)
+    own = {
+        name: init_state(start[name], tx, jax.random.fold_in(key, number))
+        for number, (name, tx) in enumerate(txs.items())
+    }
+    state = joined(key, **own)
+    both = jax.jit(side_by_side(**steps))
+    alone = {name: jax.jit(step) for name, step in steps.items()}
+    for seed in range(3):
+        batches = {"policy": regression(seed=seed), "critic": regression(seed=10 + seed)}
+        state, metrics = both(state, batches)
+        found = {}
+        for name in own:
+            own[name], found[name] = alone[name](own[name], batches[name])
+    for name, one in own.items():
+        alike = partial(np.testing.assert_allclose, rtol=1e-5)
+        jax.tree.map(alike, state.params[name], one.params)
+        jax.tree.map(alike, state.opt_state[name], one.opt_state)
+    assert int(state.step) == 3
+    assert set(metrics) == {*found["policy"], *(f"critic_{key}" for key in found["critic"])}
+    np.testing.assert_allclose(metrics["loss"], found["policy"]["loss"], rtol=1e-5)
+    np.testing.assert_allclose(metrics["critic_loss"], found["critic"]["loss"], rtol=1e-5)

@@ -1,0 +1,320 @@
+"""Reward and policy from demonstrations, by turns: what is read, the two steps, the loop."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from irl_jax.data.batches import Row, collate_groups
+from irl_jax.data.encode import EncodedGroup
+from irl_jax.data.feeds import make_feed
+from irl_jax.dynamics.advantages import group_advantages, whiten
+from irl_jax.dynamics.returns import returns
+from irl_jax.losses.policy import grpo
+from irl_jax.losses.table import Published
+from irl_jax.masking import masked_mean, masked_sum
+from irl_jax.models.heads import init_scalar_head
+from irl_jax.models.mesh import global_batch
+from irl_jax.models.sharding import RULES
+from irl_jax.recipes.examples import MULTIPLE, Examples
+from irl_jax.recipes.forms import Options
+from irl_jax.recipes.irl_config import IrlConfig
+from irl_jax.recipes.options import as_options
+from irl_jax.recipes.policy_training import Training, optimizer
+from irl_jax.recipes.run_reward import RunReward, load_reward
+from irl_jax.recipes.training import open_model, policy_start
+from irl_jax.rollout.opponents import Demonstrated, split_opponents, with_demonstrations
+from irl_jax.rollout.sampling import Sampling
+from irl_jax.rollout.session import Session, width_of
+from irl_jax.train.adversarial import (
+    Discriminator,
+    discriminator_objective,
+    log_ratios,
+    rewards,
+)
+from irl_jax.train.checkpoint import Checkpointer
+from irl_jax.train.keys import Stage
+from irl_jax.train.objectives import PolicyBatch, lora, policy_objective
+from irl_jax.train.online import train_online
+from irl_jax.train.progress import Progress
+from irl_jax.train.run import RunDirectory
+from irl_jax.train.shard import jit_step, place
+from irl_jax.train.state import TrainState, init_state, joined
+from irl_jax.train.step import Step, make_train_step, minibatch_epochs, side_by_side
+from irl_jax.types import Group, InputError, LoopContext, PyTree, Rewarded
+
+IRL = "irl"  # stage, and its directory of checkpoints
+CLIP = 0.2  # of GRPO's ratios, which are 1: a batch is learned from once
+TELLS: Mapping[str, Literal["completion", "token", "pair"]] = {  # form -> of what v is
+    "discriminator": "completion",
+    "airl": "completion",
+    "airl_token": "token",
+    "critic_of_pairs": "pair",
+}
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What was read and checked before a run writes anything.
+
+    Attributes:
+        kind: of the discriminator.
+        training: session, LoRA.
+        examples: demonstrations.
+        gold: what answers are measured by, if there is something.
+    """
+
+    kind: Discriminator
+    training: Training
+    examples: Examples
+    gold: RunReward | None
+
+
+def prepare(config: IrlConfig, row: Published, sha256: str, progress: Progress) -> Ready:
+    """Reads data, model and gold reward, checks that they fit, and places the model.
+
+    Args:
+        config: of the run.
+        row: of its loss.
+        sha256: of the data's content.
+        progress: shows how long a tiny model takes to make.
+
+    Raises:
+        InputError: whatever there is to fix in the data, the model or the flags.
+    """
+    opened = open_model(config, row, (config,), progress, sha256=sha256)
+    examples = opened.examples
+    width = width_of(examples.train_prompts, examples.held_out_prompts)
+    training = opened.training(
+        config,
+        width=width,
+        new_tokens=new_tokens(config, examples, opened.model.config.max_positions - width),
+        sampling=Sampling(temperature=config.sample.temperature),
+        train=config.train,
+    )
+    if len(examples.train) < config.batch_size:
+        raise InputError(
+            f"batch_size: {config.batch_size} demonstrations an update, but there are only "
+            f"{len(examples.train)} to train on; lower it"
+        )
+    gold = None
+    if config.gold is not None:
+        prompts = [*examples.train_prompts, *examples.held_out_prompts]
+        gold = load_reward(config.gold, training.session, prompts, config.data, progress)
+    return Ready(discriminator_of(row, as_options(config.options)), training, examples, gold)
+
+
+def discriminator_of(row: Published, options: Options) -> Discriminator:
+    """The discriminator of a loss of the table.
+
+    Args:
+        row: of the loss.
+        options: hyper-parameters of its reward, or of what the discriminator learns by.
+
+    Raises:
+        InputError: one is out of its range.
+    """
+    assert row.reward is not None
+    known = inspect.signature(row.reward).parameters
+    own = {name: value for name, value in options.items() if name in known}
+    others = {name: value for name, value in options.items() if name not in known}
+    reward = partial(row.reward, **own)
+    reward(jnp.zeros(1))
+    return Discriminator(
+        partial(row.loss, **others), reward, TELLS[row.form], policy=row.form.startswith("airl")
+    )
+
+
+def new_tokens(config: IrlConfig, examples: Examples, room: int) -> int:
+    """Tokens of a sampled completion, at most: by default those of the longest demonstration.
+
+    Raises:
+        InputError: a demonstration is longer, has several turns, or does not leave room for the
+            longest prompt.
+    """
+    items = [row.items[0] for row in (*examples.train, *examples.held_out)]
+    for item in items:
+        if item.masks is not None:
+            raise InputError(
+                f"{item.source}: an answer of several turns, which a policy cannot write alone; "
+                "give the last answer as `completion`, what was before as `prompt`"
+            )
+    longest = max(items, key=lambda item: len(item.completion))
+    tokens = config.sample.max_new_tokens
+    if tokens is None:
+        tokens = min(-(-len(longest.completion) // MULTIPLE) * MULTIPLE, room)
+    if len(longest.completion) > tokens:
+        raise InputError(
+            f"{longest.source}: the completion has {len(longest.completion)} tokens, but answers "
+            f"are of {tokens} at most; raise sample.max_new_tokens, or drop longer ones by "
+            "--data.max-completion and --data.overlong drop"
+        )
+    if tokens > room:
+        raise InputError(
+            f"sample.max_new_tokens: {tokens} exceed the model's context after the longest prompt "
+            f"by {tokens - room}; lower it"
+        )
+    return tokens
+
+
+def demonstrated(session: Session, rows: Sequence[Row | None]) -> Demonstrated:
+    """A batch of prompts and how each was answered; None fills a row."""
+    model = session.model
+    items = [None if row is None else row.items[0] for row in rows]
+    groups = [
+        None if x is None else EncodedGroup(x.prompt, [x.completion], x.source) for x in items
+    ]
+    context, action, mask = collate_groups(
+        groups, (session.prompt_width, session.max_new_tokens), pad_id=model.tokenizer.pad_id
+    )
+    ended = np.array([[x is not None and x.completion[-1] in model.eos_ids] for x in items])
+    arrays: dict[str, Any] = {"action": action, "mask": mask, "terminated": ended}
+    return Demonstrated(context, **arrays)
+
+
+def updates(config: IrlConfig, ready: Ready) -> int:
+    """How many there are."""
+    return config.updates(len(ready.examples.train) // config.batch_size)
+
+
+def begin(config: IrlConfig, ready: Ready) -> tuple[Step, TrainState]:
+    """The compiled step of policy and discriminator, and their first state, on the mesh."""
+    training, kind = ready.training, ready.kind
+    session, model = training.session, training.session.model
+    policy_key, own_key, key = jax.random.split(training.key(Stage.POLICY), 3)
+    steps, again = (
+        config.updates(len(ready.examples.train) // config.batch_size),
+        config.discriminator,
+    )
+    policy_tx = optimizer(config.lr, steps)
+    own_tx = optimizer(again.lr, steps * again.updates)
+    learns = partial(grpo, clip=CLIP, beta=config.beta)
+    policy = policy_objective(model.config, training.adapt, learns, sampling=session.sampling)
+    own = discriminator_objective(model.config, kind, adapt=lora(training.lora.scale))
+    own_step = make_train_step(own, own_tx, accumulate=training.accumulate)
+    if again.updates > 1:
+        own_step = minibatch_epochs(own_step, epochs=again.updates, minibatches=1)
+    step = side_by_side(
+        policy=make_train_step(policy, policy_tx, accumulate=training.accumulate),
+        discriminator=own_step,
+    )
+    # with a head of 0 no answer is worth more than another before the discriminator knows more
+    head = jax.tree.map(jnp.zeros_like, init_scalar_head(own_key, model.config.d_model))
+    start = {"decoder": training.lora.init(own_key, model.params), "head": head}
+    state = joined(
+        key,
+        policy=init_state(policy_start(training, policy_key), policy_tx, key),
+        discriminator=init_state(start, own_tx, key),
+    )
+    state = place(session.mesh, state, RULES)
+    return jit_step(step, session.mesh, state, RULES, frozen=(model.params,)), state
+
+
+@dataclass(frozen=True)
+class Turns:
+    """What happens between two updates: answers, what they are worth, what is learned from them.
+
+    Attributes:
+        ready: of the run.
+        completions: K of each prompt.
+        penalised: whether the policy's loss reads log-probs under the model.
+        judge: (discriminator, model, group) -> rewards and metrics, compiled.
+    """
+
+    ready: Ready
+    completions: int
+    penalised: bool
+    judge: Callable[[PyTree, PyTree, Group], tuple[Array, dict[str, Array]]]
+
+    @classmethod
+    def of(cls, config: IrlConfig, ready: Ready) -> Turns:
+        """Those of a run."""
+        kind, adapt = ready.kind, lora(ready.training.lora.scale)
+        shape = ready.training.session.model.config
+
+        def judge(params: PyTree, reference: PyTree, group: Group) -> tuple[Array, dict]:
+            v = log_ratios(shape, kind, params, reference, group, adapt=adapt)
+            return rewards(kind, v, group)
+
+        return cls(ready, config.completions, config.beta > 0, jax.jit(judge))
+
+    def rollout(self, params: PyTree, batch: Demonstrated, key: Array) -> Group:
+        """Answers of the policy, and the demonstration of each prompt last."""
+        training = self.ready.training
+        session = training.session
+        own = partial(session.sample, completions=self.completions)
+        batch = global_batch(session.mesh, batch)
+        policy = training.merged(params["policy"])
+        return with_demonstrations(own, session.logp)(policy, batch, key)
+
+    def relative(self, group: Group) -> Group:
+        """The group with log π/π_ref as its log-probs, where the discriminator reads them."""
+        session = self.ready.training.session
+        if not self.ready.kind.policy:
+            return group
+        return replace(group, logp=group.logp - session.logp(session.model.params, group))
+
+    def judged(self, group: Group, context: LoopContext) -> tuple[Array, dict[str, Array]]:
+        """Rewards f32[B, K + 1], or of tokens f32[B, K + 1, T], and metrics of a relative group."""
+        session = self.ready.training.session
+        with jax.set_mesh(session.mesh):
+            return self.judge(context.params["discriminator"], session.model.params, group)
+
+    def reward(self, group: Group, context: LoopContext) -> Rewarded:
+        """The reward for `train.online.train_online`."""
+        r, metrics = self.judged(self.relative(group), context)
+        nll = -masked_mean(group.logp[:, -1], group.mask[:, -1])
+        value = masked_sum(r, group.mask, axis=-1) if self.ready.kind.tells == "token" else r
+        return Rewarded(value, metrics={**metrics, "demonstration_nll": nll})
+
+    def prepare(self, group: Group, context: LoopContext) -> dict[str, Any]:
+        """What the policy and the discriminator learn from."""
+        session = self.ready.training.session
+        own, _ = split_opponents(group, self.completions)
+        relative = self.relative(group)
+        if self.ready.kind.tells == "token":
+            r = self.judged(relative, context)[0][:, : self.completions]
+            advantage = whiten(returns(r, own.mask, discount=1.0), own.mask)
+        else:
+            advantage = group_advantages(own.reward, scale=False)
+        ref_logp = session.logp(session.model.params, own) if self.penalised else None
+        return {"policy": PolicyBatch(own, advantage, ref_logp), "discriminator": relative}
+
+
+def train(config: IrlConfig, ready: Ready, run: RunDirectory, progress: Progress) -> TrainState:
+    """Trains discriminator and policy by turns, from the latest checkpoint on."""
+    training, examples, turns = ready.training, ready.examples, Turns.of(config, ready)
+    step, state = begin(config, ready)
+    feed = make_feed(
+        examples.train,
+        lambda rows, shape: demonstrated(training.session, rows),
+        batch_size=config.batch_size,
+        shapes=examples.shapes[-1:],
+        seed=training.seed,
+        remainder="drop",
+    )
+    with closing(feed), Checkpointer(run.checkpoints / IRL, run.config) as checkpoints:
+        return train_online(
+            step,
+            state,
+            feed,
+            rollout=turns.rollout,
+            reward=turns.reward,
+            prepare=turns.prepare,
+            steps=updates(config, ready),
+            frozen=(training.session.model.params,),
+            run=run,
+            checkpoints=checkpoints,
+            save_every=training.save_every,
+            progress=progress,
+            stage=IRL,
+        )

@@ -1,0 +1,148 @@
+"""`irl-jax irl` as its user runs it: whole commands on a small model, resuming, mistakes."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from irl_jax.__main__ import main
+from irl_jax.losses.table import LOSSES, look_up
+from irl_jax.models.pretrained import load_pretrained
+from irl_jax.recipes.align_config import SampleConfig
+from irl_jax.recipes.examples import DataConfig
+from irl_jax.recipes.irl_config import DiscriminatorLearning, IrlConfig
+from irl_jax.recipes.irl_training import Turns, prepare, train
+from irl_jax.recipes.language_model import MeshConfig
+from irl_jax.recipes.options import with_options
+from irl_jax.recipes.policy_training import LoraConfig
+from irl_jax.train.progress import Progress
+from irl_jax.train.run import RunDirectory
+from irl_jax.types import InputError
+from tests.experiments.conftest import write_jsonl
+from tests.recipes.test_commands import SMALL, text_of
+
+BY_TURNS = [name for name, row in LOSSES.items() if row.trains == "both"]
+GOLD = """
+def kind(prompts, completions, **columns):
+    return [float(text.count("kind")) for text in completions]
+"""
+
+
+def configure(name: str, path: Path, model: Path, **own) -> IrlConfig:
+    """The settings of a short run on one device."""
+    config = IrlConfig(
+        loss=name,
+        data=DataConfig(path=path, held_out=0.3, buckets=1),
+        model=str(model),
+        run_dir=path.parent / "unused",
+        steps=2,
+        lr=1e-2,
+        batch_size=8,
+        completions=2,
+        lora=LoraConfig(rank=2, alpha=4.0),
+        discriminator=DiscriminatorLearning(lr=1e-2),
+        mesh=MeshConfig(data=1),
+    )
+    return with_options(replace(config, **own), look_up(name))
+
+
+def run_of(config: IrlConfig, place: Path):
+    """Trains; returns the state and the metrics."""
+    with Progress(io.StringIO()) as progress, RunDirectory(place, {}) as run:
+        ready = prepare(replace(config, run_dir=place), look_up(config.loss), "", progress)
+        state = train(config, ready, run, progress)
+        return jax.device_get((state.params, state.opt_state)), run.metrics()
+
+
+def test_a_whole_run_and_its_reward(files, small_model_dir, tmp_path, capsys):
+    (tmp_path / "gold.py").write_text(GOLD)
+    run_dir = tmp_path / "run"
+    command = [
+        "irl", "--loss", "gail", "--data.path", str(files["demonstrations"]), "--model",
+        str(small_model_dir), "--run-dir", str(run_dir), *SMALL, "--completions", "2",
+        "--gold", f"{tmp_path / 'gold.py'}:kind",
+    ]  # fmt: skip
+    main(command)
+    summary = json.loads((run_dir / "summary.json").read_text())
+    for name in ("reward", "gold", "told_apart", "distinct", "self_bleu"):
+        estimate, low, high = summary[f"{name}_after"]
+        assert low <= estimate <= high
+    assert summary["held_out"]["before"]["loss"] > 0
+    load_pretrained(run_dir / "export")
+    told = capsys.readouterr().out
+    assert "NLL of held-out demonstrations" in told and "answers with less reward" in told
+    assert "samples told from the demonstration" in text_of(run_dir / "report.html")
+    main(command)
+    assert "this run is complete" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["r_airl", pytest.param("raro", marks=pytest.mark.slow)])
+def test_a_run_that_was_stopped_goes_on_with_the_same_bits(
+    name, files, small_model_dir, tmp_path, monkeypatch
+):
+    config = configure(
+        name, files["demonstrations"], small_model_dir, beta=0.1, save_every=1,
+        discriminator=DiscriminatorLearning(lr=1e-2, updates=2),
+    )  # fmt: skip
+    whole, rows = run_of(config, tmp_path / "whole")
+    assert [row["step"] for row in rows] == [1, 2]
+    assert all(np.isfinite(value) for row in rows for value in row.values() if value != "irl")
+    with monkeypatch.context() as patch:
+        rollout, calls = Turns.rollout, []
+
+        def stopped(self, params, batch, key):
+            calls.append(key)
+            if len(calls) == 2:
+                raise InputError("stopped")
+            return rollout(self, params, batch, key)
+
+        patch.setattr(Turns, "rollout", stopped)
+        with pytest.raises(InputError, match="stopped"):
+            run_of(config, tmp_path / "parts")
+    parts, _ = run_of(config, tmp_path / "parts")
+    jax.tree.map(np.testing.assert_array_equal, parts, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BY_TURNS)
+def test_the_policy_comes_to_what_was_demonstrated(name, files, small_model_dir, tmp_path):
+    rows = [json.loads(line) for line in files["prompts"].read_text().splitlines()]
+    path = tmp_path / "one.jsonl"
+    write_jsonl(path, [{"prompt": row["prompt"], "completion": "good"} for row in rows])
+    config = configure(
+        name, path, small_model_dir, steps=60, batch_size=16, completions=8, lr=3e-2,
+        sample=SampleConfig(max_new_tokens=2),
+    )  # fmt: skip
+    _, rows = run_of(config, tmp_path / "run")
+    nll = [row["demonstration_nll"] for row in rows]
+    assert np.mean(nll[-5:]) < 0.7 * nll[0]
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        (["--loss", "dpo"], "dpo trains a policy; give it to irl-jax align --loss dpo"),
+        (["--loss", "gail", "--loss.b", "2"], "b: expected"),
+        (["--loss", "gail", "--completions", "1"], "completions: expected"),
+        (["--loss", "gail", "--beta", "-1"], "beta: expected"),
+        (["--loss", "gail", "--sample.max-new-tokens", "1"], "raise sample.max_new_tokens"),
+    ],
+)
+def test_mistakes(flags, said, files, small_model_dir, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["irl", "--data.path", str(files["demonstrations"]), "--model", str(small_model_dir),
+              "--run-dir", str(tmp_path / "run"), *SMALL, *flags])  # fmt: skip
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_loss_by_turns_belongs_to_its_command(files, small_model_dir, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["align", "--loss", "gail", "--data.path", str(files["demonstrations"])])
+    assert "gail trains a policy and its reward; give it to irl-jax irl" in capsys.readouterr().err

@@ -17,8 +17,6 @@ from jax import Array
 from irl_jax.data.batches import Row, collate_groups
 from irl_jax.data.encode import EncodedGroup
 from irl_jax.data.feeds import make_feed
-from irl_jax.dynamics.advantages import group_advantages, whiten
-from irl_jax.dynamics.returns import returns
 from irl_jax.losses.policy import grpo
 from irl_jax.losses.table import Published
 from irl_jax.masking import masked_mean, masked_sum
@@ -30,6 +28,7 @@ from irl_jax.recipes.forms import Options
 from irl_jax.recipes.irl_config import IrlConfig
 from irl_jax.recipes.options import as_options
 from irl_jax.recipes.policy_training import Training, optimizer
+from irl_jax.recipes.reward_model import IRL
 from irl_jax.recipes.run_reward import RunReward, load_reward
 from irl_jax.recipes.training import open_model, policy_start
 from irl_jax.rollout.opponents import Demonstrated, split_opponents, with_demonstrations
@@ -39,11 +38,12 @@ from irl_jax.train.adversarial import (
     Discriminator,
     discriminator_objective,
     log_ratios,
+    policy_batch,
     rewards,
 )
 from irl_jax.train.checkpoint import Checkpointer
 from irl_jax.train.keys import Stage
-from irl_jax.train.objectives import PolicyBatch, lora, policy_objective
+from irl_jax.train.objectives import lora, policy_objective
 from irl_jax.train.online import train_online
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
@@ -52,7 +52,6 @@ from irl_jax.train.state import TrainState, init_state, joined
 from irl_jax.train.step import Step, make_train_step, minibatch_epochs, side_by_side
 from irl_jax.types import Group, InputError, LoopContext, PyTree, Rewarded
 
-IRL = "irl"  # stage, and its directory of checkpoints
 CLIP = 0.2  # of GRPO's ratios, which are 1: a batch is learned from once
 TELLS: Mapping[str, Literal["completion", "token", "pair"]] = {  # form -> of what v is
     "discriminator": "completion",
@@ -279,15 +278,16 @@ class Turns:
     def prepare(self, group: Group, context: LoopContext) -> dict[str, Any]:
         """What the policy and the discriminator learn from."""
         session = self.ready.training.session
-        own, _ = split_opponents(group, self.completions)
         relative = self.relative(group)
+        r = group.reward
         if self.ready.kind.tells == "token":
-            r = self.judged(relative, context)[0][:, : self.completions]
-            advantage = whiten(returns(r, own.mask, discount=1.0), own.mask)
-        else:
-            advantage = group_advantages(own.reward, scale=False)
-        ref_logp = session.logp(session.model.params, own) if self.penalised else None
-        return {"policy": PolicyBatch(own, advantage, ref_logp), "discriminator": relative}
+            r = self.judged(relative, context)[0]
+        ref_logp = None
+        if self.penalised:
+            own, _ = split_opponents(group, self.completions)
+            ref_logp = session.logp(session.model.params, own)
+        policy = policy_batch(self.ready.kind, r, group, ref_logp)
+        return {"policy": policy, "discriminator": relative}
 
 
 def train(config: IrlConfig, ready: Ready, run: RunDirectory, progress: Progress) -> TrainState:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,6 +23,7 @@ from irl_jax.models.mesh import fetch, global_batch
 from irl_jax.recipes.policy_training import Training
 from irl_jax.recipes.reward_config import MembersConfig
 from irl_jax.rewards.aggregate import disagreement, lower_confidence_bound, worst_case
+from irl_jax.train.checkpoint import load_params
 from irl_jax.train.objectives import (
     Adapt,
     lora,
@@ -36,6 +38,23 @@ from irl_jax.types import (
 )
 
 REWARD = "reward"  # stage, and its directory of checkpoints
+IRL = "irl"  # the same, of a reward that is learned by turns with a policy
+
+
+def reward_params(run: Path) -> PyTree:
+    """What a run learned of its reward, {"decoder": LoRA, "head": scalar head}.
+
+    Args:
+        run: directory of `irl-jax reward`, of `irl-jax irl` or of
+            `experiments.preference_to_policy`.
+
+    Raises:
+        InputError: it has no sound checkpoint.
+    """
+    by_turns = run / "checkpoints" / IRL
+    if by_turns.is_dir():
+        return load_params(by_turns)["discriminator"]
+    return load_params(run / "checkpoints" / REWARD)
 
 
 def aggregate(rewards: Array, config: MembersConfig) -> Array:

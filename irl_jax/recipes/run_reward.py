@@ -14,11 +14,10 @@ from irl_jax.recipes.examples import DataConfig
 from irl_jax.recipes.language_model import load_language_model
 from irl_jax.recipes.options import digest, load_function
 from irl_jax.recipes.policy_training import LoraConfig, Training
-from irl_jax.recipes.reward_model import REWARD, RewardModel
+from irl_jax.recipes.reward_model import RewardModel, reward_params
 from irl_jax.recipes.scorers import ensemble_of, identity, run_settings
 from irl_jax.recipes.text_rewards import PromptReader, TextReward
 from irl_jax.rollout.session import Session
-from irl_jax.train.checkpoint import load_params
 from irl_jax.train.progress import Progress
 from irl_jax.types import Group, InputError, LoopContext, Rewarded
 
@@ -99,7 +98,7 @@ def load_reward_model(
         sampling=session.sampling,
     )
     training = Training(base, LoraConfig(**settings["lora"]), seed=settings["seed"])
-    params = load_params(run / "checkpoints" / REWARD)
+    params = reward_params(run)
     return RewardModel(training, ensemble_of(settings), params)
 
 

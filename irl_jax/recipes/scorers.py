@@ -24,7 +24,8 @@ from irl_jax.data.chat import Text
 from irl_jax.data.encode import Encoder
 from irl_jax.data.identity import Identity
 from irl_jax.data.jsonl import GroupRecord
-from irl_jax.losses.table import Published, look_up
+from irl_jax.files import as_json
+from irl_jax.losses.table import LOSSES, Published, look_up
 from irl_jax.masking import check_range, masked_mean
 from irl_jax.models.logprob import completion_logp
 from irl_jax.recipes.embeddings import map_groups
@@ -33,9 +34,8 @@ from irl_jax.recipes.language_model import load_language_model, load_tokenizer, 
 from irl_jax.recipes.launch import given_model
 from irl_jax.recipes.policy_training import LoraConfig
 from irl_jax.recipes.reward_config import MembersConfig
-from irl_jax.recipes.reward_model import REWARD, aggregate, member_rewards
+from irl_jax.recipes.reward_model import aggregate, member_rewards, reward_params
 from irl_jax.rollout.session import LanguageModel
-from irl_jax.train.checkpoint import load_params
 from irl_jax.train.inputs import identities
 from irl_jax.train.objectives import lora
 from irl_jax.train.progress import Progress
@@ -115,7 +115,7 @@ def learned_scorer(
         tokenizer=config.tokenizer or (own and Path(own)),
     )  # fmt: skip
     base = jax.tree.map(jnp.asarray, language_model.params)
-    learned = load_params(path / "checkpoints" / REWARD)
+    learned = reward_params(path)
     adapt = lora(LoraConfig(**settings["lora"]).scale)
     reward = ensemble_of(settings)
 
@@ -183,10 +183,11 @@ def run_settings(path: Path) -> dict[str, Any]:
             "one, or --reward likelihood to score by a language model"
         )
     loss = loss_of(settings)
-    if loss is not None and loss.kind == "steps":
+    what = {"token": "steps", "airl_token": "tokens"}.get("" if loss is None else loss.form)
+    if loss is not None and (what or loss.kind == "steps"):
         raise InputError(
-            f"model: {path}: its reward judges steps, not whole responses; give a run of another "
-            "loss"
+            f"model: {path}: its reward judges {what or 'steps'}, not whole responses; give a run "
+            "of another loss"
         )
     if not (path / "summary.json").exists():
         raise InputError(
@@ -198,7 +199,12 @@ def run_settings(path: Path) -> dict[str, Any]:
 def reward_of(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     """How a run's reward model learned, `RewardLearning` as JSON; empty if it trained none."""
     own = settings if "ensemble" in settings else settings.get("reward")
-    return own if isinstance(own, Mapping) and {"loss", "ensemble"} <= set(own) else {}
+    if isinstance(own, Mapping) and {"loss", "ensemble"} <= set(own):
+        return own
+    row = LOSSES.get(str(settings.get("loss")))
+    if row is not None and row.trains == "both":
+        return {"loss": settings["loss"], "ensemble": as_json(MembersConfig())}
+    return {}
 
 
 def loss_of(settings: Mapping[str, Any]) -> Published | None:
@@ -228,7 +234,7 @@ def identity(model: str | None, reward: str) -> dict[str, str]:
     members = vars(ensemble_of(settings))
     whole = hashlib.sha256(json.dumps([settings["lora"], members]).encode())
     whole.update(_base(path, settings).encode())
-    for name, leaf in jax.tree.leaves_with_path(load_params(path / "checkpoints" / REWARD)):
+    for name, leaf in jax.tree.leaves_with_path(reward_params(path)):
         whole.update(f"{jax.tree_util.keystr(name)} {leaf.dtype} {leaf.shape}".encode())
         whole.update(np.ascontiguousarray(leaf))
     return {"model": whole.hexdigest()}

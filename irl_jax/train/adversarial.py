@@ -15,12 +15,15 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from jax import Array
 
+from irl_jax.dynamics.advantages import group_advantages, whiten
+from irl_jax.dynamics.returns import returns
 from irl_jax.losses.divergence import discriminator_batch
 from irl_jax.masking import masked_mean, masked_sum
 from irl_jax.models.decoder import DecoderConfig
 from irl_jax.models.heads import apply_scalar_head, last_value
 from irl_jax.models.logprob import completion_hidden
-from irl_jax.train.objectives import Adapt
+from irl_jax.rollout.opponents import split_opponents
+from irl_jax.train.objectives import Adapt, PolicyBatch
 from irl_jax.types import Group, Loss, Objective, Preference, Prompt, PyTree
 
 
@@ -124,6 +127,30 @@ def rewards(kind: Discriminator, v: Array, group: Group) -> tuple[Array, dict[st
         "reward_demonstration": total[:, -1].mean(),
     }
     return r, metrics
+
+
+def policy_batch(
+    kind: Discriminator, r: Array, group: Group, ref_logp: Array | None = None
+) -> PolicyBatch:
+    """What a policy learns from: its own completions, and how much better each was.
+
+    Rewards of completions count less the mean of their prompt's, those of tokens as what is to
+    come, less its mean over the batch and in its standard deviations. Rewards of completions stay
+    in nats: where a discriminator knows nothing yet, nothing is learned from it.
+
+    Args:
+        kind: of the discriminator.
+        r: of `rewards`.
+        group: K completions of each prompt and, last, the demonstration.
+        ref_logp: f32[B, K, T], log-probs under the reference (nats), for a KL in the loss.
+    """
+    count = group.mask.shape[1] - 1
+    own, _ = split_opponents(group, count)
+    if kind.tells == "token":
+        advantage = whiten(returns(r[:, :count], own.mask, discount=1.0), own.mask)
+    else:
+        advantage = group_advantages(r[:, :count], scale=False)
+    return PolicyBatch(own, advantage, ref_logp)
 
 
 def learned_rewards(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from irl_jax.__main__ import main
+from irl_jax.data.jsonl import GroupRecord
 from irl_jax.losses.table import LOSSES, look_up
 from irl_jax.models.pretrained import load_pretrained
 from irl_jax.recipes.align_config import SampleConfig
@@ -21,6 +22,8 @@ from irl_jax.recipes.irl_training import Turns, prepare, train
 from irl_jax.recipes.language_model import MeshConfig
 from irl_jax.recipes.options import with_options
 from irl_jax.recipes.policy_training import LoraConfig
+from irl_jax.recipes.reward_model import reward_params
+from irl_jax.recipes.scorers import ReadConfig, learned_scorer, run_settings
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError
@@ -80,6 +83,21 @@ def test_a_whole_run_and_its_reward(files, small_model_dir, tmp_path, capsys):
     assert "samples told from the demonstration" in text_of(run_dir / "report.html")
     main(command)
     assert "this run is complete" in capsys.readouterr().out
+    scored = learned_scorer(
+        str(run_dir), ReadConfig(batch_size=4), tmp_path, Progress(io.StringIO())
+    )
+    groups = [GroupRecord("say a u", ["good fine", "kind"], {}, "x:1")]
+    params, settings = reward_params(run_dir), run_settings(run_dir)
+    assert settings["loss"] == "gail" and set(params) == {"decoder", "head"}
+    (found,) = scored(groups)
+    assert found.shape == (2,) and np.isfinite(found).all() and found[0] != found[1]
+
+
+def test_a_reward_of_tokens_scores_no_whole_responses(tmp_path):
+    settings = {"model": "tiny", "lora": {}, "data": {}, "loss": "r_airl"}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match="its reward judges tokens"):
+        run_settings(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["r_airl", pytest.param("raro", marks=pytest.mark.slow)])

@@ -16,17 +16,21 @@ from irl_jax.masking import as_float, check_mask, check_range, masked_mean
 from irl_jax.types import Group
 
 
-def truncated_weight(logp: Array, behaviour_logp: Array, mask: Array, *, cap: float) -> Array:
-    """Truncated importance weights of tokens, wₜ = min(π(oₜ)/μ(oₜ), C).
+def truncated_weight(
+    logp: Array, behaviour_logp: Array, mask: Array, *, cap: float, whole: bool = False
+) -> Array:
+    """Truncated importance weights, wₜ = min(π(oₜ)/μ(oₜ), C), or w = min(π(o)/μ(o), C).
 
     For samples that are stale before their first update: of an earlier policy, or of a
-    sampler that rounds otherwise than the learner does.
+    sampler that rounds otherwise than the learner does. Weights of tokens vary less, and
+    leave a bias however large C is; those of whole completions have none as C grows.
 
     Args:
         logp: f32[..., T], log-probs under the policy as it is before the update (nats).
         behaviour_logp: f32[..., T], log-probs noted by what sampled.
         mask: bool[..., T].
         cap: C > 0.
+        whole: one weight of all tokens of a completion, at each of them.
 
     Returns:
         f32[..., T]; 0 outside the mask.
@@ -38,9 +42,49 @@ def truncated_weight(logp: Array, behaviour_logp: Array, mask: Array, *, cap: fl
     "IMPALA", arXiv 1802.01561, section 4.1.
     """
     check_range("cap", cap, 0.0, exclusive=True)
-    return jnp.where(
-        mask, jnp.exp(jnp.minimum(_log_ratio(logp, behaviour_logp, mask), jnp.log(cap))), 0.0
-    )
+    ratio = _log_ratio(logp, behaviour_logp, mask)
+    return jnp.where(mask, jnp.exp(jnp.minimum(_of(ratio, whole), jnp.log(cap))), 0.0)
+
+
+def masked_weight(
+    logp: Array, behaviour_logp: Array, mask: Array, *, low: float, high: float, whole: bool = False
+) -> Array:
+    """Importance weights that are 0 where the two policies differ too much, w = ρ 1(α ≤ ρ ≤ β).
+
+    What would be truncated is left out. Of tokens, ρₜ = π(oₜ)/μ(oₜ), from both sides, it is IcePop;
+    of whole completions, ρ = π(o)/μ(o), with α = 0, masked importance sampling. For means over what
+    is left, narrow the mask of the group to `weight > 0` too.
+
+    Args:
+        logp: f32[..., T], log-probs under the policy as it is before the update (nats).
+        behaviour_logp: f32[..., T], log-probs noted by what sampled.
+        mask: bool[..., T].
+        low: α >= 0.
+        high: β > α.
+        whole: one weight of all tokens of a completion, at each of them.
+
+    Returns:
+        f32[..., T]; 0 outside the mask.
+
+    Raises:
+        InputError: an array has the wrong shape or dtype, or a number is out of range.
+
+    Reference: Zhao et al. 2025, "Small Leak Can Sink a Great Ship: Boost RL Training on MoE with
+    IcePop", ringtech.notion.site/icepop; Liu et al. 2025, "When Speed Kills Stability:
+    Demystifying RL Collapse from the Training-Inference Mismatch" (of whole completions).
+
+    Example:
+        >>> logp = jnp.log(jnp.array([0.5, 0.25, 0.125]))
+        >>> behaviour = jnp.full([3], jnp.log(0.25))
+        >>> mask = jnp.array([True, True, True])
+        >>> masked_weight(logp, behaviour, mask, low=0.75, high=3.0).round(6).tolist()
+        [2.0, 1.0, 0.0]
+    """
+    check_range("low", low, 0.0)
+    check_range("high", high, low, exclusive=True)
+    ratio = _of(_log_ratio(logp, behaviour_logp, mask), whole)
+    inside = mask & (ratio >= jnp.log(low)) & (ratio <= jnp.log(high))
+    return jnp.where(inside, jnp.exp(jnp.where(inside, ratio, 0.0)), 0.0)
 
 
 def staleness_mask(
@@ -264,3 +308,9 @@ def _log_ratio(logp: Array, behaviour_logp: Array, mask: Array) -> Array:
     behaviour_logp = as_float("behaviour_logp", behaviour_logp, mask.shape)
     difference = jnp.where(mask, logp, 0.0) - jnp.where(mask, behaviour_logp, 0.0)
     return jax.lax.stop_gradient(difference)
+
+
+def _of(log_ratio: Array, whole: bool) -> Array:
+    """The log-ratios of tokens, or their sum over a completion, at each of its tokens."""
+    total = log_ratio.sum(-1, keepdims=True)
+    return jnp.broadcast_to(total, log_ratio.shape) if whole else log_ratio

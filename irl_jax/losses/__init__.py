@@ -90,6 +90,7 @@ from irl_jax.losses.policy import (
     reinforce_plus_plus,
     weighted_sft,
 )
+from irl_jax.losses.policy_variants import luspo, sapo, vespo
 from irl_jax.losses.preference import (
     Cost,
     bradley_terry,
@@ -160,8 +161,10 @@ from irl_jax.losses.surrogate import (
     clip_bounds,
     clipped,
     clipped_surrogate,
+    gamma_weighted,
     geometric,
     likelihood,
+    soft_gate,
     weighted_likelihood,
 )
 from irl_jax.losses.table import LOSSES, Published, canonical, look_up, of_function
@@ -246,6 +249,7 @@ __all__ = [
     "f_max",
     "fairl",
     "gail",
+    "gamma_weighted",
     "gaussian",
     "geometric",
     "gmpo",
@@ -282,6 +286,7 @@ __all__ = [
     "log_ratio",
     "logistic",
     "look_up",
+    "luspo",
     "margin_cost",
     "mean_log_ratio",
     "mismatched_kl",
@@ -325,6 +330,7 @@ __all__ = [
     "ropo",
     "ropo_link",
     "rpo",
+    "sapo",
     "segment_comparison",
     "sequence_mean",
     "sequence_ratio",
@@ -333,6 +339,7 @@ __all__ = [
     "slic",
     "smooth",
     "smoothed_zero_one",
+    "soft_gate",
     "sppo",
     "sppo_hard",
     "sqil",
@@ -353,6 +360,7 @@ __all__ = [
     "value_dice",
     "variational",
     "variational_reward",
+    "vespo",
     "weighted",
     "weighted_likelihood",
     "weighted_sft",

@@ -3,11 +3,11 @@
 `policy_gradient` is all of them. Below it a paper's objective is a choice of a surrogate
 (`losses.surrogate`: which ratio, what a clip does) and an aggregation
 (`losses.reduction`: what a token counts); the advantage is an input
-(`dynamics.advantages`).
+(`dynamics.advantages`). LUSPO, SAPO and VESPO are in `losses.policy_variants`.
 
 | objective           | ratio    | clip                 | aggregation       | advantage      |
 | ------------------- | -------- | -------------------- | ----------------- | -------------- |
-| reinforce           | none     |                      | sum of a sequence | RLOO; any      |
+| reinforce           | none     |                      | sum of a sequence | RLOO, MaxRL, … |
 | ppo                 | token    | of the gain          | tokens            | GAE            |
 | reinforce_plus_plus | token    | of the gain          | tokens            | over the batch |
 | grpo                | token    | of the gain          | sequences         | group          |
@@ -144,21 +144,21 @@ def policy_gradient(
 def reinforce(
     logp: Array, batch: Group | Trajectory, *, advantage: Array, **penalties: Unpack[Penalties]
 ) -> Loss:
-    """REINFORCE, and RLOO, ReMax and Nash-MD by the choice of the advantage.
+    """REINFORCE, and RLOO, MaxRL, PKPO, ReMax and Nash-MD by the choice of the advantage.
 
-    L = −1/N Σᵢ Σₜ Aᵢₜ log π(oᵢₜ): the gradient of the expected reward of whole completions.
-    What ReMax and Nash-MD sample beside them is in `train.prepare`.
+    L = −1/N Σᵢ Σₜ Aᵢₜ log π(oᵢₜ): the gradient of the expected reward of whole completions, or of
+    what the advantage makes of it. What ReMax and Nash-MD sample is in `train.prepare`.
 
     Args:
         logp: f32[B, K, T] or f32[B, T], as in `policy_gradient`.
         batch: its behaviour log-probs are read for metrics only.
-        advantage: f32[B, K], or of tokens; see `dynamics.advantages.leave_one_out`.
+        advantage: f32[B, K], or of tokens; see `dynamics.advantages`.
         **penalties: see `policy_gradient`.
 
     Reference: Williams 1992, "Simple statistical gradient-following algorithms for
     connectionist reinforcement learning"; Ahmadian et al. 2024, "Back to Basics: Revisiting
     REINFORCE Style Optimization for Learning from Human Feedback in LLMs", arXiv
-    2402.14740; Li et al. 2023, "ReMax", arXiv 2310.10505.
+    2402.14740; Li et al. 2023, "ReMax", arXiv 2310.10505; others: `dynamics.advantages`.
     """
     return policy_gradient(
         logp, batch, advantage=advantage, surrogate=likelihood, aggregate=sequence_sum, **penalties

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from irl_jax.losses.ratio import Ratio, sequence_ratio, token_ratio
-from irl_jax.masking import check_range
+from irl_jax.masking import check_range, masked_sum
 
 # (logp, behaviour, advantage, mask), each [..., T] and finite -> gain f32[..., T], and
 # bool[..., T], where the clip binds
@@ -165,5 +165,63 @@ def geometric(clip: Clip) -> Surrogate:
         binds = clip_binds(log_ratio, advantage, bounds)
         bounded = jnp.where(binds, jnp.clip(log_ratio, *bounds), log_ratio)
         return sequence_ratio(bounded, jnp.zeros_like(bounded), mask) * advantage, binds
+
+    return surrogate
+
+
+def soft_gate(positive: float, negative: float) -> Surrogate:
+    """`Surrogate` 4/τ σ(τ (ρ − 1)) A: a token that moved far learns less and less.
+
+    Its slope by ρ is 4 σ (1 − σ) A, which is A at ρ = 1 whatever τ is, and falls off smoothly to
+    either side; τ is τ⁺ where A > 0 and τ⁻ elsewhere. Nothing is clipped.
+
+    Args:
+        positive: τ⁺ > 0.
+        negative: τ⁻ > 0; greater than τ⁺ in the paper.
+
+    Raises:
+        InputError: a number is out of range.
+
+    Reference: Gao et al. 2025, "Soft Adaptive Policy Optimization", arXiv 2511.20347.
+    """
+    check_range("tau (A > 0)", positive, 0.0, exclusive=True)
+    check_range("tau (A < 0)", negative, 0.0, exclusive=True)
+
+    def surrogate(logp: Array, behaviour: Array, advantage: Array, mask: Array) -> tuple:
+        tau = jnp.where(advantage > 0, positive, negative)
+        gate = jax.nn.sigmoid(tau * (token_ratio(logp, behaviour, mask) - 1.0))
+        return 4.0 / tau * gate * advantage, jnp.zeros_like(mask)
+
+    return surrogate
+
+
+def gamma_weighted(positive: tuple[float, float], negative: tuple[float, float]) -> Surrogate:
+    """`Surrogate` sg[φ(W)] A log π, φ(W) = Wᵏ exp(λ (1 − W)), W = Πₜ ρₜ of the whole sequence.
+
+    φ(1) = 1, and φ falls to 0 on either side of its greatest value, which is at W = k/λ; sg stops
+    the gradient. W is not normalised by the length.
+
+    Args:
+        positive: (k, λ) where A ≥ 0; both > 0.
+        negative: (k, λ) where A < 0.
+
+    Raises:
+        InputError: a number is out of range.
+
+    Reference: Shen et al. 2026, "VESPO: Variational Sequence-Level Soft Policy Optimization for
+    Stable Off-Policy LLM Training", arXiv 2602.10693.
+    """
+    for sign, pair in (("A >= 0", positive), ("A < 0", negative)):
+        check_range(f"k ({sign})", pair[0], 0.0, exclusive=True)
+        check_range(f"lambda ({sign})", pair[1], 0.0, exclusive=True)
+
+    def surrogate(logp: Array, behaviour: Array, advantage: Array, mask: Array) -> tuple:
+        k, rate = (
+            jnp.where(advantage >= 0, *pair) for pair in zip(positive, negative, strict=True)
+        )
+        log_weight = masked_sum(logp - behaviour, mask, axis=-1)[..., None]
+        log_weight = jax.lax.stop_gradient(log_weight)
+        weight = jnp.exp(k * log_weight - rate * jnp.expm1(jnp.minimum(log_weight, 80.0)))
+        return weight * advantage * logp, jnp.zeros_like(mask)
 
     return surrogate

@@ -20,7 +20,12 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from jax import Array
 
-from irl_jax.dynamics.advantages import group_advantages, leave_one_out
+from irl_jax.dynamics.advantages import (
+    group_advantages,
+    leave_one_out,
+    maxrl_advantages,
+    pass_at_k_advantages,
+)
 from irl_jax.dynamics.weights import best
 from irl_jax.losses import (
     adversarial,
@@ -32,6 +37,7 @@ from irl_jax.losses import (
     listwise,
     outcome,
     policy,
+    policy_variants,
     preference,
     process,
     ranking,
@@ -87,7 +93,8 @@ class Published:
         form: how a model's outputs become its arguments.
         defaults: its hyper-parameters.
         fixed: arguments that make the name, and are no hyper-parameters.
-        advantage: rewards f32[B, K] -> advantages f32[B, K], of the form "group".
+        advantage: rewards f32[B, K] -> advantages f32[B, K], of the form "group"; defaults that
+            it has by keyword are its own.
         trains: a policy, a reward model, or both against each other.
         reward: log-ratios v -> rewards of a policy, where both are trained; its
             hyper-parameters are among the defaults.
@@ -103,7 +110,7 @@ class Published:
     form: Form
     defaults: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    advantage: Callable[[Array], Array] | None = None
+    advantage: Callable[..., Array] | None = None
     trains: Trains = "policy"
     reward: Callable[..., Array] | None = None
     trl: str = ""
@@ -119,7 +126,7 @@ def _free(loss: Callable[..., Loss], **defaults: Any) -> Published:
     return Published(loss, "pairs", "reference_free", defaults)
 
 
-Advantage = Callable[[Array], Array]  # rewards f32[B, K] -> advantages f32[B, K]
+Advantage = Callable[..., Array]  # rewards f32[B, K] -> advantages f32[B, K]
 
 
 def _group(
@@ -229,9 +236,14 @@ _ROWS = {
     "dr_grpo": _group(policy.dr_grpo, _centred, clip=_CLIP, beta=0.0),
     "dapo": _group(policy.dapo, clip=(0.2, 0.28), beta=0.0),
     "gspo": _group(policy.gspo, clip=(3e-4, 4e-4), beta=0.0),
+    "luspo": _group(policy_variants.luspo, clip=(3e-4, 4e-4), beta=0.0),
     "gmpo": _group(policy.gmpo, clip=(0.4, 0.4), beta=0.0),
     "cispo": _group(policy.cispo, clip=(1.0, 4.0), beta=0.0),
+    "sapo": _group(policy_variants.sapo, positive=1.0, negative=1.05, beta=0.0),
+    "vespo": _group(policy_variants.vespo, positive=(2.0, 3.0), negative=(3.0, 2.0), beta=0.0),
     "rloo": _group(policy.reinforce, leave_one_out, beta=_KL),
+    "maxrl": _group(policy.reinforce, maxrl_advantages, beta=0.0),
+    "pkpo": _group(policy.reinforce, pass_at_k_advantages, k=2, beta=0.0),
     "raft": _group(policy.weighted_sft, _best, beta=0.0),
     "reinforce_plus_plus": Published(
         policy.reinforce_plus_plus, "prompts", "whitened", {"clip": _CLIP, "beta": 0.01}

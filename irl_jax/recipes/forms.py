@@ -89,8 +89,10 @@ def online_method(row: Published, options: Options, sampling: Sampling, length: 
     match row.form:
         case "group":
             assert row.advantage is not None
+            its = {*inspect.signature(row.advantage).parameters} & {*options}
+            advantage = partial(row.advantage, **{name: options.pop(name) for name in its})
             loss = partial(row.loss, **row.fixed, **options)
-            return policy_gradient(loss, row.advantage, sampling)
+            return policy_gradient(loss, advantage, sampling)
         case "greedy":
             greedy = Beside(1, lambda shape, reference: {"temperature": 0.0})
             return _policy_gradient(row, options, sampling, remax, greedy)

@@ -10,12 +10,142 @@ from irl_jax.dynamics.advantages import (
     baseline_advantages,
     group_advantages,
     leave_one_out,
+    maxrl_advantages,
     nash_advantages,
+    optimal_token_baseline,
+    pass_at_k_advantages,
     whiten,
 )
 from irl_jax.masking import masked_mean
 from irl_jax.types import InputError
 from tests.oracles import advantages as oracles
+from tests.oracles.language import Language, log_softmax
+
+LANGUAGE = Language()  # 7 completions
+LOGITS = LANGUAGE.draw(0)
+RIGHT = np.array([0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
+WORTH = np.array([0.3, -1.0, 0.8, 0.3, 0.0, 1.7, -0.4])
+
+
+def expected_gradient(advantages, reward, size):
+    """E[1/K Σᵢ Aᵢ ∇ log π(oᵢ)] over every group of completions, f64[S, V]."""
+    every, chance = LANGUAGE.groups(LOGITS, size)
+    with jax.enable_x64(True):
+        gain = np.asarray(advantages(reward[every]))
+    counts = np.zeros((len(every), len(reward)))
+    for i in range(size):
+        np.add.at(counts, (np.arange(len(every)), every[:, i]), gain[:, i] / size)
+    return np.einsum("g,gn,nsv->sv", chance, counts, LANGUAGE.scores(LOGITS))
+
+
+def best_of(reward, k):
+    """∇ E[max of k rewards], pass@k of rewards of 0 and 1, over every k completions."""
+    every, chance = LANGUAGE.groups(LOGITS, k)
+    scores = LANGUAGE.scores(LOGITS)
+    return sum(np.einsum("g,gsv->sv", chance * reward[every].max(-1), scores[e]) for e in every.T)
+
+
+def test_maxrl_ascends_on_the_truncated_likelihood_of_being_right():
+    """Exactly, over every group of four: Σ pass@k/k, of which the last is that of A = −1."""
+    terms = [best_of(RIGHT, k) / k for k in (1, 2, 3, 4)]
+    gradient = expected_gradient(maxrl_advantages, RIGHT, 4)
+    np.testing.assert_allclose(gradient, sum(terms[:3]), rtol=1e-9, atol=1e-12)
+    kept = lambda r: maxrl_advantages(r) - (r.max(-1, keepdims=True) == 0)
+    gradient = expected_gradient(kept, RIGHT, 4)
+    np.testing.assert_allclose(gradient, sum(terms), rtol=1e-9, atol=1e-12)
+    p = LANGUAGE.chance(LOGITS) @ RIGHT
+    weight = sum((1 - p) ** (k - 1) for k in (1, 2, 3, 4))
+    np.testing.assert_allclose(sum(terms), weight * best_of(RIGHT, 1), rtol=1e-9, atol=1e-12)
+    assert weight > 1.5  # a hard prompt; 1/p is the limit
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+@pytest.mark.parametrize("reward", [RIGHT, WORTH], ids=["right", "real"])
+def test_advantages_of_pass_at_k_are_unbiased(k, reward):
+    """Of three completions, exactly, over every group: the gradient of the best of k."""
+    gradient = expected_gradient(lambda r: pass_at_k_advantages(r, k=k), reward, 3)
+    expected = best_of(reward, k)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-9, atol=1e-12)
+    assert np.abs(expected).max() > 0.01
+
+
+def test_advantages_of_pass_at_k_by_hand():
+    """Of five, two right: 3 P(two of four others are wrong) = 3 · C(3, 2)/C(4, 2)."""
+    reward = jnp.array([[0.0, 1.0, 0.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0, 1.0]])
+    expected = [[0, 1.5, 0, 1.5, 0], [0] * 5]
+    np.testing.assert_allclose(pass_at_k_advantages(reward, k=3), expected, rtol=1e-6)
+    for k in (0, 6):
+        with pytest.raises(InputError, match=r"^k: expected 1 to 5"):
+            pass_at_k_advantages(reward, k=k)
+
+
+def test_the_optimal_token_baseline_equals_oracle():
+    """Energies are the squared lengths of the language's own gradients of log π by logits."""
+    group = [1, 4, 5, 0]
+    energy = (LANGUAGE.token_scores(LOGITS) ** 2).sum((-2, -1))[group].cumsum(-1)
+    mask, reward = LANGUAGE.mask[group], WORTH[group]
+    out = np.zeros(mask.shape)
+    for i, t in np.argwhere(mask):
+        others = [j for j in range(4) if j != i and mask[j, t]]
+        weight = sum(energy[j, t] for j in others)
+        out[i, t] = reward[i] - sum(energy[j, t] * reward[j] for j in others) / max(weight, 1e-30)
+    collision = np.log((np.exp(log_softmax(LOGITS)) ** 2).sum(-1))[LANGUAGE.state]
+    spoilt = lambda x: jnp.float32(np.where(mask, x, np.nan))[None]
+    actual = optimal_token_baseline(
+        spoilt(reward[:, None]),
+        spoilt(LANGUAGE.logp(LOGITS)[group]),
+        spoilt(collision[group]),
+        mask[None],
+    )[0]
+    np.testing.assert_allclose(actual, out, rtol=1e-5, atol=1e-6)
+    with pytest.raises(InputError, match=r"^to_go: expected shape"):
+        optimal_token_baseline(spoilt(reward[:, None])[:, :1], *[spoilt(0.0)] * 2, mask[None])
+
+
+def test_of_one_token_the_optimal_baseline_has_the_least_variance():
+    """In the limit: four hundred completions that come as often as they should."""
+    language, chance = Language(3, 1), np.array([0.5, 0.25, 0.25])
+    every = np.repeat([0, 1, 1, 2], 100)  # completions 2, 0 and 1
+    order = language.action[:, 0]
+    worth, collision = np.array([3.0, -1.0, 2.0])[order], np.log((chance**2).sum())
+    row = lambda x: jnp.float32(x)[every][None, :, None]
+    advantage = optimal_token_baseline(
+        row(worth),
+        row(np.log(chance)[order]),
+        jnp.full([1, 400, 1], collision),
+        jnp.ones([1, 400, 1], bool),
+    )
+    baselines = row(worth) - advantage
+    length = (language.scores(np.log(chance)[None]) ** 2).sum((-2, -1))
+    second_moment = lambda b: chance[order] @ ((worth - b) ** 2 * length)
+    grid = np.linspace(-1, 2, 3001)
+    least = grid[np.argmin([second_moment(b) for b in grid])]
+    np.testing.assert_allclose(baselines, least, atol=0.01)
+    assert abs(least - chance[order] @ worth) > 0.05  # the mean is not it
+
+
+def test_the_optimal_token_baseline_is_unbiased_and_need_not_vary_less():
+    """Over every group of three, exactly; the variance in logits against that of RLOO."""
+    every, chance = LANGUAGE.groups(LOGITS, 3)
+    mask, logp = LANGUAGE.mask[every], LANGUAGE.logp(LOGITS)[every]
+    collision = np.log((np.exp(log_softmax(LOGITS)) ** 2).sum(-1))[LANGUAGE.state][every]
+    worth = WORTH + 2.0 * (LANGUAGE.chance(LOGITS) < 0.1)  # what is rare is worth more
+    to_go = np.broadcast_to(worth[every][..., None], mask.shape)
+    with jax.enable_x64(True):
+        optimal = np.asarray(optimal_token_baseline(to_go, logp, collision, mask))
+        plain = np.asarray(leave_one_out(worth[every]))[..., None] * mask
+    scores = LANGUAGE.token_scores(LOGITS)[every]
+    drawn = {
+        name: np.einsum("gkt,gktsv->gsv", advantage / 3, scores)
+        for name, advantage in (("optimal", optimal), ("plain", plain))
+    }
+    expected = LANGUAGE.gradient(LOGITS, worth)
+    for gradient in drawn.values():
+        mean = np.einsum("g,gsv->sv", chance, gradient)
+        np.testing.assert_allclose(mean, expected, rtol=1e-6, atol=1e-8)
+    variance = {n: chance @ ((g - expected) ** 2).sum((-2, -1)) for n, g in drawn.items()}
+    assert variance["optimal"] == pytest.approx(0.600, abs=1e-3)
+    assert variance["plain"] == pytest.approx(0.493, abs=1e-3)
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)

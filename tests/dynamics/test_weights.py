@@ -10,6 +10,7 @@ from irl_jax.dynamics.weights import (
     distinct,
     exponential_weight,
     has_signal,
+    masked_weight,
     rescale_by_signal,
     select_completions,
     staleness_mask,
@@ -18,6 +19,7 @@ from irl_jax.dynamics.weights import (
 from irl_jax.losses.policy import weighted_sft
 from irl_jax.losses.rating import binary_cross_entropy
 from irl_jax.types import Group, InputError, Rating
+from tests.oracles.language import Language
 
 MASK = np.array([[True, True, False], [True, False, False]])
 LOGP = np.float32([[-1.0, -2.0, np.nan], [-0.5, np.nan, np.nan]])
@@ -29,9 +31,60 @@ def test_truncated_weights_are_ratios_up_to_a_cap():
     np.testing.assert_allclose(truncated_weight(LOGP, STALE, MASK, cap=2.0), expected, rtol=1e-6)
 
 
-def test_weights_of_stale_samples_are_constants():
-    weigh = lambda logp, stale: truncated_weight(logp, stale, MASK, cap=2.0).sum()
-    gradients = jax.grad(weigh, argnums=(0, 1))(jnp.where(MASK, LOGP, 0), jnp.where(MASK, STALE, 0))
+def test_one_weight_of_a_whole_completion_is_at_each_of_its_tokens():
+    """½ − 1 and 1½ nats."""
+    weight = truncated_weight(LOGP, STALE, MASK, cap=2.0, whole=True)
+    np.testing.assert_allclose(weight, [[np.exp(-0.5)] * 2 + [0], [2.0, 0, 0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "whole", "expected"),
+    [
+        (0.5, 5.0, False, [[np.exp(0.5), 0, 0], [np.exp(1.5), 0, 0]]),
+        (0.0, 2.0, False, [[np.exp(0.5), np.exp(-1.0), 0], [0, 0, 0]]),
+        (0.0, 2.0, True, [[np.exp(-0.5)] * 2 + [0], [0, 0, 0]]),
+    ],
+)
+def test_masked_weights_are_ratios_within_bounds_and_nothing_beyond(low, high, whole, expected):
+    weight = masked_weight(LOGP, STALE, MASK, low=low, high=high, whole=whole)
+    np.testing.assert_allclose(weight, expected, rtol=1e-6)
+    with pytest.raises(InputError, match=r"^high: expected a number in \("):
+        masked_weight(LOGP, STALE, MASK, low=high, high=high)
+
+
+def test_weights_of_whole_completions_correct_the_gradient_and_those_of_tokens_do_not():
+    """Over every completion of a small language, sampled by another policy, exactly."""
+    language = Language(3, 3)
+    new, old = language.draw(0), language.draw(1)
+    worth = np.random.default_rng(2).standard_normal(len(language.action))
+    expected = language.gradient(new, worth)
+    scores, chance = language.token_scores(new), language.chance(old)
+
+    def gradient(weigh, **bounds):
+        with jax.enable_x64(True):
+            weight = weigh(language.logp(new), language.logp(old), language.mask, **bounds)
+        return np.einsum("n,nt,ntsv->sv", chance * worth, np.asarray(weight), scores)
+
+    whole = gradient(truncated_weight, cap=np.inf, whole=True)
+    np.testing.assert_allclose(whole, expected, rtol=1e-9, atol=1e-12)
+    tokens = gradient(truncated_weight, cap=np.inf)
+    assert np.abs(tokens - expected).max() > 0.2 * np.abs(expected).max()
+    ratio = language.chance(new) / chance
+    kept = np.where((ratio >= 0.5) & (ratio <= 2.0), worth, 0.0)
+    masked = gradient(masked_weight, low=0.5, high=2.0, whole=True)
+    np.testing.assert_allclose(masked, language.gradient(new, kept), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "weigh",
+    [
+        lambda *x: truncated_weight(*x, cap=2.0),
+        lambda *x: masked_weight(*x, low=0.1, high=2.0, whole=True),
+    ],
+)
+def test_weights_of_stale_samples_are_constants(weigh):
+    total = lambda logp, stale: weigh(logp, stale, MASK).sum()
+    gradients = jax.grad(total, argnums=(0, 1))(jnp.where(MASK, LOGP, 0), jnp.where(MASK, STALE, 0))
     assert not any(np.any(g) for g in gradients)
 
 

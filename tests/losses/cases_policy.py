@@ -14,6 +14,7 @@ from irl_jax.losses.policy import (
     reinforce_plus_plus,
     weighted_sft,
 )
+from irl_jax.losses.policy_variants import luspo, sapo, vespo
 from irl_jax.losses.ratio import k2
 from irl_jax.losses.reduction import group_mean
 from irl_jax.losses.value import clipped_value
@@ -102,6 +103,24 @@ POLICY = [
         params={"clip": 0.2, "length": 8.0},
     ),
     Case("gspo", gspo, oracles.gspo, Group, **OF_COMPLETIONS, params={"clip": (0.1, 0.15)}),
+    Case("luspo", luspo, oracles.luspo, Group, **OF_COMPLETIONS, params={"clip": (0.1, 0.15)}),
+    Case(
+        "sapo",
+        sapo,
+        oracles.sapo,
+        Group,
+        **WITH_REF,
+        params={"positive": 1.5, "negative": 2.5, "beta": 0.1},
+    ),
+    Case(
+        "vespo",
+        vespo,
+        oracles.vespo,
+        Group,
+        **OF_COMPLETIONS,
+        params={"positive": (2.0, 3.0), "negative": (3.0, 1.5)},
+        stops_gradient=True,
+    ),
     Case("gmpo", gmpo, oracles.gmpo, Group, **OF_COMPLETIONS, params={"clip": (0.3, 0.4)}),
     Case("weighted_sft", weighted_sft, oracles.weighted_sft, Group, **OF_COMPLETIONS),
     Case(

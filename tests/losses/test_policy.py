@@ -6,7 +6,17 @@ import pytest
 from irl_jax.dynamics.advantages import group_advantages
 from irl_jax.dynamics.returns import returns
 from irl_jax.dynamics.shaping import kl_penalised
-from irl_jax.losses.policy import cispo, dapo, dr_grpo, gmpo, grpo, gspo, ppo, reinforce
+from irl_jax.losses.policy import (
+    cispo,
+    dapo,
+    dr_grpo,
+    gmpo,
+    grpo,
+    gspo,
+    ppo,
+    reinforce,
+)
+from irl_jax.losses.policy_variants import luspo, sapo, vespo
 from irl_jax.losses.ratio import k1, k2, k3, probability_ratio, tangent_expm1
 from irl_jax.losses.reduction import sequence_mean, token_mean
 from irl_jax.losses.surrogate import clip_bounds, clipped_surrogate
@@ -237,7 +247,11 @@ NEAR = {
     "grpo": lambda *x, **y: grpo(*x, clip=0.2, beta=0.0, **y),
     "gspo": lambda *x, **y: gspo(*x, clip=0.2, **y),
     "gmpo": lambda *x, **y: gmpo(*x, clip=0.2, **y),
+    "luspo": lambda *x, **y: luspo(*x, clip=0.2, **y),
+    "sapo": lambda *x, **y: sapo(*x, positive=0.7, negative=2.0, **y),
+    "vespo": lambda *x, **y: vespo(*x, positive=(2.0, 3.0), negative=(3.0, 2.0), **y),
 }
+BY_TOKEN = ("ppo", "dapo", "cispo", "dr_grpo", "luspo", "vespo")  # not by a completion's length
 
 
 def by_logp(loss, logp, batch, **options):
@@ -250,7 +264,7 @@ def test_on_policy_every_surrogate_has_the_gradient_of_reinforce(name):
     """The total, that is, with what a token counts put back."""
     _, batch, length = group()
     advantage = group_advantages(batch.reward)
-    counts = 1.0 if name in ("ppo", "dapo", "cispo", "dr_grpo") else length[..., None]
+    counts = 1.0 if name in BY_TOKEN else length[..., None]
     gradient = counts * by_logp(NEAR[name], batch.logp, batch, advantage=advantage)
     expected = by_logp(reinforce, batch.logp, batch, advantage=advantage)
     np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6)
@@ -289,6 +303,33 @@ def test_cispo_weighs_every_token(log_ratio, advantage, weight):
         assert not by_logp(grpo, logp, batch, advantage=a, clip=0.5, beta=0.0).any()
 
 
+@pytest.mark.parametrize(("advantage", "tau"), [(2.0, 0.7), (-2.0, 2.0)])
+def test_a_soft_gate_falls_off_to_either_side(advantage, tau):
+    """−A ρ 4 σ(1 − σ): ρ A at ρ = 1, and less wherever the ratio moved to."""
+    for log_ratio in (-2.0, -0.3, 0.0, 0.3, 0.7):
+        logp, batch, a = one_token(log_ratio, advantage)
+        ratio = np.exp(log_ratio)
+        gate = 1 / (1 + np.exp(-tau * (ratio - 1)))
+        slope = 4 * gate * (1 - gate)
+        assert (slope == 1) if log_ratio == 0 else (slope < 1)
+        gradient = by_logp(NEAR["sapo"], logp, batch, advantage=a)
+        np.testing.assert_allclose(gradient, -advantage * ratio * slope, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("advantage", "k", "rate"), [(2.0, 2.0, 3.0), (-2.0, 3.0, 2.0)])
+def test_vespo_weighs_a_completion_by_its_whole_ratio(advantage, k, rate):
+    """Two tokens that moved by 0.4 and −0.1 nats: W = exp(0.3) for both."""
+    mask, old = jnp.ones([1, 1, 2], bool), jnp.full([1, 1, 2], -1.0)
+    batch = Group(None, jnp.zeros([1, 1, 2], int), mask, old, jnp.zeros([1, 1]), mask[..., 0])
+    logp = old + jnp.array([0.4, -0.1])
+    gradient = by_logp(NEAR["vespo"], logp, batch, advantage=jnp.full([1, 1], advantage))
+    ratio = np.exp(0.3)
+    weight = ratio**k * np.exp(rate * (1 - ratio))
+    np.testing.assert_allclose(gradient, np.full([1, 1, 2], -weight * advantage), rtol=1e-5)
+    far = by_logp(NEAR["vespo"], logp + 40.0, batch, advantage=jnp.full([1, 1], advantage))
+    assert not far.any()
+
+
 def test_a_token_counts_by_the_aggregation():
     """Two completions, of 1 and of 3 tokens, with A = 1: what a token of each pulls."""
     mask = jnp.arange(3) < jnp.array([[1], [3]])[None]
@@ -299,6 +340,7 @@ def test_a_token_counts_by_the_aggregation():
         "dapo": [1 / 4, 1 / 4],
         "dr_grpo": [1 / 8, 1 / 8],
         "gspo": [1 / 2, 1 / 6],
+        "luspo": [1 / 2, 1 / 2],
     }
     for name, (short, long) in expected.items():
         mean = lambda x, loss=NEAR[name]: loss(x, batch, advantage=ones).mean

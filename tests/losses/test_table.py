@@ -9,7 +9,11 @@ from irl_jax.losses.table import LOSSES, canonical, look_up, of_function
 from irl_jax.types import InputError
 
 # Hyper-parameters that are of the batch or of the objective, and not of the loss itself.
-OUTSIDE = {"ppo": {"value_clip", "value_weight"}, "nash_md": {"tau", "share", "opponents"}}
+OUTSIDE = {
+    "ppo": {"value_clip", "value_weight"},
+    "nash_md": {"tau", "share", "opponents"},
+    "pkpo": {"k"},
+}
 # What the form gives the loss beside log-probs or rewards and the batch.
 GIVEN = {
     "mismatched_kl": {"kl"},
@@ -44,7 +48,8 @@ def test_a_row_gives_all_that_its_loss_needs(name):
 
 def test_names_are_those_of_the_functions():
     """A search for the name of a row finds the function."""
-    elsewhere = {"sft", "rloo", "raft", "remax", "nash_md", "online_dpo", "tpo_l", "r_airl"}
+    elsewhere = {"sft", "rloo", "maxrl", "pkpo", "raft", "remax", "nash_md", "online_dpo", "tpo_l"}
+    elsewhere |= {"r_airl"}
     for name, row in LOSSES.items():
         if name not in elsewhere:
             assert (row.reward or row.loss) is getattr(losses, name), name

@@ -132,6 +132,42 @@ def gspo(logp, batch, *, advantage, clip, **penalties):
     return _run(logp, batch, advantage, objective, per="mean", **penalties)
 
 
+def luspo(logp, batch, *, advantage, clip, **penalties):
+    """Liu et al. 2026: a sequence of GSPO's, times its length."""
+
+    def objective(new, old, gains):
+        s = (math.prod(map(math.exp, new)) / math.prod(map(math.exp, old))) ** (1 / len(new))
+        value, clips = _clipped_token(s, gains[0], clip)
+        return [value] * len(new), [clips] * len(new)
+
+    return _run(logp, batch, advantage, objective, per="sum", **penalties)
+
+
+def sapo(logp, batch, *, advantage, positive, negative, **penalties):
+    """Gao et al. 2025: f(x) = 4/τ σ(τ (x − 1)) of each ratio, τ by the sign of the advantage."""
+
+    def objective(new, old, gains):
+        values = []
+        for n, o, gain in zip(new, old, gains, strict=True):
+            tau = positive if gain > 0 else negative
+            values.append(gain * 4 / tau / (1 + math.exp(-tau * (math.exp(n - o) - 1))))
+        return values, [False] * len(new)
+
+    return _run(logp, batch, advantage, objective, per="mean", **penalties)
+
+
+def vespo(logp, batch, *, advantage, positive, negative, **penalties):
+    """Shen et al. 2026: W^k e^(λ (1 − W)) of the ratio W of whole completions, a constant."""
+
+    def objective(new, old, gains):
+        ratio = math.prod(math.exp(n - o) for n, o in zip(new, old, strict=True))
+        k, rate = positive if gains[0] >= 0 else negative
+        weight = ratio**k * math.exp(rate * (1 - ratio))
+        return [weight * gains[0] * n for n in new], [False] * len(new)
+
+    return _run(logp, batch, advantage, objective, per="token", **penalties)
+
+
 def gmpo(logp, batch, *, advantage, clip, **penalties):
     """Zhao et al. 2025: the ratios raised to sgn(A), clipped, the less of the two, and back."""
     low, high = _sides(clip)

@@ -53,10 +53,23 @@ def gather_logp(logits: Array, tokens: Array) -> Array:
     Returns:
         f32[...], nats.
     """
+    picked, value = gather_q(logits, tokens)
+    return picked - value
+
+
+def gather_q(logits: Array, tokens: Array) -> tuple[Array, Array]:
+    """Q(s, a) = logits[tokens] and V(s) = logsumexp(logits), in f32; see `gather_logp`.
+
+    Args:
+        logits: f[..., V].
+        tokens: i32[...].
+
+    Returns:
+        Q and V, f32[...] each (nats).
+    """
     logits = logits.astype(jnp.float32)
     hit = jnp.arange(logits.shape[-1]) == tokens[..., None]
-    picked = jnp.where(hit, logits, 0.0).sum(-1)
-    return picked - jax.nn.logsumexp(logits, axis=-1)
+    return jnp.where(hit, logits, 0.0).sum(-1), jax.nn.logsumexp(logits, axis=-1)
 
 
 def segment_positions(segment: Array) -> Array:

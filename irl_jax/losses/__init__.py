@@ -145,6 +145,7 @@ from irl_jax.losses.scores import (
 from irl_jax.losses.soft_q import (
     Concave,
     iq_learn,
+    iq_learn_lm,
     iq_learn_online,
     phi_chi_square,
     phi_forward_kl,
@@ -266,6 +267,7 @@ __all__ = [
     "intention_likelihood",
     "ipo",
     "iq_learn",
+    "iq_learn_lm",
     "iq_learn_online",
     "irpo",
     "jensen_shannon_tilt",

@@ -147,7 +147,7 @@ def reinforce(
     """REINFORCE, and RLOO, MaxRL, PKPO, ReMax and Nash-MD by the choice of the advantage.
 
     L = −1/N Σᵢ Σₜ Aᵢₜ log π(oᵢₜ): the gradient of the expected reward of whole completions, or of
-    what the advantage makes of it. What ReMax and Nash-MD sample is in `train.prepare`.
+    what `dynamics.advantages` make of it. What ReMax and Nash-MD sample is in `train.prepare`.
 
     Args:
         logp: f32[B, K, T] or f32[B, T], as in `policy_gradient`.
@@ -158,7 +158,7 @@ def reinforce(
     Reference: Williams 1992, "Simple statistical gradient-following algorithms for
     connectionist reinforcement learning"; Ahmadian et al. 2024, "Back to Basics: Revisiting
     REINFORCE Style Optimization for Learning from Human Feedback in LLMs", arXiv
-    2402.14740; Li et al. 2023, "ReMax", arXiv 2310.10505; others: `dynamics.advantages`.
+    2402.14740; Li et al. 2023, "ReMax", arXiv 2310.10505.
     """
     return policy_gradient(
         logp, batch, advantage=advantage, surrogate=likelihood, aggregate=sequence_sum, **penalties

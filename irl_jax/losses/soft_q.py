@@ -13,13 +13,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from numbers import Real
 
 import jax.numpy as jnp
 from jax import Array
 
+from irl_jax.dynamics.returns import next_value
+from irl_jax.losses.demonstration import nll
 from irl_jax.losses.reduction import token_mean, weighted
-from irl_jax.masking import as_float, check_mask, check_range
-from irl_jax.types import Loss, Rating, Trajectory
+from irl_jax.masking import as_float, check_mask, check_range, check_shape
+from irl_jax.types import Demonstration, Loss, Rating, Trajectory
 
 # φ of IQ-Learn: concave, from rewards to numbers, elementwise
 Concave = Callable[[Array], Array]
@@ -120,6 +124,63 @@ def iq_learn(q: Array, value: Array, following: Array, batch: Trajectory, *, phi
         "advantage": token_mean(q - value, batch.mask),
     }
     return Loss(*token_mean(value - following - phi(reward), batch.mask), metrics)
+
+
+def iq_learn_lm(
+    q: Array, value: Array, batch: Demonstration, *, lam: float | Array, discount: float | Array
+) -> Loss:
+    """Inverse soft Q-learning of a language model: likelihood, and rewards that stay small.
+
+    L = E[−log π(a|s) + λ (Q(s, a) − γ V(s′))²], log π = Q − V, V = 0 after the last token. It is
+    `iq_learn` with `phi_chi_square(1/4λ)`. λ = 0 is `nll` to the bit, which leaves V open: a number
+    added to all logits of a context changes nothing. With λ > 0, V says how much comes after, and
+    at the least value 1 − 2 λ r = ρ_π/ρ_E: the policy is the more random, the greater λ is. ρ_π is
+    how often the policy comes to a context and token if it is put back onto a demonstration before
+    each token with chance 1 − γ.
+
+    Args:
+        q: f32[B, T], the logits of `batch.tokens`: `models.logprob.sequence_q`. Read where
+            `batch.mask` is true, as is V.
+        value: f32[B, T], V of their contexts, logsumexp of the logits.
+        batch: demonstrations, B rows of T tokens. What stands between two tokens to be predicted
+            of one segment is part of the state in which the second is taken.
+        lam: λ >= 0, 1/4α of the χ² divergence (a reward).
+        discount: γ in [0, 1].
+
+    Returns:
+        Loss in nats a token. Metrics: those of `nll`, and `reward`, Q − γ V(s′).
+
+    Raises:
+        InputError: an array has the wrong shape or dtype, or a number is out of range.
+
+    Reference: Wulfmeier et al. 2024, "Imitating Language via Scalable Inverse Reinforcement
+    Learning", arXiv 2409.01369.
+
+    Differs: every token counts the same, however late; a demonstration that was cut counts as
+    ended.
+
+    Example:
+        >>> ones, mask = jnp.ones([1, 3], jnp.int32), jnp.array([[False, True, True]])
+        >>> batch = Demonstration(tokens=ones, mask=mask, segment=ones)
+        >>> q, v = jnp.array([[0.0, 1.0, 2.0]]), jnp.array([[0.0, 1.5, 2.5]])
+        >>> float(iq_learn_lm(q, v, batch, lam=0.5, discount=1.0).mean)  # rewards −1.5 and 2
+        2.0625
+    """
+    check_range("lam", lam, 0.0)
+    q = as_float("q", q, (None, None))
+    value = as_float("value", value, q.shape)
+    check_mask("batch.mask", batch.mask, q.shape)
+    check_shape("batch.segment", batch.segment, q.shape)
+    q, value = (jnp.where(batch.mask, x, 0.0) for x in (q, value))
+    following = next_value(value, batch.mask, discount=discount)
+    later = next_value(batch.segment.astype(q.dtype), batch.mask, discount=1.0)
+    reward = q - jnp.where(later == batch.segment, following, 0.0)
+    likelihood = nll(q - value, batch)
+    metrics = likelihood.metrics | {"reward": token_mean(reward, batch.mask)}
+    if isinstance(lam, Real) and lam == 0:  # the same program, to the bit
+        return replace(likelihood, metrics=metrics)
+    squares, _ = token_mean(reward**2, batch.mask)
+    return replace(likelihood, total=likelihood.total + lam * squares, metrics=metrics)
 
 
 def iq_learn_online(

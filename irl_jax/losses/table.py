@@ -44,6 +44,7 @@ from irl_jax.losses import (
     rating,
     reference_free,
     regularisation,
+    soft_q,
     transport,
     unpaired,
 )
@@ -55,6 +56,7 @@ Trains = Literal["policy", "reward", "both"]  # both: by turns, against each oth
 Form = Literal[
     # of a policy, from data
     "likelihood",  # (logp of a demonstration, batch)
+    "soft_q",  # (logits and V of a demonstration, batch)
     "reference",  # (logp, ref_logp, batch)
     "reference_free",  # (logp, batch)
     "mismatched_kl",  # (logp, ref_logp, batch, kl=): the divergence on neighbours' completions
@@ -167,6 +169,9 @@ _GRM = {"alpha": 0.01, "beta": 0.1, "label_smoothing": 0.0, "centering": 0.01}
 _ROWS = {
     # demonstrations
     "sft": Published(demonstration.nll, "demonstrations", "likelihood"),
+    "iq_learn": Published(
+        soft_q.iq_learn_lm, "demonstrations", "soft_q", {"lam": 0.01, "discount": 1.0}
+    ),
     # pairs, against a reference
     "dpo": _pairs(direct.dpo, "sigmoid", beta=0.1),
     "ipo": _pairs(direct.ipo, tau=0.1),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.sharding import PartitionSpec as P
 
-from irl_jax.masking import check_range, gather_logp
+from irl_jax.masking import check_range, gather_logp, gather_q
 from irl_jax.models.decoder import DecoderConfig, forward, unembedding, vocabulary_logits
 from irl_jax.models.sharding import constrain, parts
 from irl_jax.types import Prompt, PyTree
@@ -57,15 +58,15 @@ def token_logp(
 
 def _in_chunks(
     config: DecoderConfig,
-    of: Callable[..., Array],
+    of: Callable[..., Any],
     tokens: Array,
     *models: tuple[Array, Array],
-) -> Array:
+) -> Any:
     """of(tokens, *logits) at every position, f32[..., T], few logits at a time.
 
     Args:
         config: the shape of the models.
-        of: (i32[...], f32[..., V] of each model) -> f32[...].
+        of: (i32[...], f32[..., V] of each model) -> f32[...], or a tuple of them.
         tokens: i32[..., T].
         *models: hidden states f[..., T, D] and unembedding f[D, V] of each model.
     """
@@ -84,12 +85,13 @@ def _in_chunks(
         return jnp.moveaxis(x.reshape(n, chunks, width, *x.shape[2:]), 1, 0)
 
     @jax.checkpoint
-    def one(args: tuple[Array, list[Array]]) -> Array:
+    def one(args: tuple[Array, list[Array]]) -> Any:
         targets, states = args
         return of(targets, *map(partial(vocabulary_logits, config), states, kernels))
 
     out = jax.lax.map(one, (cut(tokens), [cut(hidden) for hidden, _ in models]))
-    return jnp.moveaxis(out, 0, 1).reshape(n, t + pad)[:, :t].reshape(tokens.shape)
+    join = lambda x: jnp.moveaxis(x, 0, 1).reshape(n, t + pad)[:, :t].reshape(tokens.shape)
+    return jax.tree.map(join, out)
 
 
 def completion_hidden(
@@ -240,5 +242,49 @@ def sequence_logp(config: DecoderConfig, params: PyTree, tokens: Array, segment:
     """
     hidden, _ = forward(config, params, tokens, segment=segment)
     logp = token_logp(config, params, hidden[:, :-1], tokens[:, 1:])
+    return _predicted(logp, segment)
+
+
+def sequence_q(
+    config: DecoderConfig, params: PyTree, tokens: Array, segment: Array
+) -> tuple[Array, Array]:
+    """Q of each token and V of its context, as `sequence_logp` reads rows; Q − V = log π.
+
+    Args:
+        config: the shape.
+        params: parameters of the decoder, whose logits are Q.
+        tokens: i32[B, T].
+        segment: i32[B, T], 0 on padding.
+
+    Returns:
+        Q and V, f32[B, T] each (nats), 0 where `sequence_logp` is.
+    """
+    hidden, _ = forward(config, params, tokens, segment=segment)
+    model = hidden[:, :-1], unembedding(config, params)
+    pick = lambda targets, logits: gather_q(logits, targets)
+    q, value = _in_chunks(config, pick, tokens[:, 1:], model)
+    return _predicted(q, segment), _predicted(value, segment)
+
+
+def completion_q(
+    config: DecoderConfig, params: PyTree, context: Prompt, action: Array
+) -> tuple[Array, Array]:
+    """Q of each token and V of its context, of K completions of each prompt; Q − V = log π.
+
+    Args:
+        config: the shape.
+        params: parameters of the decoder, whose logits are Q.
+        context: `Prompt` of B rows.
+        action: i32[B, K, T], right-padded.
+
+    Returns:
+        Q and V, f32[B, K, T] each (nats; arbitrary on padding).
+    """
+    model = predicting_hidden(config, params, context, action), unembedding(config, params)
+    return _in_chunks(config, lambda targets, logits: gather_q(logits, targets), action, model)
+
+
+def _predicted(x: Array, segment: Array) -> Array:
+    """What is known of every token but the first, f[B, T]; 0 where a segment begins."""
     continues = (segment[:, 1:] == segment[:, :-1]) & (segment[:, 1:] != 0)
-    return jnp.pad(jnp.where(continues, logp, 0.0), ((0, 0), (1, 0)))
+    return jnp.pad(jnp.where(continues, x, 0.0), ((0, 0), (1, 0)))

@@ -36,6 +36,7 @@ from irl_jax.train.objectives import (
     policy_objective,
     reference_free_objective,
     sft_objective,
+    soft_q_objective,
     tdpo_objective,
     wpo_objective,
 )
@@ -60,6 +61,8 @@ def offline_objective(
     match row.form:
         case "likelihood":
             return sft_objective(config, adapt)
+        case "soft_q":
+            return soft_q_objective(config, adapt, loss)
         case "reference":
             return direct_objective(config, adapt, loss)
         case "reference_free":

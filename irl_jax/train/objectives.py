@@ -30,6 +30,7 @@ from irl_jax.models.logprob import (
     completion_logp_collision,
     completion_logp_kl,
     sequence_logp,
+    sequence_q,
 )
 from irl_jax.models.lora import attach
 from irl_jax.rollout.sampling import Sampling
@@ -91,6 +92,27 @@ def sft_objective(config: DecoderConfig, adapt: Adapt = full) -> Objective:
         decoder = adapt(params, frozen[0] if frozen else None)
         logp = sequence_logp(config, decoder, batch.tokens, batch.segment)
         return nll(logp, batch)
+
+    return objective
+
+
+def soft_q_objective(config: DecoderConfig, adapt: Adapt, loss: Callable[..., Loss]) -> Objective:
+    """A loss of demonstrations that reads the decoder's logits as a soft Q.
+
+    Args:
+        config: the shape.
+        adapt: how the trained parameters become a decoder.
+        loss: of Q and V, f32[B, T] each, and the batch, such as
+            `partial(iq_learn_lm, lam=0.01, discount=1.0)`.
+
+    Returns:
+        `(params, batch: Demonstration, key, reference) -> Loss`; with `full`, the
+        reference may be left out.
+    """
+
+    def objective(params: PyTree, batch: Demonstration, key: Array, *frozen: PyTree) -> Loss:
+        decoder = adapt(params, frozen[0] if frozen else None)
+        return loss(*sequence_q(config, decoder, batch.tokens, batch.segment), batch)
 
     return objective
 

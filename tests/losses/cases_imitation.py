@@ -5,6 +5,7 @@ from irl_jax.losses.inverse import variational_reward
 from irl_jax.losses.matching import f_irl
 from irl_jax.losses.soft_q import (
     iq_learn,
+    iq_learn_lm,
     iq_learn_online,
     phi_chi_square,
     phi_forward_kl,
@@ -14,7 +15,7 @@ from irl_jax.losses.soft_q import (
     phi_total_variation,
     sqil,
 )
-from irl_jax.types import Rating, Trajectory
+from irl_jax.types import Demonstration, Rating, Trajectory
 from tests.losses.case import Case
 from tests.oracles import losses, matching
 from tests.oracles import soft_q as oracles
@@ -42,6 +43,15 @@ IMITATION = [
             ("Hellinger", phi_hellinger),
             ("Jensen-Shannon", phi_jensen_shannon),
         )
+    ),
+    Case(
+        "iq_learn_lm",
+        iq_learn_lm,
+        oracles.iq_learn_lm,
+        Demonstration,
+        {"q": "BT", "value": "BT"},
+        ("mask",),
+        params={"lam": 0.3, "discount": 0.9},
     ),
     Case(
         "iq_learn_online",

@@ -12,6 +12,7 @@ from irl_jax.losses.demonstration import nll
 from irl_jax.losses.soft_q import (
     STEEPEST,
     iq_learn,
+    iq_learn_lm,
     iq_learn_online,
     phi_chi_square,
     phi_forward_kl,
@@ -24,6 +25,7 @@ from irl_jax.losses.soft_q import (
 from irl_jax.rollout.unroll import begin, unroll
 from irl_jax.types import Demonstration, InputError, Rating, Trajectory
 from tests.losses.tabular import DISCOUNT, A, S, expert, newton, process, ring, share
+from tests.oracles.language import Language
 from tests.oracles.losses import F_GAN
 
 ABSENT = None
@@ -144,6 +146,68 @@ def test_of_a_language_model_it_is_the_likelihood_and_a_square_of_rewards():
     total, reward = loss(logits, phi_chi_square(alpha))
     square = np.mean(np.square(reward)[mask]) / (4 * alpha)
     assert float(total) == pytest.approx(float(likelihood(logits)) + square, rel=1e-12)
+
+
+def rows(language):
+    """The completions of a language as demonstrations."""
+    mask = jnp.asarray(language.mask)
+    return Demonstration(jnp.asarray(language.action), mask, mask.astype(int))
+
+
+def test_without_rewards_it_is_the_likelihood_to_the_bit():
+    batch = rows(Language(3, 3))
+    q, value = jax.random.normal(jax.random.key(0), (2, *batch.mask.shape), jnp.float32)
+    likelihood = jax.jit(lambda q, value: nll(q - value, batch).mean)
+    soft = jax.jit(lambda q, value: iq_learn_lm(q, value, batch, lam=0.0, discount=1.0).mean)
+    assert soft(q, value) == likelihood(q, value)
+    gradients = [jax.jit(jax.grad(f, argnums=(0, 1)))(q, value) for f in (soft, likelihood)]
+    for got, expected in zip(*gradients, strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_of_one_segment_a_row_it_is_that_of_chi_square():
+    batch = rows(Language(3, 3))
+    q, value = jax.random.normal(jax.random.key(0), (2, *batch.mask.shape))
+    following = next_value(value, batch.mask, discount=0.9)
+    phi = phi_chi_square(1 / (4 * 0.3))
+    expected = iq_learn(q, value, following, trajectories(batch.mask), phi=phi)
+    got = iq_learn_lm(q, value, batch, lam=0.3, discount=0.9)
+    np.testing.assert_allclose(got.mean, expected.mean, rtol=1e-12)
+    np.testing.assert_allclose(got.metrics["reward"], expected.metrics["reward"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("discount", [1.0, 0.8])
+def test_at_the_optimum_of_a_language_rewards_are_ratios_of_occupancies(discount):
+    """1 − 2 λ r = ρ_π/ρ_E at every prefix and symbol; the policy is more random than the expert."""
+    language, lam = Language(3, 2), 0.3
+    demonstrated = language.draw(1)
+    chance, batch = jnp.asarray(language.chance(demonstrated)), rows(language)
+
+    def objective(q):
+        q = q.reshape(language.shape)
+        own, value = q[language.state, language.action], soft_value(q)[language.state]
+        one = lambda row: iq_learn_lm(*row[:2], Demonstration(*row[2:]), lam=lam, discount=discount)
+        each = (x[:, None] for x in (own, value, batch.tokens, batch.mask, batch.segment))
+        return chance @ jax.vmap(lambda *row: one(row).total)(*each)
+
+    q = newton(objective, 0.1 * language.draw(2).reshape(-1)).reshape(language.shape)
+    value, policy = soft_value(q), np.asarray(jax.nn.softmax(q))
+    visits, own = np.zeros(language.shape), np.zeros(language.shape)
+    came = np.zeros(len(q))  # as often as the policy comes to a prefix by itself
+    came[0] = 1.0
+    places = [(language.state[i, t], language.action[i, t], language.after[i, t], chance[i])
+              for t in range(2) for i in range(len(chance)) if language.mask[i, t]]  # fmt: skip
+    for s, a, _, p in places:
+        visits[s, a] += p
+    shorter_first = dict.fromkeys((s, a, then) for s, a, then, _ in places)
+    for s, a, then in shorter_first:
+        own[s, a] = policy[s, a] * ((1 - discount) * visits[s].sum() + discount * came[s])
+        if then >= 0:
+            came[then] = own[s, a]
+        reward = q[s, a] - (discount * value[then] if then >= 0 else 0.0)
+        np.testing.assert_allclose(1 - 2 * lam * reward, own[s, a] / visits[s, a], rtol=1e-6)
+    entropy = lambda p: -(p * np.log(p)).sum()
+    assert entropy(language.chance(np.asarray(q))) > entropy(np.asarray(chance)) + 0.01
 
 
 def both_sides(first, second):

@@ -48,8 +48,8 @@ def test_a_row_gives_all_that_its_loss_needs(name):
 
 def test_names_are_those_of_the_functions():
     """A search for the name of a row finds the function."""
-    elsewhere = {"sft", "rloo", "maxrl", "pkpo", "raft", "remax", "nash_md", "online_dpo", "tpo_l"}
-    elsewhere |= {"r_airl"}
+    elsewhere = {"sft", "iq_learn", "rloo", "maxrl", "pkpo", "raft", "remax", "nash_md"}
+    elsewhere |= {"online_dpo", "tpo_l", "r_airl"}
     for name, row in LOSSES.items():
         if name not in elsewhere:
             assert (row.reward or row.loss) is getattr(losses, name), name

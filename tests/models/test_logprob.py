@@ -10,7 +10,14 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from irl_jax.models import logprob
-from irl_jax.models.logprob import completion_hidden, completion_logp, sequence_logp, token_logp
+from irl_jax.models.logprob import (
+    completion_hidden,
+    completion_logp,
+    completion_q,
+    sequence_logp,
+    sequence_q,
+    token_logp,
+)
 from irl_jax.types import InputError, Prompt
 from tests.models.cases import (
     CONFIG,
@@ -190,3 +197,30 @@ def test_a_shared_prompt_is_the_packed_sequence(params):
     whole = np.asarray(score_rows(CONFIG, params, tokens, segment))
     for row, (b, k, start, rest) in enumerate(parts):
         assert_near(logp[b, k, : len(rest)], whole[row, len(start) : len(start) + len(rest)])
+
+
+def test_logits_and_their_logsumexp_are_the_oracle(params, monkeypatch):
+    """Of completions, in chunks of two columns; Q − V is log π."""
+    monkeypatch.setattr(logprob, "CHUNK", 12)
+    prompt, (action, mask) = context(), completions()
+    q, value = jax.jit(completion_q, static_argnums=0)(CONFIG, params, prompt, action)
+    logp = score(CONFIG, params, prompt, action)
+    assert_near(np.where(mask, q - value, 0), np.where(mask, logp, 0))
+    for b, k, start, rest in joined(prompt, action, mask):
+        both = np.concatenate([start, rest])
+        logits = oracle.logits(CONFIG, params, both)[len(start) - 1 : -1]
+        assert_near(q[b, k, : len(rest)], logits[np.arange(len(rest)), rest])
+        top = logits.max(-1)
+        want = top + np.log(np.exp(logits - top[:, None]).sum(-1))
+        assert_near(value[b, k, : len(rest)], want)
+
+
+def test_packed_logits_are_those_of_each_sequence(params):
+    tokens = np.random.default_rng(0).integers(0, CONFIG.vocab_size, (2, 12)).astype(np.int32)
+    segment = np.array([[1, 1, 1, 1, 1, 2, 3, 3, 3, 3, 0, 0], [7, 7, 0, 4, 4, 4, 4, 4, 4, 4, 4, 4]])
+    q, value = jax.jit(sequence_q, static_argnums=0)(CONFIG, params, tokens, segment)
+    logp = score_rows(CONFIG, params, tokens, segment)
+    assert_near(q - value, logp)
+    np.testing.assert_array_equal(np.asarray(value)[np.asarray(logp) == 0], 0.0)
+    logits = oracle.logits(CONFIG, params, tokens[0, :5])
+    assert_near(q[0, 1:5], logits[np.arange(4), tokens[0, 1:5]])

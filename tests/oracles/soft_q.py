@@ -47,6 +47,22 @@ def iq_learn(q, value, following, batch, *, phi):
     return total, actions, {"reward": (reward, actions), "advantage": (advantage, actions)}
 
 
+def iq_learn_lm(q, value, batch, *, lam, discount):
+    """Wulfmeier et al. 2024: −log π and λ (Q − γV′)² of the demonstrated tokens."""
+    total = surprise = reward = tokens = rows = 0.0
+    for b, row in enumerate(batch.mask):
+        at = [t for t, known in enumerate(row) if known]
+        for t, then in zip(at, [*at[1:], None], strict=True):
+            same = then is not None and batch.segment[b][t] == batch.segment[b][then]
+            r = q[b][t] - (discount * value[b][then] if same else 0.0)
+            surprise += value[b][t] - q[b][t]
+            total += value[b][t] - q[b][t] + lam * r * r
+            reward += r
+        tokens, rows = tokens + len(at), rows + bool(at)
+    metrics = {"nll": (surprise, tokens), "tokens": (tokens, rows), "reward": (reward, tokens)}
+    return total, tokens, metrics
+
+
 def _sides(batch, values):
     """Σ w x and Σ w, of demonstrations and of the policy's samples."""
     sums = []

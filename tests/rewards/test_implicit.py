@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from irl_jax.losses.direct import log_ratio
-from irl_jax.rewards.implicit import token_reward
+from irl_jax.rewards.implicit import bellman_reward, token_reward
 from irl_jax.types import InputError
+from tests.oracles.language import Language
 
 A, T = 3, 4  # tokens, length of a completion
 
@@ -91,3 +92,29 @@ def test_wrong_arrays_are_named():
         token_reward(x, x[..., None], mask)
     with pytest.raises(InputError, match=r"^mask: expected dtype bool"):
         token_reward(x, x, x)
+
+
+@pytest.mark.parametrize("discount", [1.0, 0.7])
+def test_logits_tell_the_reward_that_they_are_a_soft_q_of(discount):
+    """Rewards, planned backwards to Q; and back. At γ = 1 they add up to log π + V."""
+    language = Language(3, 3)
+    reward = language.draw(0)
+    q, value = np.zeros(language.shape), np.zeros(len(reward))
+    after = {}
+    for i, t in np.argwhere(language.mask):
+        after[language.state[i, t], language.action[i, t]] = language.after[i, t]
+    for s, a in sorted(after, reverse=True):  # prefixes are in order of length
+        then = after[s, a]
+        q[s, a] = reward[s, a] + (discount * value[then] if then >= 0 else 0.0)
+        if a == 0:
+            value[s] = np.log(np.exp(q[s]).sum())
+    spoilt = lambda x: np.float32(np.where(language.mask, x, np.nan))
+    got = bellman_reward(
+        spoilt(q[language.state, language.action]), spoilt(value[language.state]), language.mask,
+        discount=discount,
+    )  # fmt: skip
+    expected = np.where(language.mask, reward[language.state, language.action], 0.0)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    if discount == 1:
+        total = np.log(language.chance(q)) + value[0]
+        np.testing.assert_allclose(np.asarray(got).sum(-1), total, atol=1e-5)

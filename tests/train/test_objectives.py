@@ -22,6 +22,7 @@ from irl_jax.losses.link import logistic, smooth
 from irl_jax.losses.policy import grpo
 from irl_jax.losses.preference import bradley_terry
 from irl_jax.losses.regularisation import grm_sft
+from irl_jax.losses.soft_q import iq_learn_lm
 from irl_jax.losses.table import look_up
 from irl_jax.models.decoder import forward, logits
 from irl_jax.models.lora import init_lora, merge
@@ -34,6 +35,7 @@ from irl_jax.train.objectives import (
     lora,
     policy_objective,
     sft_objective,
+    soft_q_objective,
 )
 from irl_jax.train.state import init_state
 from irl_jax.train.step import make_train_step
@@ -247,6 +249,21 @@ def test_sft_of_all_weights_needs_no_reference(reference):
     state = init_state(reference, tx, jax.random.key(0))
     shapes = jax.eval_shape(step, state, case.batch)
     assert jax.tree.structure(shapes[0]) == jax.tree.structure(state)
+
+
+def test_soft_q_without_a_penalty_on_rewards_is_sft(reference):
+    batch = sft_case().batch
+    loss = partial(iq_learn_lm, lam=0.0, discount=1.0)
+    both = {"sft": sft_objective(CONFIG), "iq_learn": soft_q_objective(CONFIG, full, loss)}
+
+    @jax.jit
+    def slopes(params):
+        mean = lambda x, objective: objective(x, batch, None).mean
+        return {name: jax.value_and_grad(mean)(params, each) for name, each in both.items()}
+
+    out = slopes(reference)
+    np.testing.assert_allclose(out["iq_learn"][0], out["sft"][0], rtol=1e-6)
+    assert_trees_near(out["iq_learn"][1], out["sft"][1], 1e-5)
 
 
 def test_the_reference_has_no_gradient(reference):

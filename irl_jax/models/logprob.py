@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.sharding import PartitionSpec as P
 
+from irl_jax.losses.distillation import generalised_jsd
 from irl_jax.masking import check_range, gather_logp, gather_q
 from irl_jax.models.decoder import DecoderConfig, forward, unembedding, vocabulary_logits
 from irl_jax.models.sharding import constrain, parts
@@ -192,16 +193,49 @@ def completion_logp_kl(
     """
     own, other = (predicting_hidden(config, p, context, action) for p in (params, reference))
 
-    def divergence(targets: Array, logits: Array, ref_logits: Array) -> Array:
-        log_p = jax.nn.log_softmax(ref_logits.astype(jnp.float32))
-        log_q = jax.nn.log_softmax(logits.astype(jnp.float32))
-        apart = jnp.where(jnp.isneginf(log_p), 0.0, log_p - log_q)  # 0 log 0 = 0
-        return (jnp.exp(log_p) * apart).sum(-1)
-
     models = (own, unembedding(config, params)), (other, unembedding(config, reference))
-    kl = _in_chunks(config, divergence, action, *models)
+    kl = _in_chunks(config, partial(_divergence, 0.0), action, *models)
     logp = token_logp(config, params, own, action)
     return logp, kl, token_logp(config, reference, other, action)
+
+
+def completion_divergence(
+    config: DecoderConfig,
+    params: PyTree,
+    teacher: PyTree,
+    context: Prompt,
+    action: Array,
+    *,
+    beta: float,
+    teacher_context: Prompt | None = None,
+) -> Array:
+    """The divergence of a policy from a teacher before each token, over the vocabulary.
+
+    Args:
+        config: the shape of both.
+        params: parameters of the policy π.
+        teacher: parameters of π_T.
+        context: `Prompt` of B rows.
+        action: i32[B, K, T], right-padded.
+        beta: as in `losses.distillation.generalised_jsd`: 0 is KL(π_T‖π), 1 is KL(π‖π_T).
+        teacher_context: `Prompt` of B rows that the teacher sees; the same by default.
+
+    Returns:
+        f32[B, K, T], nats; arbitrary on padding.
+
+    Raises:
+        InputError: if beta is out of range.
+    """
+    own = predicting_hidden(config, params, context, action)
+    other = predicting_hidden(config, teacher, teacher_context or context, action)
+    models = (own, unembedding(config, params)), (other, unembedding(config, teacher))
+    return _in_chunks(config, partial(_divergence, beta), action, *models)
+
+
+def _divergence(beta: float, targets: Array, logits: Array, teacher_logits: Array) -> Array:
+    """`generalised_jsd` of logits, f32[...]; the targets are not read."""
+    logp = jax.nn.log_softmax(logits.astype(jnp.float32))
+    return generalised_jsd(jax.nn.log_softmax(teacher_logits.astype(jnp.float32)), logp, beta=beta)
 
 
 def completion_logp_collision(

@@ -45,6 +45,7 @@ from irl_jax.types import (
 )
 from tests.losses.case import Case, Inputs
 from tests.losses.cases_direct import DIRECT
+from tests.losses.cases_distillation import DISTILLATION
 from tests.losses.cases_imitation import IMITATION
 from tests.losses.cases_policy import POLICY
 from tests.losses.cases_prefix import PREFIX
@@ -280,6 +281,7 @@ CASES = [
         params={"logits": np.array([0.4, -0.3])},
     ),
     *DIRECT,
+    *DISTILLATION,
     *IMITATION,
     *POLICY,
     *PREFIX,
@@ -309,7 +311,7 @@ def draw(case: Case, seed: int = 0, *, b: int = 3, k: int = 3, t: int = 4) -> In
             case "score":
                 low, high = (0, 4) if case.loss in (ordinal, regression) else (0, 2)
                 inputs[name] = rng.integers(low, high, shape).astype(np.float64)
-            case "tie" | "end" | "explore":
+            case "tie" | "end" | "explore" | "shown":
                 inputs[name] = rng.random(shape) < 0.5
             case "label":
                 inputs[name] = rng.random(shape)

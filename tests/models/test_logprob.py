@@ -11,6 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from irl_jax.models import logprob
 from irl_jax.models.logprob import (
+    completion_divergence,
     completion_hidden,
     completion_logp,
     completion_q,
@@ -29,6 +30,7 @@ from tests.models.cases import (
     random_params,
 )
 from tests.oracles import decoder as oracle
+from tests.oracles.distillation import generalised_jsd
 
 WIDE = dataclasses.replace(CONFIG, vocab_size=200)  # V much larger than anything else
 score = jax.jit(completion_logp, static_argnums=0, static_argnames="temperature")
@@ -224,3 +226,22 @@ def test_packed_logits_are_those_of_each_sequence(params):
     np.testing.assert_array_equal(np.asarray(value)[np.asarray(logp) == 0], 0.0)
     logits = oracle.logits(CONFIG, params, tokens[0, :5])
     assert_near(q[0, 1:5], logits[np.arange(4), tokens[0, 1:5]])
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
+def test_divergences_from_a_teacher_are_the_oracle(params, monkeypatch, beta):
+    """In chunks of two columns; the teacher sees the prompt of the next row."""
+    monkeypatch.setattr(logprob, "CHUNK", 12)
+    teacher, (action, mask), prompt = random_params(CONFIG, 1), completions(), context()
+    shown = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), prompt)
+    of = jax.jit(completion_divergence, static_argnums=0, static_argnames="beta")
+    got = of(CONFIG, params, teacher, prompt, action, beta=beta, teacher_context=shown)
+    other = {(b, k): start for b, k, start, _ in joined(shown, action, mask)}
+    for b, k, start, rest in joined(prompt, action, mask):
+        tables = [
+            oracle.log_softmax(oracle.logits(CONFIG, x, np.concatenate([before, rest])))
+            [len(before) - 1 : -1]
+            for x, before in ((teacher, other[b, k]), (params, start))
+        ]  # fmt: skip
+        want = [generalised_jsd(p, q, beta) for p, q in zip(*tables, strict=True)]
+        assert_near(got[b, k, : len(rest)], np.array(want))

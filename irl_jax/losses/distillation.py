@@ -87,8 +87,8 @@ def gkd(
     differentiated by how they were sampled.
 
     Args:
-        divergence: f32[B, K, T] or f32[B, T], as the batch's mask (nats), before each token, with its
-            gradient: `models.logprob.completion_divergence`.
+        divergence: f32[B, K, T] or f32[B, T], as the batch's mask (nats), before each token,
+            with its gradient: `models.logprob.completion_divergence`.
         batch: its mask is read.
         aggregate: see `irl_jax.losses.reduction`; of rows with several sequences `token_mean`.
 

@@ -261,6 +261,34 @@ def completion_logp_collision(
     return token_logp(config, params, hidden, action), log_collision
 
 
+def completion_certainty(
+    config: DecoderConfig, params: PyTree, context: Prompt, action: Array
+) -> tuple[Array, Array]:
+    """How sure a policy is before each token: −H(π), and KL(uniform‖π), its self-certainty.
+
+    Args:
+        config: the shape.
+        params: parameters of the decoder.
+        context: `Prompt` of B rows.
+        action: i32[B, K, T], right-padded.
+
+    Returns:
+        Negative entropy and self-certainty, f32[B, K, T] each (nats; arbitrary on padding).
+
+    Reference: Kang, Zhao & Song 2025, "Scalable Best-of-N Selection for Large Language Models via
+    Self-Certainty", arXiv 2502.18581.
+    """
+    model = predicting_hidden(config, params, context, action), unembedding(config, params)
+
+    def certainty(targets: Array, logits: Array) -> tuple[Array, Array]:
+        logp = jax.nn.log_softmax(logits.astype(jnp.float32))
+        uniform = jnp.full_like(logp, -math.log(logp.shape[-1]))
+        entropy = -(jnp.exp(logp) * jnp.where(jnp.isneginf(logp), 0.0, logp)).sum(-1)
+        return -entropy, generalised_jsd(uniform, logp, beta=0.0)
+
+    return _in_chunks(config, certainty, action, model)
+
+
 def sequence_logp(config: DecoderConfig, params: PyTree, tokens: Array, segment: Array) -> Array:
     """log π(tokens[t] | earlier tokens of its segment).
 

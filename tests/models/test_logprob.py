@@ -11,6 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from irl_jax.models import logprob
 from irl_jax.models.logprob import (
+    completion_certainty,
     completion_divergence,
     completion_hidden,
     completion_logp,
@@ -245,3 +246,16 @@ def test_divergences_from_a_teacher_are_the_oracle(params, monkeypatch, beta):
         ]  # fmt: skip
         want = [generalised_jsd(p, q, beta) for p, q in zip(*tables, strict=True)]
         assert_near(got[b, k, : len(rest)], np.array(want))
+
+
+def test_certainty_is_the_oracle(params, monkeypatch):
+    monkeypatch.setattr(logprob, "CHUNK", 12)
+    prompt, (action, mask) = context(), completions()
+    of = jax.jit(completion_certainty, static_argnums=0)
+    negative_entropy, certainty = of(CONFIG, params, prompt, action)
+    for b, k, start, rest in joined(prompt, action, mask):
+        logits = oracle.logits(CONFIG, params, np.concatenate([start, rest]))
+        table = oracle.log_softmax(logits)[len(start) - 1 : -1]
+        assert_near(negative_entropy[b, k, : len(rest)], (np.exp(table) * table).sum(-1))
+        want = -np.log(CONFIG.vocab_size) - table.mean(-1)
+        assert_near(certainty[b, k, : len(rest)], want)

@@ -140,7 +140,7 @@ def certainty_reward(certainty: Array, mask: Array, *, last: float = 1.0) -> Arr
         InputError: an array has the wrong shape or dtype, or `last` is out of range.
 
     Reference: Prabhudesai et al. 2025, "Maximizing Confidence Alone Improves Reasoning", arXiv
-    2505.22660 (RENT; its last chunk); Zhao et al. 2025, "Learning to Reason without External
+    2505.22660 (RENT, its last chunk too); Zhao et al. 2025, "Learning to Reason without External
     Rewards", arXiv 2505.19590 (Intuitor).
 
     Example:

@@ -65,6 +65,7 @@ Form = Literal[
     # of a policy, from what it samples and a reward
     "group",  # (logp, group, advantage=, ref_logp=): the advantage is `advantage` of rewards
     "whitened",  # the same, advantages of tokens with a KL penalty, whitened over the batch
+    "token_baseline",  # the same, advantages of tokens against the others of the group
     "critic",  # the same, advantages of tokens by a critic, which is trained too
     "greedy",  # the same, the baseline is a greedy completion
     "mixture",  # the same, against completions of a mixture with the reference
@@ -249,6 +250,7 @@ _ROWS = {
     "rloo": _group(policy.reinforce, leave_one_out, beta=_KL),
     "maxrl": _group(policy.reinforce, maxrl_advantages, beta=0.0),
     "pkpo": _group(policy.reinforce, pass_at_k_advantages, k=2, beta=0.0),
+    "otb": Published(policy.reinforce, "prompts", "token_baseline", {"beta": 0.0}),
     "raft": _group(policy.weighted_sft, _best, beta=0.0),
     "reinforce_plus_plus": Published(
         policy.reinforce_plus_plus, "prompts", "whitened", {"clip": _CLIP, "beta": 0.01}

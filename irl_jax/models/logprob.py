@@ -239,7 +239,12 @@ def _divergence(beta: float, targets: Array, logits: Array, teacher_logits: Arra
 
 
 def completion_logp_collision(
-    config: DecoderConfig, params: PyTree, context: Prompt, action: Array
+    config: DecoderConfig,
+    params: PyTree,
+    context: Prompt,
+    action: Array,
+    *,
+    temperature: float = 1.0,
 ) -> tuple[Array, Array]:
     """`completion_logp`, and the log of a sampled token's mean probability, log Σᵥ π(v)².
 
@@ -248,6 +253,7 @@ def completion_logp_collision(
         params: parameters of the decoder.
         context: `Prompt` of B rows.
         action: i32[B, K, T], right-padded.
+        temperature: divides the logits, as when the completions were sampled.
 
     Returns:
         f32[B, K, T] each (nats; arbitrary on padding).
@@ -255,10 +261,11 @@ def completion_logp_collision(
     hidden = predicting_hidden(config, params, context, action)
 
     def collision(targets: Array, logits: Array) -> Array:
-        return jax.nn.logsumexp(2.0 * jax.nn.log_softmax(logits.astype(jnp.float32)), axis=-1)
+        logp = jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)
+        return jax.nn.logsumexp(2.0 * logp, axis=-1)
 
     log_collision = _in_chunks(config, collision, action, (hidden, unembedding(config, params)))
-    return token_logp(config, params, hidden, action), log_collision
+    return token_logp(config, params, hidden, action, temperature=temperature), log_collision
 
 
 def completion_certainty(

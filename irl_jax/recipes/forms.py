@@ -40,7 +40,7 @@ from irl_jax.train.objectives import (
     tdpo_objective,
     wpo_objective,
 )
-from irl_jax.train.prepare import exploring_pair, nash_md, remax, self_play
+from irl_jax.train.prepare import exploring_pair, nash_md, remax, self_play, token_baseline
 from irl_jax.types import Group, Loss, Objective, PyTree
 
 Options = Mapping[str, Any]  # hyper-parameters of a loss by name
@@ -99,6 +99,18 @@ def online_method(row: Published, options: Options, sampling: Sampling, length: 
         case "greedy":
             greedy = Beside(1, lambda shape, reference: {"temperature": 0.0})
             return _policy_gradient(row, options, sampling, remax, greedy)
+        case "token_baseline":
+            loss = partial(row.loss, **row.fixed, **options)
+            return Method(
+                lambda shape, adapt, strength: policy_objective(
+                    shape, adapt, loss, sampling=sampling
+                ),
+                lambda group, ref_logp, log_collision, strength, key: token_baseline(
+                    group, log_collision, ref_logp
+                ),
+                (),
+                collides=sampling,
+            )
         case "whitened":
             beta = options.pop("beta")
             return _policy_gradient(row, options, sampling, partial(_whitened, beta))

@@ -115,7 +115,7 @@ def majority_reward(votes: Array) -> Array:
     if not jnp.issubdtype(jnp.result_type(votes), jnp.integer):
         raise InputError(f"votes: expected an integer dtype, got {jnp.result_type(votes)}")
     given = votes >= 0
-    same = (votes[:, :, None] == votes[:, None]) & given[:, None]
+    same = votes[:, :, None] == votes[:, None]
     first = jnp.argmax(jnp.where(given, same.sum(-1), -1), axis=-1)
     return (given & (votes == jnp.take_along_axis(votes, first[:, None], -1))).astype(jnp.float32)
 

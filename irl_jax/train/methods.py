@@ -22,6 +22,7 @@ from irl_jax.losses.ratio import k2
 from irl_jax.masking import masked_sum
 from irl_jax.models.decoder import DecoderConfig
 from irl_jax.models.heads import init_scalar_head
+from irl_jax.models.logprob import completion_logp_collision
 from irl_jax.rollout.guide import MixtureGuide
 from irl_jax.rollout.opponents import Rollout, with_opponents
 from irl_jax.rollout.pairs import in_twos, sampled_pair
@@ -40,7 +41,8 @@ from irl_jax.types import Group, Objective, Preference, PyTree
 
 SAMPLING = Sampling(temperature=1.0)
 
-# rewarded samples, reference log-probs f32[B, K, T], the critic's values f32[B, K, T] or None,
+# rewarded samples, reference log-probs f32[B, K, T], the critic's values f32[B, K, T] (or what
+# stands in their place) or None,
 # strength, key -> batch
 Prepare = Callable[[Group, Any, Any, Any, Array], Any]
 
@@ -74,6 +76,8 @@ class Method:
         beside: what else is sampled, if anything.
         compares: whether the objective itself runs the reference, as direct losses do; then
             its batch takes no log-probs under the reference.
+        collides: `prepare` is given log Σᵥ π(v)² of the policy in place of a critic's values, at
+            the temperature of these samples; see `dynamics.advantages.optimal_token_baseline`.
     """
 
     objective: Callable[[DecoderConfig, Adapt, Any], Objective]
@@ -82,6 +86,7 @@ class Method:
     critic: bool = False
     beside: Beside | None = None
     compares: bool = False
+    collides: Sampling | None = None
 
     def start(self, shape: DecoderConfig, policy: PyTree, key: Array) -> PyTree:
         """Parameters before the first update: the policy's, and those of a critic."""
@@ -101,6 +106,11 @@ class Method:
         """What the objective learns from, of rewarded samples; see `prepare`."""
         assert self.prepare is not None
         value = values(shape, params, reference, group, adapt=adapt) if self.critic else None
+        if self.collides is not None:
+            _, value = completion_logp_collision(
+                shape, adapt(params, reference), group.context, group.action,
+                temperature=self.collides.temperature,
+            )  # fmt: skip
         return self.prepare(group, ref_logp, value, strength, key)
 
 

@@ -3,6 +3,7 @@
     method       rollout                              prepare                  objective
     GRPO, RLOO   generate                             PolicyBatch(group, A(r)) policy_objective
     ReMax        with_opponents(…, greedy)            remax                    policy_objective
+    OTB          generate                             token_baseline           policy_objective
     Nash-MD      with_opponents(…, mixture)           nash_md(…, tau=)         policy_objective
     online DPO   generate, K = 2                      sampled_pair             direct_objective
     XPO          with_opponents(…, the reference's)   exploring_pair           direct_objective
@@ -24,7 +25,11 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax import Array
 
-from irl_jax.dynamics.advantages import baseline_advantages, nash_advantages
+from irl_jax.dynamics.advantages import (
+    baseline_advantages,
+    nash_advantages,
+    optimal_token_baseline,
+)
 from irl_jax.masking import as_float, masked_sum
 from irl_jax.rollout.opponents import split_opponents
 from irl_jax.rollout.pairs import best_and_worst, first_wins, in_order, win_probability, win_rate
@@ -55,6 +60,26 @@ def remax(group: Group, ref_logp: Array | None = None) -> PolicyBatch:
     own, greedy = split_opponents(group, group.mask.shape[1] - 1)
     advantage = baseline_advantages(own.reward, greedy.reward[:, 0])
     return PolicyBatch(own, advantage, None if ref_logp is None else _of_own(own, ref_logp))
+
+
+def token_baseline(
+    group: Group, log_collision: Array, ref_logp: Array | None = None
+) -> PolicyBatch:
+    """The optimal token baseline: of each token, against the others of its group.
+
+    Args:
+        group: K completions of each prompt, rewarded.
+        log_collision: f32[B, K, T], log Σᵥ π(v)² of the policy that sampled.
+        ref_logp: f32[B, K, T], as in `remax`.
+
+    Returns:
+        The completions, with advantages f32[B, K, T], for `losses.policy.reinforce`.
+
+    Reference: Li et al. 2026, arXiv 2602.07078.
+    """
+    to_go = jnp.where(group.mask, group.reward[..., None], 0.0)
+    advantage = optimal_token_baseline(to_go, group.logp, log_collision, group.mask)
+    return PolicyBatch(group, advantage, ref_logp)
 
 
 def by_reward(own: Group, opponents: Group) -> Array:

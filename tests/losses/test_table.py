@@ -20,6 +20,7 @@ GIVEN = {
     "on_policy_weight": {"share"},
     "group": {"advantage"},
     "whitened": {"advantage"},
+    "token_baseline": {"advantage"},
     "critic": {"advantage"},
     "greedy": {"advantage"},
     "mixture": {"advantage"},
@@ -48,7 +49,7 @@ def test_a_row_gives_all_that_its_loss_needs(name):
 
 def test_names_are_those_of_the_functions():
     """A search for the name of a row finds the function."""
-    elsewhere = {"sft", "iq_learn", "rloo", "maxrl", "pkpo", "raft", "remax", "nash_md"}
+    elsewhere = {"sft", "iq_learn", "rloo", "maxrl", "pkpo", "otb", "raft", "remax", "nash_md"}
     elsewhere |= {"online_dpo", "tpo_l", "r_airl"}
     for name, row in LOSSES.items():
         if name not in elsewhere:

@@ -15,6 +15,7 @@ from irl_jax.models.logprob import (
     completion_divergence,
     completion_hidden,
     completion_logp,
+    completion_logp_collision,
     completion_q,
     sequence_logp,
     sequence_q,
@@ -259,3 +260,14 @@ def test_certainty_is_the_oracle(params, monkeypatch):
         assert_near(negative_entropy[b, k, : len(rest)], (np.exp(table) * table).sum(-1))
         want = -np.log(CONFIG.vocab_size) - table.mean(-1)
         assert_near(certainty[b, k, : len(rest)], want)
+
+
+def test_a_collision_at_a_temperature_is_the_oracle(params):
+    prompt, (action, mask) = context(), completions()
+    of = jax.jit(completion_logp_collision, static_argnums=0, static_argnames="temperature")
+    logp, collision = of(CONFIG, params, prompt, action, temperature=0.6)
+    for b, k, start, rest in joined(prompt, action, mask):
+        logits = oracle.logits(CONFIG, params, np.concatenate([start, rest])) / 0.6
+        table = oracle.log_softmax(logits)[len(start) - 1 : -1]
+        assert_near(collision[b, k, : len(rest)], np.log((np.exp(table) ** 2).sum(-1)))
+        assert_near(logp[b, k, : len(rest)], table[np.arange(len(rest)), rest])

@@ -16,6 +16,7 @@ import numpy as np
 import optax
 import pytest
 
+from irl_jax.dynamics.advantages import optimal_token_baseline
 from irl_jax.losses.demonstration import nll
 from irl_jax.losses.direct import dpo
 from irl_jax.losses.link import logistic, smooth
@@ -25,8 +26,9 @@ from irl_jax.losses.regularisation import grm_sft
 from irl_jax.losses.soft_q import iq_learn_lm
 from irl_jax.losses.table import look_up
 from irl_jax.models.decoder import forward, logits
+from irl_jax.models.logprob import completion_logp_collision
 from irl_jax.models.lora import init_lora, merge
-from irl_jax.recipes.forms import reward_objective
+from irl_jax.recipes.forms import online_method, reward_objective
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.train.objectives import (
     PolicyBatch,
@@ -264,6 +266,26 @@ def test_soft_q_without_a_penalty_on_rewards_is_sft(reference):
     out = slopes(reference)
     np.testing.assert_allclose(out["iq_learn"][0], out["sft"][0], rtol=1e-6)
     assert_trees_near(out["iq_learn"][1], out["sft"][1], 1e-5)
+
+
+def test_the_token_baseline_reads_the_policy_at_the_temperature_of_its_samples(reference):
+    twice = lambda x: jnp.concatenate([x, jnp.roll(x, 1, axis=0)], axis=1)  # of two, W cancels
+    prompt, (action, mask) = context(), map(twice, completions())
+    reward = jnp.arange(B * 2.0 * K).reshape(B, 2 * K) ** 2
+    logp = jnp.where(mask, -1.0, 0.0)
+    group = Group(prompt, action, mask, logp, reward, reward > 0)
+    sampling = Sampling(temperature=TEMPERATURE)
+    method = online_method(look_up("otb"), {"beta": 0.0}, sampling, 8)
+    batch = method.batch(CONFIG, full, reference, None, group, None, None, None)
+    _, collision = completion_logp_collision(
+        CONFIG, reference, prompt, action, temperature=TEMPERATURE
+    )
+    to_go = jnp.where(mask, reward[..., None], 0.0)
+    want = optimal_token_baseline(to_go, logp, collision, mask)
+    np.testing.assert_allclose(batch.advantage, want, rtol=1e-4, atol=1e-5)
+    _, other = completion_logp_collision(CONFIG, reference, prompt, action)
+    apart = batch.advantage - optimal_token_baseline(to_go, logp, other, mask)
+    assert np.abs(apart).max() > 1e-3
 
 
 def test_the_reference_has_no_gradient(reference):

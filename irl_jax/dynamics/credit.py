@@ -203,8 +203,9 @@ def cutpoint_borders(
 ) -> tuple[Array, Array]:
     """Segments of equally many actions that were in doubt (SPO-chain), and these actions.
 
-    A cutpoint is an action of probability below ρ. A segment ends with its n-th cutpoint, so that
-    where it begins does not depend on its first action.
+    A cutpoint is an action of probability below ρ, and the segment of action t is number
+    k(t) = ⌊cutpoints before t / n⌋: it ends with its n-th cutpoint, and where it begins does not
+    depend on its first action.
 
     Args:
         logp: f32[..., T], log-probs of the actions (nats). Read where the mask is true.
@@ -242,7 +243,8 @@ def tree_advantages(reward: Array, *, branching: Sequence[int]) -> Array:
 
     The value of a leaf is its reward, of another node the mean of its children, and the advantage
     of a segment that leads to a node is A = V(node) − V(parent). Those along a path add up to the
-    reward less the mean of all leaves.
+    reward less the mean of all leaves. A node is part of its parent's value: with n children the
+    expected advantage is 1 − 1/n of the exact one.
 
     Args:
         reward: f32[..., N], of the leaves in order: N the product of the branching.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +13,22 @@ from jax import Array
 from irl_jax.envs.environment import Environment, Step
 from irl_jax.masking import check_range
 from irl_jax.types import TabularMDP
+
+
+class Goals(NamedTuple):
+    """How observations tell goals, in an environment whose episodes end with them.
+
+    Attributes:
+        achieved: observation f32[...] -> the goal f32[G] that it satisfies.
+        desired: observation -> the goal that is wanted.
+        given: (observation, goal) -> the observation, were that the goal.
+        reward: bool[], whether the action came to the goal -> f32[], what it earns.
+    """
+
+    achieved: Callable[[Array], Array]
+    desired: Callable[[Array], Array]
+    given: Callable[[Array, Array], Array]
+    reward: Callable[[Array], Array]
 
 
 def deep_sea(
@@ -85,3 +104,17 @@ def bit_flip(bits: int) -> Environment:
     reset = lambda key: jax.random.bernoulli(key, shape=(2 * bits,)).astype(float)
     return Environment(reset, step, lambda s: s, observation=(2 * bits,), action=bits,
                        time_limit=bits)  # fmt: skip
+
+
+def bit_goals(bits: int) -> Goals:
+    """How the observations of `bit_flip` tell goals.
+
+    Args:
+        bits: N.
+    """
+    return Goals(
+        achieved=lambda observation: observation[:bits],
+        desired=lambda observation: observation[bits:],
+        given=lambda observation, goal: jnp.concatenate([observation[:bits], goal]),
+        reward=lambda reached: jnp.where(reached, 0.0, -1.0),
+    )

@@ -9,7 +9,7 @@ the losses and the rewards are those that `irl_jax.recipes.imitation` gives to c
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -174,5 +174,5 @@ def learned_rewards(
     """
     absent: Any = None
     group = Group(context, action, mask, jnp.zeros(mask.shape), absent, absent)
-    v = log_ratios(config, replace(kind, policy=False), params, reference, group, adapt=adapt)
+    v = log_ratios(config, kind, params, reference, group, adapt=adapt)
     return v.sum(-1) if kind.tells == "token" else v

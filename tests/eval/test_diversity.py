@@ -22,6 +22,12 @@ def test_a_gram_counts_as_often_as_another_text_has_it():
     assert self_bleu(["a a", "a"]) == pytest.approx((0.0 + math.exp(1 - 2)) / 2)
 
 
+def test_other_texts_are_not_added_up():
+    # each of the others has one "a", of the two of the first, and all its longer grams are known
+    found = self_bleu(["a b c d a", "a b c d", "b c d a"])
+    assert found == pytest.approx(((4 / 5) ** (1 / 4) + 1 + 1) / 3)
+
+
 @pytest.mark.parametrize(
     "texts, expected",
     [(["a b"] * 3, 1.0), (["a b", "c d"], 0.0), (["", "a"], 0.0), (["", ""], 1.0)],

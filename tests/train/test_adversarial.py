@@ -21,6 +21,7 @@ from irl_jax.train.adversarial import (
     discriminator_objective,
     learned_rewards,
     log_ratios,
+    policy_batch,
     rewards,
 )
 from irl_jax.train.objectives import lora
@@ -126,6 +127,26 @@ def test_what_it_says_learns_and_rewards(name, model, values):
     np.testing.assert_allclose(metrics["told"], (whole[:, -1:] > whole[:, :-1]).mean())
     np.testing.assert_allclose(metrics["reward_policy"], total[:, :-1].mean(), rtol=1e-4)
     np.testing.assert_allclose(metrics["reward_demonstration"], total[:, -1].mean(), rtol=1e-4)
+
+
+def test_a_policy_learns_from_its_own_completions():
+    group, rng = group_of(), np.random.default_rng(1)
+    r = rng.normal(size=(B, K)).astype(np.float32)
+    batch = policy_batch(KINDS["gail"], r, group, "given")
+    own = r[:, : K - 1].astype(np.float64)
+    np.testing.assert_allclose(batch.advantage, own - own.mean(1, keepdims=True), rtol=1e-4)
+    np.testing.assert_array_equal(batch.group.action, group.action[:, : K - 1])
+    assert batch.ref_logp == "given"
+    r = np.where(group.mask, rng.normal(size=(B, K, T)), 0.0).astype(np.float32)
+    found = policy_batch(KINDS["r_airl"], r, group).advantage
+    own, mask = r[:, : K - 1].astype(np.float64), group.mask[:, : K - 1]
+    to_go = own[..., ::-1].cumsum(-1)[..., ::-1]
+    centred = to_go - to_go[mask].mean()
+    expected = np.where(mask, centred / np.sqrt((centred[mask] ** 2).mean()), 0.0)
+    # whether the variance is the sample's is not the point: the order and the ratios are
+    scale = (found * expected).sum() / (expected**2).sum()
+    np.testing.assert_allclose(found, scale * expected, rtol=1e-4, atol=1e-5)
+    assert scale == pytest.approx(1.0, rel=0.1)
 
 
 def test_the_learned_reward_has_no_policy_in_it(model, values):

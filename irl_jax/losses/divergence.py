@@ -4,7 +4,7 @@ D_f(p‖q) = Σ q f(p/q), p the distribution of demonstrations and q that of the
 the largest value of E_p[T] − E_q[f*(T)] over functions T of a trajectory, and the best T
 is f'(p/q). A divergence is therefore its generator f; a discriminator trained on the bound
 knows the ratio p/q, and rewards are made of it: log p/q itself (AIRL), `gail`, `fairl`, or
-the term f*(T) by which a policy lowers the bound (f-MAX).
+`FDivergence.reward`, by which a policy lowers the divergence (f-MAX).
 
 Alignment from demonstrations (AfD) is one choice of what to tell apart. Forward
 KL(p‖q) to the policy itself is `losses.demonstration.nll`. The other divergences need a
@@ -60,9 +60,9 @@ class FDivergence:
         name: of the divergence.
         generator: f, from ratios to costs; convex, f(1) = 0.
         activation: g, from logits to T in the domain of f*; increasing.
-        conjugate: v -> f*(g(v)), f* the Fenchel conjugate of f; also the reward of f-MAX.
-            Jensen-Shannon gives that of `gail` less log 2, reverse KL log p/q less 1.
+        conjugate: v -> f*(g(v)), f* the Fenchel conjugate of f.
         log_ratio: v -> log p/q of the T that g(v) is, log (f*)'(g(v)); increasing.
+        logit: log p/q -> v, its inverse.
     """
 
     name: str
@@ -70,10 +70,29 @@ class FDivergence:
     activation: Callable[[Array], Array]
     conjugate: Callable[[Array], Array]
     log_ratio: Callable[[Array], Array]
+    logit: Callable[[Array], Array]
 
     def __call__(self, ratio: Array) -> Array:
         """f(u) of ratios u = p/q, f32[...]."""
         return self.generator(ratio)
+
+    def reward(self, log_ratio: Array) -> Array:
+        """r = f*(f'(u)) = u f'(u) − f(u), u = p/q: −∂D_f(p‖q)/∂q, and so the reward of f-MAX.
+
+        A policy that gains by it goes down D_f(p‖q), as long as the discriminator keeps up. KL
+        has u, reverse KL log u − 1, Jensen-Shannon the `gail` of b = 0 less log 2, Pearson u² − 1.
+
+        Args:
+            log_ratio: log u, f32[...], nats; of whatever discriminator.
+
+        Reference: Ghasemipour, Zemel & Gu 2019, "A Divergence Minimization Perspective on
+        Imitation Learning Methods", arXiv 1911.02256 (f-MAX).
+
+        Example:
+            >>> KL.reward(jnp.log(jnp.array([0.5, 4.0]))).tolist()
+            [0.5, 4.0]
+        """
+        return self.conjugate(self.logit(log_ratio))
 
 
 KL = FDivergence(
@@ -82,6 +101,7 @@ KL = FDivergence(
     activation=lambda v: v,
     conjugate=lambda v: _exp(v - 1.0),
     log_ratio=lambda v: v - 1.0,
+    logit=lambda x: x + 1.0,
 )
 REVERSE_KL = FDivergence(
     "reverse KL",
@@ -89,6 +109,7 @@ REVERSE_KL = FDivergence(
     activation=lambda v: -_exp(-v),
     conjugate=lambda v: v - 1.0,
     log_ratio=lambda v: v,
+    logit=lambda x: x,
 )
 JENSEN_SHANNON = FDivergence(  # KL(p‖m) + KL(q‖m), m their mean: twice the divergence
     "Jensen-Shannon",
@@ -96,6 +117,7 @@ JENSEN_SHANNON = FDivergence(  # KL(p‖m) + KL(q‖m), m their mean: twice the 
     activation=lambda v: math.log(2.0) - jax.nn.softplus(-v),
     conjugate=lambda v: jax.nn.softplus(v) - math.log(2.0),
     log_ratio=lambda v: v,
+    logit=lambda x: x,
 )
 SQUARED_HELLINGER = FDivergence(
     "squared Hellinger",
@@ -103,6 +125,7 @@ SQUARED_HELLINGER = FDivergence(
     activation=lambda v: 1.0 - _exp(-v),
     conjugate=lambda v: _exp(v) - 1.0,
     log_ratio=lambda v: 2.0 * v,
+    logit=lambda x: 0.5 * x,
 )
 PEARSON = FDivergence(  # Σ (p − q)² / q
     "Pearson chi-squared",
@@ -110,6 +133,7 @@ PEARSON = FDivergence(  # Σ (p − q)² / q
     activation=lambda v: v,
     conjugate=lambda v: 0.25 * v**2 + v,
     log_ratio=lambda v: jnp.log(jnp.maximum(1.0 + 0.5 * v, math.exp(-LIMIT))),
+    logit=lambda x: 2.0 * (_exp(x) - 1.0),
 )
 DIVERGENCES = (KL, REVERSE_KL, JENSEN_SHANNON, SQUARED_HELLINGER, PEARSON)
 
@@ -133,6 +157,7 @@ def alpha_divergence(alpha: float) -> FDivergence:
         activation=lambda v: _power(v, alpha - 1.0),
         conjugate=lambda v: _power(v, alpha),
         log_ratio=lambda v: v,
+        logit=lambda x: x,
     )
 
 
@@ -235,6 +260,8 @@ def gail(log_ratio: Array, *, b: float | Array = 0.0) -> Array:
 
 def fairl(log_ratio: Array) -> Array:
     """−(p/q) log p/q, whose mean under the policy is −KL(p‖q); at most 1/e, at p/q = 1/e.
+
+    It falls with p/q from there on, and KL.reward, of the gradient of −KL(p‖q), rises throughout.
 
     Args:
         log_ratio: f32[...], nats.

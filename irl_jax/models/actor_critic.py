@@ -22,7 +22,11 @@ INITIAL_SCALE = 0.01  # of the policy's last layer: it begins close to uniform, 
 
 
 def init_actor_critic(
-    key: Array, observation: Space, action: Space, widths: Sequence[int]
+    key: Array,
+    observation: Space,
+    action: Space,
+    widths: Sequence[int],
+    critic_widths: Sequence[int] | None = None,
 ) -> PyTree:
     """Parameters of a policy that begins close to uniform, or to N(0, 1), and of a critic.
 
@@ -32,13 +36,15 @@ def init_actor_critic(
         action: A, or (N,).
         widths: of the hidden layers of either network; none makes both linear, and of
             observations that are indices a table.
+        critic_widths: of the critic's, where they are others.
     """
     acting, judging = jax.random.split(key)
     dim, outputs = (x if isinstance(x, int) else math.prod(x) for x in (observation, action))
     policy = init_mlp(acting, dim, widths, outputs)
+    judges = widths if critic_widths is None else critic_widths
     last = f"layer_{len(widths)}"
     policy[last]["kernel"] *= INITIAL_SCALE
-    params = {"policy": policy, "critic": init_mlp(judging, dim, widths)}
+    params = {"policy": policy, "critic": init_mlp(judging, dim, judges)}
     return params if isinstance(action, int) else params | {"log_std": jnp.zeros(outputs)}
 
 

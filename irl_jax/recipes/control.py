@@ -65,6 +65,7 @@ class PPOConfig:
     entropy: float = 0.01
     max_grad_norm: float = 0.5
     widths: tuple[int, ...] = (64, 64)  # of the hidden layers
+    critic_widths: tuple[int, ...] | None = None  # of the critic's, where they are others
 
     @property
     def updates(self) -> int:
@@ -212,7 +213,9 @@ def make_train(env: Environment, config: PPOConfig, learned: LearnedReward | Non
 
     def train(key: Array) -> Trained:
         policy, starting, rewarding, running = jax.random.split(key, 4)
-        params = init_actor_critic(policy, env.observation, env.action, config.widths)
+        params = init_actor_critic(
+            policy, env.observation, env.action, config.widths, config.critic_widths
+        )
         reward = None if learned is None else learned.init(rewarding)
         (state, reward), metrics = interact(
             env,

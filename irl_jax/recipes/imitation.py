@@ -184,7 +184,8 @@ def adversarial_reward(
         demonstrations: taken there; their context, action and mask are read, and what else the
             discriminator reads.
         config: settings of the discriminator.
-        reward: v f32[B, T] -> f32[B, T], such as `losses.divergence.gail`.
+        reward: v f32[B, T] -> f32[B, T], such as `losses.divergence.gail`; for f-MAX the
+            `reward` of a divergence, `losses.divergence.KL.reward`.
         discriminator: None: a network of observation and action.
 
     Raises:

@@ -21,8 +21,9 @@ from irl_jax.losses.divergence import (
 )
 from irl_jax.losses.rating import binary_cross_entropy
 from irl_jax.rewards.embedding import EnsembleConfig, fit_members
-from irl_jax.types import InputError, Rating
+from irl_jax.types import InputError, Rating, TabularMDP
 from tests.oracles.losses import F_GAN
+from tests.oracles.planning import trajectories
 
 ALPHAS = tuple(alpha_divergence(alpha) for alpha in (-0.5, 0.5, 2.0))
 every_divergence = pytest.mark.parametrize(
@@ -166,8 +167,11 @@ def test_rewards_of_gail_airl_and_fairl():
     np.testing.assert_allclose(gail(h, b=0.5), h / 2, rtol=1e-6)
     with pytest.raises(InputError, match=r"^b: expected a number in"):
         gail(h, b=1.5)
-    np.testing.assert_allclose(JENSEN_SHANNON.conjugate(h), gail(h) - np.log(2), atol=1e-6)
-    np.testing.assert_allclose(REVERSE_KL.conjugate(h), h - 1, rtol=1e-6)
+    np.testing.assert_allclose(JENSEN_SHANNON.reward(h), gail(h) - np.log(2), atol=1e-6)
+    np.testing.assert_allclose(REVERSE_KL.reward(h), h - 1, rtol=1e-6)
+    np.testing.assert_allclose(KL.reward(h), np.exp(h), rtol=1e-5)
+    np.testing.assert_allclose(PEARSON.reward(h), np.exp(2 * h) - 1, rtol=1e-5)
+    assert all(np.isfinite(d.reward(jnp.float32([-1e4, 1e4]))).all() for d in DIVERGENCES)
     np.testing.assert_allclose(fairl(h), -np.exp(h) * h, rtol=1e-5)
     assert np.isfinite(fairl(jnp.float32(1e4))) and fairl(-1.0) == pytest.approx(1 / np.e)
 
@@ -177,6 +181,59 @@ def test_a_policys_mean_of_the_rewards_is_the_divergence_that_they_descend():
     kl = lambda a, b: float((a * np.log(a / b)).sum())
     assert (Q * fairl(ratio)).sum() == pytest.approx(-kl(P, Q), rel=1e-5)
     assert (Q * ratio).sum() == pytest.approx(-kl(Q, P), rel=1e-5)
+
+
+def table(seed):
+    """Logits of a policy of the process, f64[3, 2]."""
+    return np.random.default_rng(seed).normal(size=(3, 2))
+
+
+def by_trajectories(theta, reward=np.zeros_like):
+    """Visits ρ_π f64[3, 2] in H steps, and how a reward r(log ρ_E/ρ_π), held fixed, moves a policy.
+
+    Σ P(τ) Σₜ ∇log π(aₜ | sₜ) Σ_{k≥t} r(sₖ, aₖ) / H.
+    """
+    policy = np.exp(theta) / np.exp(theta).sum(-1, keepdims=True)
+    paths = [(s, a, x * policy[s, a].prod()) for s, a, x, _ in trajectories(PROCESS, HORIZON)]
+    visits, slope = np.zeros((3, 2)), np.zeros((3, 2))
+    for s, a, chance in paths:
+        np.add.at(visits, (s, a), chance / HORIZON)
+    r = np.asarray(reward(np.log(DEMONSTRATED / visits)))
+    for s, a, chance in paths:
+        for state, action, gain in zip(s, a, r[s, a][::-1].cumsum()[::-1] / HORIZON, strict=True):
+            slope[state] += chance * gain * (np.eye(2)[action] - policy[state])
+    return visits, slope
+
+
+HORIZON = 3
+PROCESS = TabularMDP(
+    *map(np.random.default_rng(4).dirichlet, [np.ones(3), np.ones(3)], [(3, 2), ()]),
+    np.ones((3, 2)),
+)
+DEMONSTRATED = np.ones((3, 2))
+DEMONSTRATED = by_trajectories(table(0))[0]
+
+
+@every_divergence
+def test_the_reward_is_the_way_down_the_divergence_of_a_policys_visits(divergence):
+    """Its policy gradient is that of −D_f(ρ_E‖ρ_π), by differences."""
+    f = np.vectorize(F_GAN[divergence.name][0])
+    value = lambda theta: (f(DEMONSTRATED / (q := by_trajectories(theta)[0])) * q).sum()
+    theta, along = table(1), table(2)
+    with jax.enable_x64(True):
+        slope = by_trajectories(theta, divergence.reward)[1]
+    difference = (value(theta + 1e-5 * along) - value(theta - 1e-5 * along)) / 2e-5
+    assert abs(difference) > 1e-2
+    assert (slope * along).sum() == pytest.approx(-difference, rel=1e-6)
+
+
+def test_fairl_is_another_way_and_near_the_expert_the_opposite_one():
+    """Though the mean of its reward is −KL(ρ_E‖ρ_π), as it is of no other."""
+    with jax.enable_x64(True):
+        slope = lambda x, reward: by_trajectories(x, reward)[1].ravel()
+        cosine = lambda a, b: a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+        near = table(0) + 0.05 * table(1)
+        assert cosine(slope(near, fairl), slope(near, KL.reward)) < -0.9
 
 
 def test_far_out_logits_keep_a_gradient():

@@ -69,6 +69,15 @@ def test_an_index_without_hidden_layers_is_a_row_of_a_table():
     np.testing.assert_allclose(state_value(params, state), value[state], rtol=1e-6)
 
 
+def test_a_linear_policy_may_have_a_critic_with_layers():
+    params = init_actor_critic(jax.random.key(0), (3,), 4, (), (6, 5))
+    shapes = {
+        name: [layer["kernel"].shape for layer in network.values()]
+        for name, network in params.items()
+    }
+    assert shapes == {"policy": [(3, 4)], "critic": [(3, 6), (6, 5), (5, 1)]}
+
+
 @pytest.mark.parametrize("action", [4, (2,)])
 def test_a_policy_begins_close_to_uniform(action):
     params = init_actor_critic(jax.random.key(0), (3,), action, (64, 64))

@@ -2,11 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from irl_jax.masking import check_range
+from irl_jax.recipes.control import PPOConfig
+from irl_jax.recipes.imitation import DiscriminatorConfig
 from irl_jax.types import InputError
+
+
+@dataclass(frozen=True)
+class ControlConfig:
+    """A pole on a cart, whose expert goes to one of two places."""
+
+    seeds: int = 10  # of demonstrations and learners, at least 2
+    place: float = 0.6  # to the right and to the left, m
+    light: float = 0.4  # share of the demonstrations that go to the left
+    horizon: int = 200  # steps of every episode
+    episodes: int = 20  # demonstrations
+    measured: int = 64  # episodes in which a policy is measured
+    discriminator: DiscriminatorConfig = field(
+        default_factory=lambda: DiscriminatorConfig(
+            updates=4, rows=256, learning_rate=3e-3, penalty=0.1, widths=(32, 32)
+        )
+    )
+    policy: PPOConfig = field(
+        default_factory=lambda: PPOConfig(
+            steps=300_000,
+            learning_rate=2e-3,
+            discount=0.98,
+            widths=(32, 32),
+            critic_widths=(32, 32),
+        )
+    )  # of the learners with networks; the policies of the others have no hidden layers
+
+    def __post_init__(self) -> None:
+        check_range("control.seeds", self.seeds, 2)
+        check_range("control.place", self.place, 0.0, exclusive=True)
+        check_range("control.light", self.light, 0.0, 0.5, exclusive=True)
+        check_range("control.episodes", self.episodes, 2)
+        check_range("control.measured", self.measured, 1)
 
 
 @dataclass(frozen=True)
@@ -27,7 +62,8 @@ class Config:
     limit: float = 10.0  # of each parameter, nats; beyond it policies are all but deterministic
     searches: int = 48  # starting points, divided by the number of parameters; at least three
     deviation: float = 2.0  # of the parameters at a starting point; the first is 0
-    seed: int = 0  # of the worlds and the starting points
+    seed: int = 0  # of the worlds, the starting points and the learners of control
+    control: ControlConfig = field(default_factory=ControlConfig)
 
     def __post_init__(self) -> None:
         check_range("worlds", self.worlds, 2)

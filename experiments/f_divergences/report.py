@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.f_divergences.control import EDGES
 from experiments.f_divergences.worlds import ALPHAS, ANY, FORWARD
 from irl_jax.report.maps import grid_map, maps
 from irl_jax.report.page import CORRECTED, figure, figures, section, table
@@ -25,6 +26,8 @@ MEASURES = {
     "distance": "total variation to the expert",
 }
 
+SETTLED = 0.2  # of `covered`; below it a learner has given up a mode
+
 
 def conclusion(summary: dict[str, Any], report: Path) -> str:
     """The closing lines in the terminal."""
@@ -41,6 +44,13 @@ def conclusion(summary: dict[str, Any], report: Path) -> str:
         ]
     rows = [[kind, summary["exceeding"][kind], summary["between"][kind]] for kind in rows]
     parts += ["checks", [["learner", "above another's minimum", "between minimisers"], *rows]]
+    driven = summary["control"]
+    for measure in ("covered", "off"):
+        rows = driven["measured"][measure]
+        parts += [
+            f"control: {of_places(measure)} [95 % over {driven['seeds']} seeds]",
+            [["rewarded by", *rows], *turned(rows)],
+        ]
     return closing(*parts, report=report)
 
 
@@ -51,7 +61,10 @@ def turned(rows: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
 
 
 def write_report(
-    run: RunDirectory, summary: dict[str, Any], visits: dict[str, dict[str, np.ndarray]]
+    run: RunDirectory,
+    summary: dict[str, Any],
+    visits: dict[str, dict[str, np.ndarray]],
+    positions: dict[str, dict[str, np.ndarray]],
 ) -> None:
     """Writes report.html: what each minimiser covers, by learner and divergence.
 
@@ -59,6 +72,7 @@ def write_report(
         run: where it goes.
         summary: of the study.
         visits: learner -> title -> f[rows, columns], of the first world.
+        positions: learner of control -> reward -> f[seeds, cells]; `expert`: place -> f[cells].
     """
     write_study(
         run,
@@ -71,8 +85,9 @@ def write_report(
             tables(summary),
             differences(summary),
             checks(summary),
+            control(summary["control"], positions),
         ],
-        subtitle=f"{summary['worlds']} grids and experts; occupancies and minima are exact.",
+        subtitle=f"{summary['worlds']} grids and experts, exactly; then a pole on a cart, learned.",
     )
 
 
@@ -107,6 +122,60 @@ def world(visits: dict[str, dict[str, np.ndarray]]) -> Any:
         for kind, each in visits.items()
     ]
     return section("The first world", figures(*blocks))
+
+
+def of_places(measure: str) -> str:
+    """The label of a measure where the modes are places."""
+    return MEASURES[measure].replace("corner", "place")
+
+
+def control(summary: dict[str, Any], positions: dict[str, dict[str, np.ndarray]]) -> Any:
+    """What policies of a cart cover, by what their discriminator rewards."""
+    kinds = summary["measured"]["covered"]
+    x = 0.5 * (EDGES[1:] + EDGES[:-1])
+    panels = {
+        f"share of steps; {kind}": [
+            *(Series(name, x, rows.mean(0)[:-1]) for name, rows in positions[kind].items()),
+            *(
+                Series(f"expert, {side}", x, cells[:-1], reference=True)
+                for side, cells in positions["expert"].items()
+            ),
+        ]
+        for kind in kinds
+    }
+    shown = [
+        table(
+            [of_places(measure), *kinds],
+            [
+                *turned(rows),
+                ["the expert itself", *(summary["expert"][kind][measure] for kind in kinds)],
+            ],
+        )
+        for measure, rows in summary["measured"].items()
+    ]
+    settled = table(
+        [f"seeds with less than {SETTLED:g} of a place's visits", *kinds],
+        turned(summary["settled"]),
+    )
+    against = []
+    for measure in ("covered", "off", "distance"):
+        for key in ("more", "p"):
+            rows = {
+                kind: {name: cell[key] for name, cell in row.items()}
+                for kind, row in summary["behind"][measure].items()
+            }
+            label = f"{of_places(measure)}, more than with {FORWARD}"
+            against.append(table([label if key == "more" else f"{label}, p", *kinds], turned(rows)))
+    return section(
+        "On control",
+        "PPO by a discriminator's log-ratio, made into what each divergence rewards. "
+        f"{means_over(summary['seeds'], 'seed')}",
+        figure(lines(panels, x="position of the cart, m"), "Where the carts are, mean of seeds."),
+        *shown,
+        settled,
+        CORRECTED,
+        *against,
+    )
 
 
 def matrix(summary: dict[str, Any]) -> Any:

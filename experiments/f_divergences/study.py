@@ -10,10 +10,12 @@ import jax
 import numpy as np
 
 from experiments.f_divergences.config import Config
-from experiments.f_divergences.report import MEASURES, conclusion, write_report
+from experiments.f_divergences.control import LEARNERS, REWARDS, drive, modes
+from experiments.f_divergences.report import MEASURES, SETTLED, conclusion, write_report
 from experiments.f_divergences.worlds import (
     DIVERGENCES,
     FORWARD,
+    Modes,
     World,
     divergence,
     learners,
@@ -39,11 +41,16 @@ def experiment(config: Config, run: RunDirectory, progress: Progress) -> None:
     """Minimises every divergence in every world, measures what was found, reports."""
     clock = Clock(run.path / "seconds.json")
     advance = progress.stage("worlds", config.worlds)
+    with jax.enable_x64(True), clock("worlds"):
+        found = kept(run, "found", partial(search, config, advance))
+    advance = progress.stage("control", 2)
+    with clock("control"):
+        driven = kept(run, "control", partial(drive, config, advance))
     with jax.enable_x64(True):
-        with clock("worlds"):
-            found = kept(run, "found", partial(search, config, advance))
-        summary = summarise(config, found) | {"seconds": clock.seconds}
-        write_report(run, as_json(summary), visits_of(config, found["visits"][0]))
+        summary = summarise(config, found) | {"control": summarise_control(config, driven)}
+        summary["seconds"] = clock.seconds
+        visited = visits_of(config, found["visits"][0])
+        write_report(run, as_json(summary), visited, positions(driven))
     run.finish(as_json(summary))
 
 
@@ -70,12 +77,13 @@ def search(config: Config, advance: Advance) -> dict[str, np.ndarray]:
     return found
 
 
-def measure(world: World, visits: np.ndarray) -> dict[str, float]:
+def measure(world: World | Modes, visits: np.ndarray) -> dict[str, float]:
     """What a policy with these visits f64[S, A] covers of an expert, and what else it does."""
     of_cells = visits.sum(-1)
     own, expert = world.modes @ of_cells, world.modes @ world.expert.sum(-1)
+    there = expert > 0
     return {
-        "covered": float((own / expert).min()),
+        "covered": float((own[there] / expert[there]).min()),
         "heavy": float(own[0]),
         "light": float(own[1]),
         "off": float(1.0 - own.sum()),
@@ -135,14 +143,46 @@ def summarise(config: Config, found: dict[str, np.ndarray]) -> dict[str, Any]:
     }
 
 
-def named(values: Iterable[Any]) -> dict[str, Any]:
+def summarise_control(config: Config, found: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Means over seeds by measure, learner and reward, and differences to forward KL."""
+    measured: dict[str, dict[str, np.ndarray]] = {name: {} for name in MEASURES}
+    experts = {}
+    for learner in LEARNERS:
+        expert = modes(config, found["expert"], learner)
+        experts[learner] = measure(expert, expert.expert)
+        each = [[measure(expert, np.asarray(x, np.float64)) for x in row] for row in found[learner]]
+        for name in MEASURES:
+            measured[name][learner] = np.array([[x[name] for x in row] for row in each]).T
+    by_learner = lambda of: {
+        name: {learner: of(x) for learner, x in rows.items()} for name, rows in measured.items()
+    }
+    return {
+        "seeds": config.control.seeds,
+        "expert": experts,
+        "measured": by_learner(lambda x: named(map(t_interval, x.T), REWARDS)),
+        "behind": by_learner(lambda x: behind(x, REWARDS)),
+        "settled": {
+            learner: named(map(proportion, (x < SETTLED).T), REWARDS)
+            for learner, x in measured["covered"].items()
+        },
+    }
+
+
+def positions(found: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """Learner -> reward -> share of steps in each cell of positions, f[seeds, CELLS]."""
+    return {learner: named(found[learner].sum(-1), REWARDS) for learner in LEARNERS} | {
+        "expert": named(found["expert"].sum(-1), ("right", "left"))
+    }
+
+
+def named(values: Iterable[Any], names: Iterable[str] = DIVERGENCES) -> dict[str, Any]:
     """Values of the divergences, by name."""
-    return dict(zip(DIVERGENCES, values, strict=True))
+    return dict(zip(names, values, strict=True))
 
 
-def behind(values: np.ndarray) -> dict[str, dict[str, Any]]:
+def behind(values: np.ndarray, names: Iterable[str] = DIVERGENCES) -> dict[str, dict[str, Any]]:
     """How much more each divergence has than forward KL, and p; f64[worlds, divergences]."""
-    columns = named(values.T)
+    columns = named(values.T, names)
     apart = {k: x - columns[FORWARD] for k, x in columns.items() if k != FORWARD}
     p = adjusted(apart)
     return {name: {"more": t_interval(x), "p": p[name]} for name, x in apart.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -52,14 +52,34 @@ SEARCH = {"gtol": 1e-9, "ftol": 1e-15, "maxcor": 40, "maxiter": 3000, "maxfun": 
 NOTHING = 1e-11  # of log(1 + D): no minimum is lower than 0
 
 
+class Modes(NamedTuple):
+    """An expert of two minds, and where it is.
+
+    Attributes:
+        expert: f64[S, A], share of the visits.
+        modes: bool[2, S], the expert's support: cells that its more frequent mode brings more
+            visits, and those of the other.
+    """
+
+    expert: np.ndarray
+    modes: np.ndarray
+
+
+def modes_of(parts: np.ndarray, least: float) -> Modes:
+    """What an expert visits in two modes f64[2, S, A], and the cells that hold a share of it."""
+    of_cells = parts.sum(-1)
+    kept = support(of_cells.sum(0), least)
+    more = of_cells[0] >= of_cells[1]
+    return Modes(parts.sum(0), np.stack([kept & more, kept & ~more]))
+
+
 class World(NamedTuple):
     """A grid and an expert who draws one of two corners, and goes there.
 
     Attributes:
         mdp: the grid.
-        expert: f64[S, A], share of the discounted visits.
-        modes: bool[2, S], the expert's support: cells that the more frequent corner brings more
-            visits, and those of the other.
+        expert: of `Modes`, discounted; a corner is a mode.
+        modes: likewise.
         walls: bool[S].
     """
 
@@ -82,11 +102,7 @@ def make_world(config: Config, number: int) -> World:
 
     visits = [pursue(mdp, corner, config.temperature) for corner in corners]
     parts = np.array([1 - light, light])[:, None, None] * np.stack(visits)
-    of_cells = parts.sum(-1)
-    kept = support(of_cells.sum(0), config.support)
-    more = of_cells[0] >= of_cells[1]
-    blocked = np.isin(cells.ravel(), walls)
-    return World(mdp, parts.sum(0), np.stack([kept & more, kept & ~more]), blocked)
+    return World(mdp, *modes_of(parts, config.support), np.isin(cells.ravel(), walls))
 
 
 @jax.jit
@@ -125,8 +141,13 @@ class Learner(NamedTuple):
 
 def learners(config: Config) -> dict[str, Learner]:
     """The learners, from the narrowest to one that can do what any expert does."""
-    cells = config.rows * config.columns
-    places = np.indices((config.rows, config.columns)).reshape(2, -1).T
+    return _learners(config.rows, config.columns)
+
+
+@cache
+def _learners(rows: int, columns: int) -> dict[str, Learner]:
+    cells = rows * columns
+    places = np.indices((rows, columns)).reshape(2, -1).T
     at = places - places.mean(0)
 
     def moved(mdp: TabularMDP, theta: Array) -> Array:
@@ -151,6 +172,7 @@ def learners(config: Config) -> dict[str, Learner]:
 Objective = Callable[[ArrayLike, int, TabularMDP, ArrayLike], tuple[Array, Array]]
 
 
+@cache
 def make_objective(learner: Learner) -> Objective:
     """log(1 + D_f(ρ_E‖ρ_π)) and its gradient, by parameters, number of f, grid and expert.
 

@@ -1,4 +1,4 @@
-"""f-divergences of exact occupancies, minimised where no policy goes to both corners."""
+"""f-divergences where no policy goes to both corners: minimised exactly, learned on control."""
 
 import json
 from dataclasses import replace
@@ -7,7 +7,17 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.f_divergences.config import CONFIG
+from experiments.f_divergences.config import CONFIG, ControlConfig
+from experiments.f_divergences.control import (
+    EDGES,
+    LEARNERS,
+    LINEAR,
+    ONE,
+    REWARDS,
+    demonstrated,
+    modes,
+    visits,
+)
 from experiments.f_divergences.study import main, measure
 from experiments.f_divergences.worlds import (
     ANY,
@@ -22,10 +32,27 @@ from experiments.f_divergences.worlds import (
     nearest,
     support,
 )
+from irl_jax.recipes.control import PPOConfig
+from irl_jax.recipes.imitation import DiscriminatorConfig
 from irl_jax.types import InputError
 from tests.oracles.planning import dense
 
-TINY = replace(CONFIG, worlds=3, rows=3, columns=3, walls=0, searches=24)
+TINY = replace(
+    CONFIG,
+    worlds=2,
+    rows=3,
+    columns=3,
+    walls=0,
+    searches=12,
+    control=ControlConfig(
+        seeds=2,
+        horizon=120,
+        episodes=4,
+        measured=4,
+        discriminator=DiscriminatorConfig(updates=1, rows=8, widths=(4,)),
+        policy=PPOConfig(steps=64, environments=4, unroll=8, widths=(4,), critic_widths=(4,)),
+    ),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -120,12 +147,12 @@ def test_learners_are_as_wide_as_they_say():
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run of `TINY`: its configuration, its summary and the visits that it found."""
+    """A run of `TINY`: its configuration, its summary, and the visits of both halves."""
     config = replace(TINY, run_dir=tmp_path_factory.mktemp("f_divergences") / "run")
     main(config)
-    with np.load(config.run_dir / "found.npz") as kept:
-        visits = kept["visits"]
-    return config, json.loads((config.run_dir / "summary.json").read_text()), visits
+    found = {name: np.load(config.run_dir / f"{name}.npz") for name in ("found", "control")}
+    summary = json.loads((config.run_dir / "summary.json").read_text())
+    return config, summary, found["found"]["visits"], dict(found["control"])
 
 
 def test_each_minimiser_is_the_least_in_its_own_divergence(whole):
@@ -147,8 +174,8 @@ def test_each_minimiser_is_the_least_in_its_own_divergence(whole):
 
 def test_a_search_finds_the_least_minimum_of_all():
     """By looking everywhere, for a learner of two parameters, on a grid 0.5 apart."""
-    config = replace(CONFIG, searches=24)
-    learner, world = learners(config)[PLANNED], make_world(config, 2)
+    config = replace(TINY, searches=24)
+    learner, world = learners(config)[PLANNED], make_world(config, 0)
     objective = make_objective(learner)
     theta = np.stack(np.meshgrid(*[np.arange(-5, 5.1, 0.5)] * 2), -1).reshape(-1, 2)
     for name in (FORWARD, "reverse KL"):
@@ -195,10 +222,10 @@ def test_measures_by_hand():
 
 
 def test_the_whole_in_small(whole, capsys):
-    config, summary, visits = whole
-    assert visits.shape == (3, 4, 6, 9, 4)
+    config, summary, visits, _ = whole
+    assert visits.shape == (2, 4, 6, 9, 4)
     np.testing.assert_allclose(visits.sum((-1, -2)), 1.0)
-    worlds = [make_world(config, number) for number in range(3)]
+    worlds = [make_world(config, number) for number in range(2)]
     for at, kind in enumerate(learners(config)):
         for i, name in enumerate(DIVERGENCES):
             each = [measure(w, v[at, i]) for w, v in zip(worlds, visits, strict=True)]
@@ -222,10 +249,63 @@ def test_the_whole_in_small(whole, capsys):
         assert more == pytest.approx(rows["χ²"][0] - rows[FORWARD][0], abs=1e-12)
         assert summary["exceeding"][kind] < 1e-9
     assert summary["between"][ANY] < 1e-5 < summary["between"][PLANNED]
-    assert (config.run_dir / "report.html").read_text().count("<figure>") == 5
+    assert (config.run_dir / "report.html").read_text().count("<figure>") == 6
     capsys.readouterr()
     main(config)
     assert "this run is complete" in capsys.readouterr().out
+
+
+def test_a_cart_is_counted_where_it_is_or_as_fallen():
+    seen = np.zeros((2, 3, 5), np.float32)
+    seen[..., 0] = [[-2.5, -0.1, 0.1], [2.5, 0.3, 0.0]]
+    seen[1, 2, 4] = 1.0
+    action = np.array([[0, 1, 1], [0, 1, 1]])
+    with jax.enable_x64(False):
+        found = np.asarray(visits(seen, action))
+    expected = np.zeros((len(EDGES), 2))
+    for cell, a in [(0, 0), (11, 1), (12, 1), (23, 0), (13, 1), (24, 1)]:
+        expected[cell, a] += 1 / 6
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(EDGES[[0, 12, 24]], [-2.4, 0.0, 2.4], atol=1e-12)
+
+
+def test_the_demonstrations_go_to_either_side_as_often_as_they_should():
+    config = replace(TINY, control=replace(TINY.control, episodes=5))
+    shown = jax.jit(lambda light: demonstrated(config, jax.random.key(0), light))
+    with jax.enable_x64(False):
+        for light, left in ((0.4, 2), (0.0, 0)):
+            found = shown(np.float32(light))
+            kept, ends = np.asarray(found.mask), np.asarray(found.context[:, -1, 0])
+            assert (kept.all(-1) == kept.any(-1)).all() and kept.any(-1).sum() == 5
+            assert (ends[kept[:, 0]] < 0).sum() == left
+            assert np.abs(np.abs(ends) - 0.6).max() < 0.4
+
+
+def test_control_in_small(whole):
+    """Figures are those of what was visited, and each learner has a reward and an expert."""
+    config, summary, _, found = whole
+    right, left = found["expert"].sum(-1)
+    cells = 0.5 * (EDGES[1:] + EDGES[:-1])
+    assert right[:-1] @ cells > 0.15 and left[:-1] @ cells < -0.15 and right[-1] == left[-1] == 0
+    for learner in LEARNERS:
+        each = found[learner]
+        assert each.shape == (len(REWARDS), 2, len(EDGES), 2)
+        np.testing.assert_allclose(each.sum((-1, -2)), 1.0, rtol=1e-5)
+        apart = np.abs(each[:, None] - each[None]).sum((2, 3, 4))
+        assert (apart + np.eye(len(REWARDS)) > 1e-3).all()
+        expert = modes(config, found["expert"], learner)
+        light = 0.0 if learner == ONE else config.control.light
+        mixed = (1 - light) * found["expert"][0] + light * found["expert"][1]
+        np.testing.assert_allclose(expert.expert, mixed)
+        assert expert.modes[1].any() == (learner != ONE)
+        for at, name in enumerate(REWARDS):
+            rows = [measure(expert, x) for x in each[at].astype(float)]
+            for key, of in summary["control"]["measured"].items():
+                mean = np.mean([row[key] for row in rows])
+                assert of[learner][name][0] == pytest.approx(mean, abs=1e-9), (learner, key)
+            settled = np.mean([row["covered"] < 0.2 for row in rows])
+            assert summary["control"]["settled"][learner][name][0] == settled
+    assert np.abs(found[LINEAR] - found[ONE]).max() > 1e-3
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ Claim: Where no policy of the class goes to both corners, χ² and forward KL sp
     them all the same. On control linear policies cover the less covered place less by reverse KL
     than by forward KL; networks, and an expert of one place, show no such difference.
 Command: python -m experiments.f_divergences
-Runtime: 2 min 14 s, 74 s of CPU, on one core beside other runs; control 11 min 51 s more, some 180 s
-    of CPU.
+Runtime: 2 min 14 s, 74 s of CPU, on one core beside other runs; control takes 12 minutes more
+    there, some 180 s of CPU.
 Expected: experiments/f_divergences/expected.md. With a reward of coordinates the less covered
     corner has 0.50 of the expert's visits by forward KL and 0.17 by reverse KL.
 """

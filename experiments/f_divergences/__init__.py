@@ -13,7 +13,7 @@ place, networks, and, for comparison, linear policies of an expert who goes to o
 Claim: Where no policy of the class goes to both corners, χ² and forward KL spread over both and the
     cells between, and Jensen-Shannon and reverse KL go to one. A class that holds the expert makes
     them all the same. On control linear policies cover the less covered place less by reverse KL
-    than by forward KL; networks, and an expert of one place, show no such difference.
+    than by forward KL in one of two runs; networks, and an expert of one place, in none.
 Command: python -m experiments.f_divergences
 Runtime: 2 min 14 s, 74 s of CPU, on one core beside other runs; control takes 12 minutes more
     there, some 180 s of CPU.

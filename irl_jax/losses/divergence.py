@@ -289,4 +289,4 @@ def f_max(log_ratio: Array, *, alpha: float) -> Array:
         >>> f_max(jnp.log(jnp.array([1.0, 4.0])), alpha=0.5).tolist()
         [0.0, 2.0]
     """
-    return alpha_divergence(alpha).conjugate(log_ratio)
+    return alpha_divergence(alpha).reward(log_ratio)

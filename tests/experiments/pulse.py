@@ -70,6 +70,7 @@ FLAGS = {
     "annotation_noise": ANSWERS
     + ENSEMBLE
     + "--error-rates 0 0.4 --pairs 200 --best-of 4 --seeds 3",
+    "credit_assignment": "--seeds 2 --tuning 2 --steps 8 --budget 1200 --rates 0.1 3",
     "decomposed_preferences": "--features {features} --dims 16 --attributes 2 --annotators 40 "
     "--comparisons 40 --new-annotators 30 --adaptation 0 40 --held-out 60 --components 2 "
     "--seeds 2 --mixture.members 2 --mixture.steps 120 --mixture.batch-size 32",
@@ -100,6 +101,9 @@ FLAGS = {
     "--world.layers 1 --world.demonstrations 256 --world.steps 60 --world.batch-size 32 "
     "--pairs 256 --rollouts 512 --steps 60 --batch-size 64 --prompts 24 --completions 4 "
     "--weights 0 3 --top-k 0 --candidates 1 4 --draws 16 --ns 1 4 " + ENSEMBLE,
+    "hindsight": "--seeds 2 --bits 2 --episodes 8 --copies 2 --learning.steps 24 "
+    "--learning.environments 2 --learning.unroll 6 --learning.updates 2 --learning.batch-size 4 "
+    "--learning.capacity 64 --learning.widths 4",
     "hh_rlhf_embedding": EMBEDDINGS + ENSEMBLE + "--data {hh}",
     "iterated_finetuning": SANDBOX
     + ENSEMBLE

@@ -78,6 +78,7 @@ FLAGS = {
     "dense_rewards": SANDBOX
     + ENSEMBLE
     + "--demonstrations 64 --best-of 4 --held-out 48 --completions 4 --epochs 4 --seeds 2",
+    "exploration": "--seeds 2 --sizes 4 --episodes 120 --window 5",
     "f_divergences": "--worlds 2 --rows 3 --columns 3 --walls 0 --searches 6",
     "feedback_forms": ANSWERS
     + "--error-rates 0.2 --readings 32 96 --decisions 16 --people 4 --best-of 4 --seeds 3 "

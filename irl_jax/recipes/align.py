@@ -186,6 +186,12 @@ def check_online(config: AlignConfig, row: Published) -> None:
             f"loss.opponents: {opponents} of --completions {config.completions} are drawn by the "
             "opponent, the others by the policy; give at least one of each"
         )
+    attempts = as_options(config.options).get("k")
+    if attempts is not None and not 1 <= attempts <= config.completions:
+        raise InputError(
+            f"loss.k: {attempts}; --loss {config.loss} takes the best of k of --completions "
+            f"{config.completions}: give 1 to {config.completions}"
+        )
     if row.form == "exploring" and config.completions != 2:
         raise InputError(
             f"completions: {config.completions}; --loss {config.loss} compares one of the policy "

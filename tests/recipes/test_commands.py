@@ -156,6 +156,11 @@ def mistakes(files, model) -> dict[str, tuple[list[str], str]]:
              "--completions", "4", "--loss.opponents", "4"],
             "loss.opponents: 4 of --completions 4 are drawn by the opponent",
         ),
+        "more attempts than completions": (
+            ["align", "--loss", "pkpo", *pairs, *with_model, "--reward", "m:f",
+             "--completions", "4", "--loss.k", "5"],
+            "loss.k: 5; --loss pkpo takes the best of k of --completions 4: give 1 to 4",
+        ),
         "more prompts than there are": (
             [*grpo, "--reward", "math:fsum", "--batch-size", "900"], "math:fsum",
         ),

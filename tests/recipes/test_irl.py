@@ -16,6 +16,7 @@ from irl_jax.data.batches import Row
 from irl_jax.data.jsonl import GroupRecord
 from irl_jax.losses.table import LOSSES, look_up
 from irl_jax.models.pretrained import load_pretrained
+from irl_jax.recipes import control, imitation
 from irl_jax.recipes.align_config import SampleConfig
 from irl_jax.recipes.examples import DataConfig
 from irl_jax.recipes.irl_config import DiscriminatorLearning, IrlConfig
@@ -25,9 +26,12 @@ from irl_jax.recipes.options import with_options
 from irl_jax.recipes.policy_training import LoraConfig
 from irl_jax.recipes.reward_model import reward_params
 from irl_jax.recipes.scorers import ReadConfig, learned_scorer, run_settings
+from irl_jax.train import actor_critic, adversarial
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
 from irl_jax.types import InputError
+from tests.losses import test_adversarial as on_a_table
+from tests.losses import test_divergence as on_divergences
 from tests.recipes.test_commands import SMALL, text_of
 
 # FAIRL pays most where demonstrations are e times rarer than samples: its policies go astray
@@ -173,3 +177,15 @@ def test_a_loss_by_turns_belongs_to_its_command(files, small_model_dir, tmp_path
     with pytest.raises(SystemExit):
         main(["align", "--loss", "gail", "--data.path", str(files["demonstrations"])])
     assert "gail trains a policy and its reward; give it to irl-jax irl" in capsys.readouterr().err
+
+
+def test_one_function_serves_tables_control_and_language():
+    """The very objects: on a table, in classic control, and on a decoder."""
+    row = look_up("gail")
+    for place in (on_a_table, imitation):
+        assert place.binary_cross_entropy is row.loss
+    assert imitation.gail is row.reward
+    for place in (imitation, adversarial):
+        assert place.discriminator_batch is on_divergences.discriminator_batch
+    assert look_up("fairl").reward is imitation.fairl
+    assert (control.gae, control.ppo) == (actor_critic.gae, actor_critic.ppo)

@@ -28,7 +28,7 @@ class IrlBasics(Source, PolicyLearning):
     GROUP = ""
 
     loss: str = "gail"  # a name that `irl-jax losses` lists under irl
-    beta: float = 0.0  # weight of the KL to the model in the policy's loss
+    beta: float = 0.05  # weight of the KL to the model in the policy's loss
     discriminator: DiscriminatorLearning = field(default_factory=DiscriminatorLearning)
     gold: str | None = None  # MODULE:FUNCTION of texts, to measure by; nothing learns from it
 

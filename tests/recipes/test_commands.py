@@ -127,6 +127,7 @@ def mistakes(files, model) -> dict[str, tuple[list[str], str]]:
     grpo = ["align", "--loss", "grpo", *pairs, *with_model]
     own = files["pairs"].parent / "own.py"
     own.write_text("def array(logp, batch):\n    return logp.sum((1, 2))\n")
+    sampled = ["align", *pairs, *with_model, "--reward", "m:f"]
     return {
         "no file": (["align"], "data.path: no file of examples"),
         "no loss of this name": (["align", "--loss", "dpoo"], "did you mean dpo"),
@@ -147,18 +148,15 @@ def mistakes(files, model) -> dict[str, tuple[list[str], str]]:
         ),
         "no such function": ([*grpo, "--reward", "/none.py:f"], "/none.py: no such file"),
         "an odd number of completions": (
-            ["align", "--loss", "online_dpo", *pairs, *with_model, "--reward", "m:f",
-             "--completions", "3"],
+            [*sampled, "--loss", "online_dpo", "--completions", "3"],
             "completions: 3; --loss online_dpo needs an even number",
         ),
         "opponents and no policy": (
-            ["align", "--loss", "nash_md", *pairs, *with_model, "--reward", "m:f",
-             "--completions", "4", "--loss.opponents", "4"],
+            [*sampled, "--loss", "nash_md", "--completions", "4", "--loss.opponents", "4"],
             "loss.opponents: 4 of --completions 4 are drawn by the opponent",
         ),
         "more attempts than completions": (
-            ["align", "--loss", "pkpo", *pairs, *with_model, "--reward", "m:f",
-             "--completions", "4", "--loss.k", "5"],
+            [*sampled, "--loss", "pkpo", "--completions", "4", "--loss.k", "5"],
             "loss.k: 5; --loss pkpo takes the best of k of --completions 4: give 1 to 4",
         ),
         "more prompts than there are": (

@@ -17,6 +17,5 @@ Expected: experiments/irl_loop/expected.md. With 512 demonstrations SFT has gold
     GAIL 0.43, AIRL 0.33, RARO 0.30; the demonstrations have 1.20.
 
 Reference: Sun & van der Schaar 2024, "Inverse-RLignment: Large Language Model Alignment from
-    Demonstrations through Inverse Reinforcement Learning", arXiv 2405.15624 (AfD); others in
-    `experiments.irl_loop.methods`.
+    Demonstrations through Inverse Reinforcement Learning", arXiv 2405.15624 (AfD).
 """

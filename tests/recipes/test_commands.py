@@ -139,9 +139,7 @@ def mistakes(files, model) -> dict[str, tuple[list[str], str]]:
         ),
         "no reward": (grpo, "reward: --loss grpo learns from completions that a reward judges"),
         "no such reward": ([*grpo, "--reward", "/none"], "/none: no such run directory"),
-        "a file without a function": (
-            [*grpo, "--reward", str(own)], "own.py: name a function of the file, ",
-        ),
+        "no function": ([*grpo, "--reward", str(own)], "own.py: name a function of the file, "),
         "a loss that returns an array": (
             ["align", "--loss", f"{own}:array", "--data.held-out", "0.3", *pairs, *with_model],
             "loss: it returned an array of shape [16]; expected irl_jax.types.Loss",
@@ -159,9 +157,7 @@ def mistakes(files, model) -> dict[str, tuple[list[str], str]]:
             [*sampled, "--loss", "pkpo", "--completions", "4", "--loss.k", "5"],
             "loss.k: 5; --loss pkpo takes the best of k of --completions 4: give 1 to 4",
         ),
-        "more prompts than there are": (
-            [*grpo, "--reward", "math:fsum", "--batch-size", "900"], "math:fsum",
-        ),
+        "too few prompts": ([*grpo, "--reward", "math:fsum", "--batch-size", "900"], "math:fsum"),
         "a hyper-parameter out of range": (
             ["align", "--loss.beta", "-1", "--data.held-out", "0.3", *pairs, *with_model], "beta",
         ),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from irl_jax.masking import as_float, check_mask, check_range, masked_mean
+from irl_jax.masking import as_float, check_mask, check_range, check_shape, masked_mean
 from irl_jax.types import InputError, safe_divide
 
 
@@ -215,6 +216,55 @@ def baseline_advantages(reward: Array, baseline: Array) -> Array:
     """
     reward = as_float("reward", reward, (None, None))
     return reward - as_float("baseline", baseline, reward.shape[:1])[:, None]
+
+
+def role_advantages(
+    reward: Array, role: Array, baseline: Array, *, decay: float
+) -> tuple[Array, Array]:
+    """Rewards relative to a moving average of what their role earned before.
+
+    Aᵢ = Rᵢ − b_r, then b_r ← α b_r + (1 − α) Rᵢ for the role r = rᵢ of i, one after the other:
+    where one policy plays several games and every side of them, none is preferred for a role in
+    which more is earned. What a role earned before does not depend on an action of now, so that
+    the policy gradient stays unbiased; its average over 1/(1 − α) games varies by
+    (1 − α)/(1 + α) of the variance of R, more than nothing where roles earn the same.
+
+    Args:
+        reward: f32[N], what a player earned in a game, in the order of the games.
+        role: i32[N], in [0, R): the game and the player, numbered. Two players of one game must
+            not share one: the second's b would have seen what the first earned in it.
+        baseline: f32[R], b before these.
+        decay: α in [0, 1].
+
+    Returns:
+        Advantages f32[N], and b after these, f32[R].
+
+    Raises:
+        InputError: an array has the wrong shape or dtype, or α is out of range.
+
+    Reference: Liu et al. 2025, "SPIRAL: Self-Play on Zero-Sum Games Incentivizes Reasoning via
+    Multi-Agent Multi-Turn Reinforcement Learning", arXiv 2506.24119 (role-conditioned advantage
+    estimation).
+
+    Differs: a reward is compared with the average before it, as in the authors' code; after it,
+    the advantage would be α times as much.
+
+    Example:
+        >>> reward, role = jnp.array([1.0, -1.0, 2.0]), jnp.array([0, 1, 0])
+        >>> advantage, baseline = role_advantages(reward, role, jnp.zeros(2), decay=0.5)
+        >>> advantage.tolist(), baseline.tolist()
+        ([1.0, -1.0, 1.5], [1.25, -0.5])
+    """
+    check_range("decay", decay, 0.0, 1.0)
+    reward = as_float("reward", reward, (None,))
+    check_shape("role", role, reward.shape)
+    baseline = as_float("baseline", baseline, (None,))
+    own = role[:, None] == jnp.arange(len(baseline))
+    keep, add = jnp.where(own, decay, 1.0), jnp.where(own, (1 - decay) * reward[:, None], 0.0)
+    after = lambda x, y: (x[0] * y[0], x[1] * y[0] + y[1])
+    kept, added = jax.lax.associative_scan(after, (keep, add))
+    averages = jnp.concatenate([baseline[None], kept * baseline + added])
+    return reward - jnp.take_along_axis(averages[:-1], role[:, None], 1)[:, 0], averages[-1]
 
 
 def nash_advantages(preference: Array, log_ratio: Array, *, tau: float | Array) -> Array:

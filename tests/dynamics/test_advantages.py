@@ -14,6 +14,7 @@ from irl_jax.dynamics.advantages import (
     nash_advantages,
     optimal_token_baseline,
     pass_at_k_advantages,
+    role_advantages,
     whiten,
 )
 from irl_jax.masking import masked_mean
@@ -283,3 +284,36 @@ def test_nash_advantages_equal_oracle():
 def test_a_baseline_of_another_size_is_named():
     with pytest.raises(InputError, match=r"^baseline: expected shape \[2\], got \[1\]"):
         baseline_advantages(jnp.zeros([2, 3]), jnp.zeros([1]))
+
+
+def test_role_advantages_equal_oracle():
+    """Roles come in any order and not all of them; the baseline goes on from batch to batch."""
+    rng = np.random.default_rng(3)
+    reward, role = rng.normal(0.5, 2.0, 24), rng.integers(0, 3, 24)
+    start = np.array([1.0, -2.0, 0.0, 5.0])
+    step = jax.jit(role_advantages, static_argnames="decay")
+    baseline, advantages = jnp.asarray(start, jnp.float32), []
+    for at in (slice(0, 12), slice(12, 24)):
+        advantage, baseline = step(
+            jnp.asarray(reward[at], jnp.float32), jnp.asarray(role[at]), baseline, decay=0.75
+        )
+        advantages.append(advantage)
+    wanted, b = oracles.role_advantages(reward, role, start, 0.75)
+    np.testing.assert_allclose(np.concatenate(advantages), wanted, atol=1e-5)
+    np.testing.assert_allclose(baseline, b, atol=1e-5)
+    assert baseline[3] == 5.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"decay": 1.5}, "decay"),
+        ({"role": jnp.zeros(3, jnp.int32)}, r"role: expected shape \[2\]"),
+        ({"reward": jnp.zeros((2, 1))}, "reward"),
+        ({"baseline": jnp.zeros((2, 1))}, "baseline"),
+    ],
+)
+def test_bad_roles_are_named(change, message):
+    given = {"reward": jnp.zeros(2), "role": jnp.zeros(2, jnp.int32), "baseline": jnp.zeros(2)}
+    with pytest.raises(InputError, match=message):
+        role_advantages(**(given | {"decay": 0.5} | change))

@@ -82,3 +82,12 @@ def stream_gae(reward, value, mask, discount, *, gae_lambda, final_value):
                 trace *= gae_lambda * discount[episode[j]]
         begin = t + 1
     return out
+
+
+def role_advantages(reward, role, baseline, decay):
+    """R − b of the role, whose b then moves towards R; game after game."""
+    b, advantage = np.array(baseline, np.float64), []
+    for earned, r in zip(reward, role, strict=True):
+        advantage.append(earned - b[r])
+        b[r] = decay * b[r] + (1 - decay) * earned
+    return np.array(advantage), b

@@ -35,8 +35,10 @@ from irl_jax.masking import check_range
 from irl_jax.rollout.games import play
 from irl_jax.types import Group, InputError, PyTree
 
-# (params, observations [..., ]) -> logits f32[..., A]
-Policy = Callable[[PyTree, Array], Array]
+# observations [...] -> logits f32[..., A]
+Logits = Callable[[Array], Array]
+# params -> what does not depend on an observation is computed once
+Policy = Callable[[PyTree], Logits]
 # (params, reference, baseline f32[R], typed PRNG key) -> gradient, baseline
 Gradient = Callable[[PyTree, PyTree, Array, Array], tuple[PyTree, Array]]
 
@@ -71,14 +73,14 @@ class SelfPlayConfig:
             )
 
 
-def table(params: Array, observation: Array) -> Array:
+def table(params: Array) -> Logits:
     """A policy of logits for each information set, f32[N, A]."""
-    return params[observation]
+    return lambda observation: params[observation]
 
 
-def log_probs(policy: Policy, params: PyTree, observation: Array, legal: Array) -> Array:
+def log_probs(logits: Logits, observation: Array, legal: Array) -> Array:
     """Log-probs of the actions, f32[..., A] (nats); of one that is not legal, very small."""
-    return jax.nn.log_softmax(jnp.where(legal, policy(params, observation), -1e9))
+    return jax.nn.log_softmax(jnp.where(legal, logits(observation), -1e9))
 
 
 def sampled(game: Game, policy: Policy, config: SelfPlayConfig) -> Gradient:
@@ -95,7 +97,7 @@ def sampled(game: Game, policy: Policy, config: SelfPlayConfig) -> Gradient:
 
     def logp(params: PyTree, group: Group) -> Array:
         observation, legal = group.context
-        every = log_probs(policy, params, observation, legal)
+        every = log_probs(policy(params), observation, legal)
         taken = jnp.take_along_axis(every, group.action[:, 0, :, None], -1)[..., 0]
         return jnp.broadcast_to(taken[:, None], group.action.shape)
 
@@ -112,8 +114,10 @@ def sampled(game: Game, policy: Policy, config: SelfPlayConfig) -> Gradient:
     def gradient(
         params: PyTree, reference: PyTree, baseline: Array, key: Array
     ) -> tuple[PyTree, Array]:
+        logits = policy(params)
+
         def move(observation: Array, legal: Array, key: Array) -> tuple[Array, Array]:
-            every = log_probs(policy, params, observation, legal)
+            every = log_probs(logits, observation, legal)
             action = jax.random.categorical(key, every)
             return action, every[action]
 
@@ -143,7 +147,7 @@ def exact(tree: Sequence[Level], config: SelfPlayConfig) -> Gradient:
     owner = np.zeros(1 + max(level.observation.max() for level in tree), int)
     for level in tree:
         owner[level.observation] = level.player
-    at = lambda params, level: log_probs(table, params, level.observation, level.legal)
+    at = lambda params, level: log_probs(table(params), level.observation, level.legal)
 
     def rewards(params: Array) -> Array:
         value = jnp.zeros((1, 2))  # the last row: the game is over
@@ -172,7 +176,13 @@ def exact(tree: Sequence[Level], config: SelfPlayConfig) -> Gradient:
     return gradient
 
 
-def self_play(gradient: Gradient, params: PyTree, key: Array, config: SelfPlayConfig) -> PyTree:
+def self_play(
+    gradient: Gradient,
+    params: PyTree,
+    key: Array,
+    config: SelfPlayConfig,
+    optimizer: Callable[[optax.Schedule], optax.GradientTransformation] = optax.sgd,
+) -> PyTree:
     """A whole run as one pure function.
 
     Args:
@@ -180,11 +190,12 @@ def self_play(gradient: Gradient, params: PyTree, key: Array, config: SelfPlayCo
         params: of the policy at the start.
         key: typed PRNG key.
         config: settings of the run.
+        optimizer: of a rate that falls over the run.
 
     Returns:
         The parameters at the start and after each part of the run, leaves [snapshots + 1, ...].
     """
-    tx = optax.sgd(optax.linear_schedule(config.learning_rate, 0.0, config.updates))
+    tx = optimizer(optax.linear_schedule(config.learning_rate, 0.0, config.updates))
 
     def update(carry: tuple, step: Array) -> tuple[tuple, None]:
         params, reference, state, baseline = carry

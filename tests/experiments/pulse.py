@@ -139,6 +139,8 @@ FLAGS = {
     "--policy.steps 8 --policy.batch-size 4 --online.rollouts 4 --online.prompts 4 "
     "--online.completions 4 --online.minibatches 1",
     "reward_transfer": "--worlds 2 --states 6 --actions 3 --shares 0.5 1",
+    "self_play": "--seeds 2 --learning.updates 4 --learning.games 4 --learning.snapshots 2 "
+    "--exact.updates 4 --exact.snapshots 2",
     "score": "--data {preferences} --model {out}/preference_to_policy/run --edits 8",
 }
 

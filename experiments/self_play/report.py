@@ -37,11 +37,11 @@ def of_arms(summary: dict[str, Any], game: str) -> list[list[Any]]:
     return [[arm, *(summary[name][game][arm] for name in names)] for arm in summary["end"][game]]
 
 
-def curves(summary: dict[str, Any], rows: dict[str, Any]) -> list[Series]:
+def curves(summary: dict[str, Any], game: str) -> list[Series]:
     """Exploitability over games, a curve of each arm."""
-    x = np.asarray(summary["games"])
+    x = np.asarray(summary["games"][game])
     found = []
-    for name, points in rows.items():
+    for name, points in summary["curve"][game].items():
         y, low, high = np.asarray(points, np.float64).T[:3]
         found.append(Series(name, x, y, low, high))
     bound = np.full(len(x), summary["bound"])
@@ -57,10 +57,10 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
     """
     drawn = [
         figure(
-            lines({"exploitability": curves(summary, rows)}, x="games played"),
+            lines({"exploitability": curves(summary, game)}, x="games played"),
             f"How much can be won against the policy, exactly: {game}.",
         )
-        for game, rows in summary["curve"].items()
+        for game in summary["curve"]
     ]
     bound = f"seeds below {summary['bound']}"
     ends = [
@@ -90,5 +90,5 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
             section("At the end", *ends, exact),
             section("Differences", CORRECTED, *apart),
         ],
-        subtitle=f"{int(summary['games'][-1]):,} games a run.",
+        subtitle=f"{max(int(x[-1]) for x in summary['games'].values()):,} games a run.",
     )

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import Array
 
 from experiments.self_play.config import Config
+from experiments.self_play.decoder import as_policy, decided, decoder_config
 from irl_jax.envs.environment import Step
 from irl_jax.envs.games import Game, kuhn_poker
 from irl_jax.eval.checks import F64
 from irl_jax.eval.games import Level, expected_reward, exploitability, levels
+from irl_jax.models.decoder import init_params
 from irl_jax.recipes.self_play import (
     BASELINES,
+    ROLE,
     Gradient,
     SelfPlayConfig,
     exact,
@@ -29,8 +34,8 @@ from irl_jax.types import PyTree
 
 PLAIN, HELD = "plain", "held to a reference"
 METHODS = (PLAIN, HELD)
-EVEN, UNEVEN = "Kuhn poker", "with a handicap"
-GAMES = (EVEN, UNEVEN)
+EVEN, UNEVEN, DECODED = "Kuhn poker", "with a handicap", "by a decoder"
+GAMES = (EVEN, UNEVEN, DECODED)
 
 
 class Arm(NamedTuple):
@@ -46,7 +51,10 @@ class Arm(NamedTuple):
         return f"{self.method}, baseline: {self.baseline}"
 
 
-ARMS = tuple(Arm(game, method, b) for game in GAMES for method in METHODS for b in BASELINES)
+ARMS = (
+    *(Arm(game, method, b) for game in (EVEN, UNEVEN) for method in METHODS for b in BASELINES),
+    *(Arm(DECODED, method, ROLE) for method in METHODS),
+)
 
 
 def handicapped(game: Game, handicap: float) -> Game:
@@ -80,18 +88,39 @@ def tables(gradient: Gradient, config: SelfPlayConfig, keys: Array) -> F64:
     return np.asarray(jax.nn.softmax(run(keys)), np.float64)
 
 
+def settings(config: Config, arm: Arm) -> SelfPlayConfig:
+    """Those of an arm."""
+    learning = config.decoder if arm.game == DECODED else config.learning
+    beta = learning.beta if arm.method == HELD else 0.0
+    return replace(learning, baseline=arm.baseline, beta=beta)
+
+
+def decoders(learning: SelfPlayConfig, width: int, keys: Array) -> F64:
+    """As `tables`, by decoders that start at random, Adam, and the same gradient of games."""
+    shape = decoder_config(width)
+    gradient = sampled(kuhn_poker(), partial(as_policy, shape), learning)
+
+    def run(key: Array) -> Array:
+        starting, playing = jax.random.split(key)
+        start = init_params(shape, starting)
+        params = self_play(gradient, start, playing, learning, optax.adam)
+        return jax.nn.softmax(jax.vmap(partial(decided, shape))(params))
+
+    return np.asarray(jax.jit(jax.vmap(run))(keys), np.float64)
+
+
 def measure(config: Config, arm: Arm) -> tuple[F64, F64]:
-    """Runs an arm with every seed, all at once; seeds begin with the same deals in all arms.
+    """Runs an arm with every seed, all at once; tables begin with the same deals in all arms.
 
     Returns:
         f64[seeds, snapshots + 1] each: exploitability, and what the first player earns.
     """
-    game = kuhn_poker()
+    game, learning = kuhn_poker(), settings(config, arm)
+    keys = jax.random.split(jax.random.key(config.seed), config.seeds)
+    if arm.game == DECODED:
+        return judged(levels(game), decoders(learning, config.width, keys))
     if arm.game == UNEVEN:
         game = handicapped(game, config.handicap)
-    beta = config.learning.beta if arm.method == HELD else 0.0
-    learning = replace(config.learning, baseline=arm.baseline, beta=beta)
-    keys = jax.random.split(jax.random.key(config.seed), config.seeds)
     return judged(levels(game), tables(sampled(game, table, learning), learning, keys))
 
 

@@ -18,6 +18,7 @@ from experiments.self_play.runs import (
     Arm,
     measure,
     measure_exact,
+    settings,
 )
 from irl_jax.eval.intervals import adjusted, t_interval
 from irl_jax.files import as_json
@@ -45,45 +46,48 @@ def experiment(config: Config, run: RunDirectory, progress: Progress) -> None:
 
 
 def measures(config: Config, advance: Advance) -> dict[str, np.ndarray]:
-    """Exploitability and value on the way, f64[arms, seeds, snapshots + 1], and of exact ones."""
-    found = []
-    for done, arm in enumerate(ARMS, 1):
-        found.append(measure(config, arm))
-        advance(done, {})
-    off, value = map(np.stack, zip(*found, strict=True))
+    """Of each arm exploitability and value on the way, f64[seeds, snapshots + 1]; of exact ones."""
+    found: dict[str, np.ndarray] = {}
+    for at, arm in enumerate(ARMS):
+        found[f"off_{at}"], found[f"value_{at}"] = measure(config, arm)
+        advance(at + 1, {})
     exact_off, exact_value = map(
         np.stack, zip(*(measure_exact(config, m) for m in METHODS), strict=True)
     )
-    return {"off": off, "value": value, "exact_off": exact_off, "exact_value": exact_value}
+    return found | {"exact_off": exact_off, "exact_value": exact_value}
 
 
 def summarise(config: Config, found: dict[str, np.ndarray]) -> dict[str, Any]:
     """Means over seeds: at the end, apart from each other, and on the way."""
-    off = dict(zip(ARMS, found["off"], strict=True))
-    value = dict(zip(ARMS, found["value"], strict=True))
+    off = {arm: found[f"off_{at}"] for at, arm in enumerate(ARMS)}
+    value = {arm: found[f"value_{at}"] for at, arm in enumerate(ARMS)}
     of = lambda game: [arm for arm in ARMS if arm.game == game]
     late = lambda arm: off[arm][:, off[arm].shape[1] // 2 :].mean(1)
     end = lambda *arm: off[Arm(*arm)][:, -1]
 
     def apart(game: str) -> dict[str, np.ndarray]:
+        baselines = [b for b in BASELINES if Arm(game, HELD, b) in off]
         by_method = {
             f"{PLAIN} − {HELD}, baseline: {b}": end(game, PLAIN, b) - end(game, HELD, b)
-            for b in BASELINES
+            for b in baselines
         }
         return by_method | {
             f"{method}, baseline {b} − {ROLE}, second half": late(Arm(game, method, b))
             - late(Arm(game, method, ROLE))
             for method in METHODS
-            for b in BASELINES
+            for b in baselines
             if b != ROLE
         }
+
+    def games(game: str) -> np.ndarray:
+        learning = settings(config, Arm(game, HELD, ROLE))
+        return np.linspace(0, learning.updates * learning.games, learning.snapshots + 1)
 
     by_game = lambda make: {game: make(game) for game in GAMES}
     return {
         "seeds": config.seeds,
         "bound": config.bound,
-        "games": np.linspace(0, 1, config.learning.snapshots + 1)
-        * (config.learning.updates * config.learning.games),
+        "games": by_game(games),
         "end": by_game(lambda g: {a.label: t_interval(off[a][:, -1]) for a in of(g)}),
         "late": by_game(lambda g: {a.label: t_interval(late(a)) for a in of(g)}),
         "most": by_game(lambda g: {a.label: off[a][:, -1].max() for a in of(g)}),

@@ -140,6 +140,7 @@ FLAGS = {
     "--online.completions 4 --online.minibatches 1",
     "reward_transfer": "--worlds 2 --states 6 --actions 3 --shares 0.5 1",
     "self_play": "--seeds 2 --learning.updates 4 --learning.games 4 --learning.snapshots 2 "
+    "--decoder.updates 4 --decoder.games 4 --decoder.snapshots 2 --width 4 "
     "--exact.updates 4 --exact.snapshots 2",
     "score": "--data {preferences} --model {out}/preference_to_policy/run --edits 8",
 }

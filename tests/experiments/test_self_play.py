@@ -1,14 +1,18 @@
 """Self-play on Kuhn poker: how it is judged, the handicap, and the whole in small."""
 
+import itertools
 import json
 from dataclasses import replace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments.self_play import study
 from experiments.self_play.config import CONFIG
-from experiments.self_play.runs import EVEN, HELD, PLAIN, UNEVEN, Arm, handicapped, judged
+from experiments.self_play.decoder import BEGIN, BET, CARD, PASS, SETS
+from experiments.self_play.runs import DECODED, EVEN, HELD, PLAIN, UNEVEN, Arm, handicapped, judged
 from irl_jax.envs.games import kuhn_poker
 from irl_jax.eval.games import levels
 from irl_jax.recipes.self_play import NONE, ROLE
@@ -18,6 +22,8 @@ TINY = replace(
     CONFIG,
     seeds=2,
     learning=replace(CONFIG.learning, updates=4, games=4, snapshots=2),
+    decoder=replace(CONFIG.decoder, updates=4, games=4, snapshots=2),
+    width=4,
     exact=replace(CONFIG.exact, updates=4, snapshots=2),
 )
 
@@ -37,7 +43,9 @@ def test_rows_are_those_of_the_arms():
     off = np.arange(np.prod(shape)).reshape(shape) / 100 + np.array([0.0, 0.3, 0.1])[:, None]
     off[..., 2] += 7.0
     exact = np.zeros((2, 5)) + np.array([[1.0], [2.0]])
-    found = {"off": off, "value": -off, "exact_off": exact, "exact_value": -exact}
+    found = {"exact_off": exact, "exact_value": -exact}
+    for at, x in enumerate(off):
+        found |= {f"off_{at}": x, f"value_{at}": -x}
     summary = study.summarise(replace(TINY, bound=0.6), found)
     of = lambda *arm: off[study.ARMS.index(Arm(*arm))]
     label = Arm(UNEVEN, HELD, ROLE).label
@@ -52,7 +60,30 @@ def test_rows_are_those_of_the_arms():
     assert apart[f"{PLAIN} − {HELD}, baseline: {NONE}"][0] == pytest.approx(ends.mean())
     late = (of(EVEN, HELD, NONE) - of(EVEN, HELD, ROLE))[:, 2:].mean()
     assert apart[f"{HELD}, baseline {NONE} − {ROLE}, second half"][0] == pytest.approx(late)
+    assert list(summary["apart"][DECODED]) == [f"{PLAIN} − {HELD}, baseline: {ROLE}"]
     assert summary["exact"] == {PLAIN: [1.0, -1.0], HELD: [2.0, -2.0]}
+
+
+def test_strings_say_what_a_player_sees():
+    """Every information set has a string of its own: its card, and the moves before."""
+    game = kuhn_poker()
+    step, observe = jax.jit(game.step), jax.jit(game.observe)
+    for cards in itertools.permutations(range(3), 2):
+        for moves in ((), (PASS,), (BET,), (PASS, BET)):
+            state = jnp.array([*cards, 0], jnp.int32)
+            for move in moves:
+                state = step(state, move).state
+            string = SETS[int(observe(state))]
+            known = (BEGIN, BEGIN, *moves)[-2:]
+            assert string == (CARD + cards[len(moves) % 2], *known)
+    assert len(set(SETS)) == 12
+
+
+@pytest.mark.slow
+def test_a_decoder_plays_in_small():
+    off, value = study.measure(TINY, Arm(DECODED, HELD, ROLE))
+    assert off.shape == value.shape == (2, 3) and (off[:, 0] != off[:, -1]).all()
+    np.testing.assert_allclose(off[:, 0], 11 / 24, atol=0.1)  # almost uniform at the start
 
 
 @pytest.mark.slow
@@ -64,10 +95,10 @@ def test_the_whole_in_small(tmp_path, capsys, monkeypatch):
     study.main(config)
     summary = json.loads((config.run_dir / "summary.json").read_text())
     curve = np.array(summary["curve"][EVEN][Arm(EVEN, HELD, ROLE).label])
-    assert curve.shape == (3, 3) and summary["games"] == [0, 8, 16]
+    assert curve.shape == (3, 3) and summary["games"][EVEN] == [0, 8, 16]
     np.testing.assert_allclose(curve[:, 0], two[HELD][0].mean(0), rtol=1e-6)
     assert curve[0, 0] == pytest.approx(11 / 24) and (two[HELD][0] != two[PLAIN][0]).any()
-    assert (config.run_dir / "report.html").read_text().count("<figure>") == 2
+    assert (config.run_dir / "report.html").read_text().count("<figure>") == 3
     capsys.readouterr()
     study.main(config)
     assert "this run is complete" in capsys.readouterr().out
@@ -78,6 +109,7 @@ def test_the_whole_in_small(tmp_path, capsys, monkeypatch):
     [
         ({"seeds": 1}, "seeds"),
         ({"learning": replace(CONFIG.learning, beta=0.0)}, "learning.beta"),
+        ({"width": 6}, "width: expected a multiple of 4, got 6"),
         ({"bound": -1.0}, "bound"),
     ],
 )

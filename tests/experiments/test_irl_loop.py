@@ -108,6 +108,7 @@ def test_rank_correlations_are_within_prompts():
     np.testing.assert_allclose(found, np.mean(by_hand), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_whole_run(tmp_path):
     main(replace(TINY, run_dir=tmp_path / "run"))
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())

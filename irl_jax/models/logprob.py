@@ -192,7 +192,6 @@ def completion_logp_kl(
         f32[B, K, T] each (nats; arbitrary on padding).
     """
     own, other = (predicting_hidden(config, p, context, action) for p in (params, reference))
-
     models = (own, unembedding(config, params)), (other, unembedding(config, reference))
     kl = _in_chunks(config, partial(_divergence, 0.0), action, *models)
     logp = token_logp(config, params, own, action)

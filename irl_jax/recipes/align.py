@@ -281,7 +281,7 @@ def compare(before: Completions, after: Completions) -> dict[str, Any]:
     for at, answers in (("before", before), ("after", after)):
         found[f"length_{at}"] = answers.length
         found[f"terminated_{at}"] = float(answers.terminated.mean())
-    for name in ("reward", "gold", "disagreement"):  # of the members of a learned reward
+    for name in ("reward", "gold", "disagreement"):  # the last of a learned reward's members
         if name in before.values:
             each = [answers.values[name].mean(1) for answers in (before, after)]
             found[f"{name}_before"], found[f"{name}_after"] = map(bootstrap, each)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from irl_jax.masking import check_range
 from irl_jax.recipes.align_config import PolicyLearning, PolicySettings
@@ -25,7 +26,7 @@ class DiscriminatorLearning:
 class IrlBasics(Source, PolicyLearning):
     """What most runs that learn from demonstrations by turns set."""
 
-    GROUP = ""
+    GROUP: ClassVar[str] = ""
 
     loss: str = "gail"  # a name that `irl-jax losses` lists under irl
     beta: float = 0.05  # weight of the KL to the model in the policy's loss

@@ -31,7 +31,7 @@ from irl_jax.recipes.policy_training import Training, optimizer
 from irl_jax.recipes.reward_model import IRL
 from irl_jax.recipes.run_reward import RunReward, load_reward
 from irl_jax.recipes.training import open_model, policy_start
-from irl_jax.rollout.opponents import Demonstrated, split_opponents, with_demonstrations
+from irl_jax.rollout.opponents import Demonstrated, with_demonstrations
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.rollout.session import Session, width_of
 from irl_jax.train.adversarial import (
@@ -190,12 +190,8 @@ def begin(config: IrlConfig, ready: Ready) -> tuple[Step, TrainState]:
     training, kind = ready.training, ready.kind
     session, model = training.session, training.session.model
     policy_key, own_key, key = jax.random.split(training.key(Stage.POLICY), 3)
-    steps, again = (
-        config.updates(len(ready.examples.train) // config.batch_size),
-        config.discriminator,
-    )
-    policy_tx = optimizer(config.lr, steps)
-    own_tx = optimizer(again.lr, steps * again.updates)
+    steps, again = updates(config, ready), config.discriminator
+    policy_tx, own_tx = optimizer(config.lr, steps), optimizer(again.lr, steps * again.updates)
     learns = partial(grpo, clip=CLIP, beta=config.beta)
     policy = policy_objective(model.config, training.adapt, learns, sampling=session.sampling)
     own = discriminator_objective(model.config, kind, adapt=lora(training.lora.scale))
@@ -255,12 +251,17 @@ class Turns:
         policy = training.merged(params["policy"])
         return with_demonstrations(own, session.logp)(policy, batch, key)
 
-    def relative(self, group: Group) -> Group:
+    def relative(self, group: Group, ref_logp: Array | None) -> Group:
         """The group with log π/π_ref as its log-probs, where the discriminator reads them."""
-        session = self.ready.training.session
         if not self.ready.kind.policy:
             return group
-        return replace(group, logp=group.logp - session.logp(session.model.params, group))
+        assert ref_logp is not None
+        return replace(group, logp=group.logp - ref_logp)
+
+    def ref_logp(self, group: Group) -> Array:
+        """Log-probs of a group under the model, f32[B, K + 1, T] (nats)."""
+        session = self.ready.training.session
+        return session.logp(session.model.params, group)
 
     def judged(self, group: Group, context: LoopContext) -> tuple[Array, dict[str, Array]]:
         """Rewards f32[B, K + 1], or of tokens f32[B, K + 1, T], and metrics of a relative group."""
@@ -270,23 +271,22 @@ class Turns:
 
     def reward(self, group: Group, context: LoopContext) -> Rewarded:
         """The reward for `train.online.train_online`."""
-        r, metrics = self.judged(self.relative(group), context)
+        ref_logp = self.ref_logp(group) if self.ready.kind.policy else None
+        r, metrics = self.judged(self.relative(group, ref_logp), context)
         nll = -masked_mean(group.logp[:, -1], group.mask[:, -1])
         value = masked_sum(r, group.mask, axis=-1) if self.ready.kind.tells == "token" else r
         return Rewarded(value, metrics={**metrics, "demonstration_nll": nll})
 
     def prepare(self, group: Group, context: LoopContext) -> dict[str, Any]:
         """What the policy and the discriminator learn from."""
-        session = self.ready.training.session
-        relative = self.relative(group)
-        r = group.reward
-        if self.ready.kind.tells == "token":
-            r = self.judged(relative, context)[0]
-        ref_logp = None
-        if self.penalised:
-            own, _ = split_opponents(group, self.completions)
-            ref_logp = session.logp(session.model.params, own)
-        policy = policy_batch(self.ready.kind, r, group, ref_logp)
+        kind = self.ready.kind
+        ref_logp = self.ref_logp(group) if kind.policy or self.penalised else None
+        relative = self.relative(group, ref_logp)
+        r = self.judged(relative, context)[0] if kind.tells == "token" else group.reward
+        own = None
+        if self.penalised and ref_logp is not None:
+            own = ref_logp[:, : self.completions]
+        policy = policy_batch(kind, r, group, own)
         return {"policy": policy, "discriminator": relative}
 
 

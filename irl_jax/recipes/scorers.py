@@ -163,7 +163,8 @@ def run_settings(path: Path) -> dict[str, Any]:
     """The configuration of a finished run that trained a reward model.
 
     Args:
-        path: its directory; of `irl-jax reward` or of `experiments.preference_to_policy`.
+        path: its directory; of `irl-jax reward`, `irl-jax irl` or
+            `experiments.preference_to_policy`.
 
     Raises:
         InputError: there is no such run, it is not finished, or its reward judges steps.
@@ -179,15 +180,16 @@ def run_settings(path: Path) -> dict[str, Any]:
     known = isinstance(settings, dict) and {"model", "lora", "data"} <= set(settings)
     if not known or not reward_of(settings):
         raise InputError(
-            f"model: {path}: is no run of irl-jax reward or experiments.preference_to_policy; give "
-            "one, or --reward likelihood to score by a language model"
+            f"model: {path}: is no run of irl-jax reward, irl-jax irl or "
+            "experiments.preference_to_policy; give one, or --reward likelihood to score by a "
+            "language model"
         )
     loss = loss_of(settings)
-    what = {"token": "steps", "airl_token": "tokens"}.get("" if loss is None else loss.form)
-    if loss is not None and (what or loss.kind == "steps"):
+    if loss is not None and (loss.kind == "steps" or loss.form == "airl_token"):
+        what = "steps" if loss.kind == "steps" else "tokens"
         raise InputError(
-            f"model: {path}: its reward judges {what or 'steps'}, not whole responses; give a run "
-            "of another loss"
+            f"model: {path}: its reward judges {what}, not whole responses; give a run of another "
+            "loss"
         )
     if not (path / "summary.json").exists():
         raise InputError(

@@ -103,6 +103,11 @@ def test_a_reward_of_tokens_scores_no_whole_responses(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(settings))
     with pytest.raises(InputError, match="its reward judges tokens"):
         run_settings(tmp_path)
+    # that of every token too, but learned from whole responses
+    settings |= {"loss": "token_verifier", "ensemble": {}}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match="this run is not finished"):
+        run_settings(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["r_airl", pytest.param("raro", marks=pytest.mark.slow)])

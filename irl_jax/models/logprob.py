@@ -16,7 +16,7 @@ from irl_jax.losses.distillation import generalised_jsd
 from irl_jax.masking import check_range, gather_logp, gather_q
 from irl_jax.models.decoder import DecoderConfig, forward, unembedding, vocabulary_logits
 from irl_jax.models.sharding import constrain, parts
-from irl_jax.types import Prompt, PyTree
+from irl_jax.types import InputError, Prompt, PyTree
 
 TEMPERATURES = 1e-6, 1e6
 """Between them logits divided by the temperature stay within f32, and so do gradients."""
@@ -206,28 +206,38 @@ def completion_divergence(
     action: Array,
     *,
     beta: float,
+    teacher_config: DecoderConfig | None = None,
     teacher_context: Prompt | None = None,
 ) -> Array:
     """The divergence of a policy from a teacher before each token, over the vocabulary.
 
     Args:
-        config: the shape of both.
+        config: the shape of the policy.
         params: parameters of the policy π.
         teacher: parameters of π_T.
         context: `Prompt` of B rows.
         action: i32[B, K, T], right-padded.
         beta: as in `losses.distillation.generalised_jsd`: 0 is KL(π_T‖π), 1 is KL(π‖π_T).
+        teacher_config: the shape of the teacher, of the same vocabulary; the policy's by default.
         teacher_context: `Prompt` of B rows that the teacher sees; the same by default.
 
     Returns:
         f32[B, K, T], nats; arbitrary on padding.
 
     Raises:
-        InputError: if beta is out of range.
+        InputError: if beta is out of range, or the vocabularies differ.
     """
-    own = predicting_hidden(config, params, context, action)
-    other = predicting_hidden(config, teacher, teacher_context or context, action)
-    models = (own, unembedding(config, params)), (other, unembedding(config, teacher))
+    shape = teacher_config or config
+    for name in ("vocab_size", "used_vocab"):
+        own, other = getattr(config, name), getattr(shape, name)
+        if own != other:
+            raise InputError(
+                f"teacher_config: {name} is {other}, the policy's {own}; distillation needs the "
+                "same tokens"
+            )
+    hidden = predicting_hidden(config, params, context, action)
+    taught = predicting_hidden(shape, teacher, teacher_context or context, action)
+    models = (hidden, unembedding(config, params)), (taught, unembedding(shape, teacher))
     return _in_chunks(config, partial(_divergence, beta), action, *models)
 
 

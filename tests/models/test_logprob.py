@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -232,21 +233,31 @@ def test_packed_logits_are_those_of_each_sequence(params):
 
 @pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
 def test_divergences_from_a_teacher_are_the_oracle(params, monkeypatch, beta):
-    """In chunks of two columns; the teacher sees the prompt of the next row."""
+    """In chunks of two columns; the teacher is deeper and sees the prompt of the next row."""
     monkeypatch.setattr(logprob, "CHUNK", 12)
-    teacher, (action, mask), prompt = random_params(CONFIG, 1), completions(), context()
+    deeper = dataclasses.replace(CONFIG, n_layers=CONFIG.n_layers + 1)
+    teacher, (action, mask), prompt = random_params(deeper, 1), completions(), context()
     shown = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), prompt)
-    of = jax.jit(completion_divergence, static_argnums=0, static_argnames="beta")
-    got = of(CONFIG, params, teacher, prompt, action, beta=beta, teacher_context=shown)
+    of = partial(completion_divergence, CONFIG, beta=beta, teacher_config=deeper)
+    got = jax.jit(of)(params, teacher, prompt, action, teacher_context=shown)
     other = {(b, k): start for b, k, start, _ in joined(shown, action, mask)}
     for b, k, start, rest in joined(prompt, action, mask):
         tables = [
-            oracle.log_softmax(oracle.logits(CONFIG, x, np.concatenate([before, rest])))
+            oracle.log_softmax(oracle.logits(shape, x, np.concatenate([before, rest])))
             [len(before) - 1 : -1]
-            for x, before in ((teacher, other[b, k]), (params, start))
+            for shape, x, before in ((deeper, teacher, other[b, k]), (CONFIG, params, start))
         ]  # fmt: skip
         want = [generalised_jsd(p, q, beta) for p, q in zip(*tables, strict=True)]
         assert_near(got[b, k, : len(rest)], np.array(want))
+
+
+def test_a_teacher_of_another_vocabulary_is_refused(params):
+    other = dataclasses.replace(CONFIG, used_vocab=CONFIG.vocab_size - 1)
+    message = f"teacher_config: used_vocab is {CONFIG.vocab_size - 1}, the policy's None"
+    with pytest.raises(InputError, match=message):
+        completion_divergence(
+            CONFIG, params, params, context(), completions()[0], beta=0.0, teacher_config=other
+        )
 
 
 def test_certainty_is_the_oracle(params, monkeypatch):

@@ -132,9 +132,12 @@ def right_steps(question: Question, solution: str) -> list[bool]:
     return [bool(x) for x in np.logical_and.accumulate(same)]
 
 
-def prompts(asked: Sequence[Question], width: int) -> Prompt:
-    """Questions as a batch, i32[Q, width], left-padded."""
-    items = [EncodedPrompt(encode(q.text), PromptRecord(q.text, {}, q.text)) for q in asked]
+def prompts(asked: Sequence[Question], width: int, given: Sequence[str] | None = None) -> Prompt:
+    """Questions as a batch, i32[Q, width], left-padded; each with what is given of its solution."""
+    texts = [question.text for question in asked]
+    if given is not None:
+        texts = [text + begun for text, begun in zip(texts, given, strict=True)]
+    items = [EncodedPrompt(encode(text), PromptRecord(text, {}, text)) for text in texts]
     return collate_prompts(items, (width,), pad_id=0)
 
 

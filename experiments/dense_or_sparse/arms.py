@@ -1,0 +1,167 @@
+"""A student, its teachers, and the ways in which it may spend its compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.arithmetic.chain_sums import (
+    EOS,
+    Question,
+    encode,
+    policy_config,
+    prompt_tokens,
+    prompts,
+    questions,
+    solution_tokens,
+    train_policy,
+)
+from experiments.arithmetic.practice import (
+    Model,
+    Practice,
+    distilled,
+    flops_per_token,
+    reinforced,
+    right_answers,
+)
+from experiments.dense_or_sparse.config import Config
+from irl_jax.train.progress import Progress
+from irl_jax.types import InputError
+
+TERMS, DIGITS = 2, 1  # of a question; there are some 200
+DRAWN = 4000  # questions that are drawn to find them all
+
+
+class World:
+    """Questions of a seed, a student that was shown a few solutions, and two teachers.
+
+    Attributes:
+        practised: questions that are practised; their solutions were not shown to the student.
+        held_out: questions that nobody sees before the end.
+        student: was shown `lessons`.
+        teacher: larger, was shown the same.
+        knowing: as large as the teacher, was shown the solutions of what is practised, too.
+    """
+
+    def __init__(self, config: Config, seed: int, progress: Progress):
+        """Draws the questions and trains the models.
+
+        Raises:
+            InputError: there are too few different questions.
+        """
+        self.config, self.seed = config, seed
+        drawn = questions(DRAWN, terms=TERMS, digits=DIGITS, seed=0)
+        different = list({question.text: question for question in drawn}.values())
+        order = np.random.default_rng([seed, 0]).permutation(len(different))
+        asked = [different[i] for i in order]
+        self.held_out, rest = asked[: config.held_out], asked[config.held_out :]
+        lessons, self.practised = rest[: config.lessons], rest[config.lessons :]
+        if len(self.practised) < config.prompts:
+            raise InputError(
+                f"lessons, held_out: of {len(different)} questions {len(self.practised)} are left "
+                f"to practise, fewer than a batch ({config.prompts}); lower them"
+            )
+        shown = partial(self._shown, progress)
+        self.student = shown(config.student, lessons, config.shown, 0)
+        self.teacher = shown(config.teacher, lessons, config.shown, 1)
+        self.knowing = shown(config.teacher, rest, 2 * config.shown, 2)
+
+    def _shown(
+        self, progress: Progress, width: int, lessons: list[Question], steps: int, number: int
+    ) -> Model:
+        """A model that was shown worked solutions."""
+        shape = policy_config(TERMS, DIGITS, width=width, layers=self.config.layers)
+        params = train_policy(
+            shape,
+            [(encode(q.text), [*encode(q.solution), EOS]) for q in lessons],
+            steps=steps,
+            batch_size=self.config.lessons,
+            lr=5e-3,
+            seed=3 * self.seed + number,
+            progress=progress,
+        )
+        return Model(shape, jax.tree.map(jnp.asarray, params))
+
+    def accuracy(self, model: Model, asked: list[Question]) -> float:
+        """The share of attempts at questions that end with the right answer."""
+        judged = self.practice(self.config.lr, 1, self.config.attempts)
+        batch = prompts(asked, judged.width)
+        key = jax.random.fold_in(jax.random.key(self.seed), 7)
+        return float(right_answers(judged.sample(model.config, model.params, batch, key)).mean())
+
+    def practice(self, lr: float, steps: int, completions: int | None = None) -> Practice:
+        """So many batches."""
+        return Practice(
+            prompts=self.config.prompts,
+            completions=completions or self.config.completions,
+            width=prompt_tokens(TERMS, DIGITS),
+            tokens=solution_tokens(TERMS, DIGITS),
+            lr=lr,
+            steps=steps,
+        )
+
+
+class Spender:
+    """Spends compute on a student of a world, in batches of the student's GRPO.
+
+    A token is sampled by one forward pass, learned from by one and a backward pass, which counts
+    twice, and read by a teacher by one of the teacher's.
+    """
+
+    def __init__(self, world: World, progress: Progress):
+        self.world, self.progress = world, progress
+        small = flops_per_token(world.student.config)
+        large = flops_per_token(world.teacher.config)
+        self.costs = {
+            "reinforce": 1.0,
+            "reinforce teacher": large / small,
+            "distil": (4 * small + large) / (4 * small),
+            "imitate": (3 * small + 2 * large) / (4 * small),
+        }
+
+    def steps(self, what: str, budget: float) -> int:
+        """Batches that a budget pays for; at least one."""
+        return max(1, int(budget / self.costs[what]))
+
+    def reinforce(self, model: Model, budget: float, what: str = "reinforce") -> Model:
+        """A model after GRPO."""
+        config = self.world.config
+        lr = config.lr if what == "reinforce" else config.teacher_lr
+        practice = self.world.practice(lr, self.steps(what, budget))
+        batches = practice.batches(self.world.practised, self.world.seed)
+        return reinforced(
+            model, batches, practice, seed=self.world.seed, progress=self.progress, stage=what
+        )
+
+    def distil(self, teacher: Model, budget: float, on_policy: bool = True) -> Model:
+        """The student after its teacher."""
+        what = "distil" if on_policy else "imitate"
+        practice = self.world.practice(self.world.config.dense_lr, self.steps(what, budget))
+        batches = practice.batches(self.world.practised, self.world.seed)
+        return distilled(
+            self.world.student, teacher, batches, practice,
+            on_policy=on_policy, seed=self.world.seed, progress=self.progress, stage=what,
+        )  # fmt: skip
+
+
+SPARSE, THEN_DISTIL = "reward at the end", "teacher by reward, then dense"
+DENSE, IMITATED, THEN_SPARSE = "dense, knowing teacher", "its own solutions", "dense, then reward"
+IGNORANT = "dense, ignorant teacher"
+
+# arm -> (spender, budget) -> the student at the end
+ARMS: dict[str, Callable[[Spender, float], Model]] = {
+    SPARSE: lambda spend, budget: spend.reinforce(spend.world.student, budget),
+    THEN_DISTIL: lambda spend, budget: spend.distil(
+        spend.reinforce(spend.world.teacher, budget / 2, "reinforce teacher"), budget / 2
+    ),
+    DENSE: lambda spend, budget: spend.distil(spend.world.knowing, budget),
+    IMITATED: lambda spend, budget: spend.distil(spend.world.knowing, budget, on_policy=False),
+    THEN_SPARSE: lambda spend, budget: spend.reinforce(
+        spend.distil(spend.world.knowing, budget / 2), budget / 2
+    ),
+    IGNORANT: lambda spend, budget: spend.distil(spend.world.teacher, budget),
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -29,6 +30,7 @@ from experiments.arithmetic.practice import (
     right_answers,
 )
 from experiments.dense_or_sparse.config import Config
+from irl_jax.models.decoder import DecoderConfig
 from irl_jax.train.progress import Progress
 from irl_jax.types import InputError
 
@@ -74,7 +76,7 @@ class World:
         self, progress: Progress, width: int, lessons: list[Question], steps: int, number: int
     ) -> Model:
         """A model that was shown worked solutions."""
-        shape = policy_config(TERMS, DIGITS, width=width, layers=self.config.layers)
+        shape = shape_of(self.config, width)
         params = train_policy(
             shape,
             [(encode(q.text), [*encode(q.solution), EOS]) for q in lessons],
@@ -105,46 +107,67 @@ class World:
         )
 
 
-class Spender:
-    """Spends compute on a student of a world, in batches of the student's GRPO.
+REINFORCE, TEACHER, DISTIL, IMITATE = (
+    "GRPO",
+    "GRPO of a teacher",
+    "after a teacher",
+    "its solutions",
+)
+
+
+def shape_of(config: Config, width: int) -> DecoderConfig:
+    """The shape of a model of some width."""
+    return policy_config(TERMS, DIGITS, width=width, layers=config.layers)
+
+
+def costs(config: Config) -> dict[str, float]:
+    """What a batch costs, in batches of GRPO of the student.
 
     A token is sampled by one forward pass, learned from by one and a backward pass, which counts
     twice, and read by a teacher by one of the teacher's.
     """
+    small, large = (
+        flops_per_token(shape_of(config, width)) for width in (config.student, config.teacher)
+    )
+    return {
+        REINFORCE: 1.0,
+        TEACHER: large / small,
+        DISTIL: (4 * small + large) / (4 * small),
+        IMITATE: (3 * small + 2 * large) / (4 * small),
+    }
 
-    def __init__(self, world: World, progress: Progress):
-        self.world, self.progress = world, progress
-        small = flops_per_token(world.student.config)
-        large = flops_per_token(world.teacher.config)
-        self.costs = {
-            "reinforce": 1.0,
-            "reinforce teacher": large / small,
-            "distil": (4 * small + large) / (4 * small),
-            "imitate": (3 * small + 2 * large) / (4 * small),
-        }
+
+@dataclass(frozen=True)
+class Spender:
+    """Spends compute on a student of a world, in batches of GRPO of the student.
+
+    Attributes:
+        world: the student and its teachers.
+        progress: shows the updates.
+    """
+
+    world: World
+    progress: Progress
 
     def steps(self, what: str, budget: float) -> int:
         """Batches that a budget pays for; at least one."""
-        return max(1, int(budget / self.costs[what]))
+        return max(1, int(budget / costs(self.world.config)[what]))
 
-    def reinforce(self, model: Model, budget: float, what: str = "reinforce") -> Model:
+    def reinforce(self, model: Model, budget: float, what: str = REINFORCE) -> Model:
         """A model after GRPO."""
-        config = self.world.config
-        lr = config.lr if what == "reinforce" else config.teacher_lr
+        config, seed = self.world.config, self.world.seed
+        lr = config.lr if what == REINFORCE else config.teacher_lr
         practice = self.world.practice(lr, self.steps(what, budget))
-        batches = practice.batches(self.world.practised, self.world.seed)
-        return reinforced(
-            model, batches, practice, seed=self.world.seed, progress=self.progress, stage=what
-        )
+        batches = practice.batches(self.world.practised, seed)
+        return reinforced(model, batches, practice, seed=seed, progress=self.progress, stage=what)
 
-    def distil(self, teacher: Model, budget: float, on_policy: bool = True) -> Model:
+    def distil(self, teacher: Model, budget: float, what: str = DISTIL) -> Model:
         """The student after its teacher."""
-        what = "distil" if on_policy else "imitate"
         practice = self.world.practice(self.world.config.dense_lr, self.steps(what, budget))
         batches = practice.batches(self.world.practised, self.world.seed)
         return distilled(
             self.world.student, teacher, batches, practice,
-            on_policy=on_policy, seed=self.world.seed, progress=self.progress, stage=what,
+            on_policy=what == DISTIL, seed=self.world.seed, progress=self.progress, stage=what,
         )  # fmt: skip
 
 
@@ -156,10 +179,10 @@ IGNORANT = "dense, ignorant teacher"
 ARMS: dict[str, Callable[[Spender, float], Model]] = {
     SPARSE: lambda spend, budget: spend.reinforce(spend.world.student, budget),
     THEN_DISTIL: lambda spend, budget: spend.distil(
-        spend.reinforce(spend.world.teacher, budget / 2, "reinforce teacher"), budget / 2
+        spend.reinforce(spend.world.teacher, budget / 2, TEACHER), budget / 2
     ),
     DENSE: lambda spend, budget: spend.distil(spend.world.knowing, budget),
-    IMITATED: lambda spend, budget: spend.distil(spend.world.knowing, budget, on_policy=False),
+    IMITATED: lambda spend, budget: spend.distil(spend.world.knowing, budget, IMITATE),
     THEN_SPARSE: lambda spend, budget: spend.reinforce(
         spend.distil(spend.world.knowing, budget / 2), budget / 2
     ),

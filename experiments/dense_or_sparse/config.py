@@ -24,7 +24,7 @@ class Config:
     shown: int = 120  # updates on the worked solutions
     prompts: int = 32  # questions of a batch
     completions: int = 8  # solutions of each
-    lr: float = 2e-3  # peak learning rate of GRPO of the student
+    lr: float = 1e-3  # peak learning rate of GRPO of the student
     teacher_lr: float = 1e-3  # peak learning rate of GRPO of the teacher
     dense_lr: float = 5e-3  # peak learning rate of the student after a teacher
     attempts: int = 16  # at each question, by which a student is judged

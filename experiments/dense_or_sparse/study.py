@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.dense_or_sparse.arms import ARMS, SPARSE, Spender, World
+from experiments.dense_or_sparse.arms import ARMS, SPARSE, Spender, World, costs
 from experiments.dense_or_sparse.config import Config
 from experiments.dense_or_sparse.report import conclusion, write_report
 from irl_jax.eval.intervals import adjusted, t_interval
@@ -44,7 +44,7 @@ def measures(config: Config, seed: int, progress: Progress) -> dict[str, np.ndar
 
     Returns:
         `before`, f64[3, 2]: of the models, before, on practised and held-out questions; `after`,
-        f64[budgets, arms, 2]; `costs`, f64[4]: of a batch, as `Spender` has them.
+        f64[budgets, arms, 2].
     """
     world = World(config, seed, progress)
     spender = Spender(world, progress)
@@ -54,7 +54,6 @@ def measures(config: Config, seed: int, progress: Progress) -> dict[str, np.ndar
         "after": np.array(
             [[judge(arm(spender, budget)) for arm in ARMS.values()] for budget in config.budgets]
         ),
-        "costs": np.array([*spender.costs.values()]),
     }
 
 
@@ -84,8 +83,5 @@ def summarise(config: Config, found: dict[str, np.ndarray]) -> dict[str, Any]:
         "after": by_budget(rows),
         "gain": by_budget(lambda at: {arm: t_interval(x) for arm, x in apart(at).items()}),
         "p": by_budget(lambda at: adjusted(apart(at))),
-        "costs": dict(zip(COSTS, found["costs"][0].tolist(), strict=True)),
+        "costs": costs(config),
     }
-
-
-COSTS = ("reinforce", "reinforce teacher", "distil", "imitate")

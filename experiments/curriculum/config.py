@@ -41,7 +41,7 @@ class Config:
         check_range("stages", self.stages, 1, self.batches)
         for name in ("prompts", "attempts", "shown_batch"):
             check_range(name, getattr(self, name), 1)
-        check_range("questions", self.questions, self.prompts)
+        check_range("questions", self.questions, 2 * self.prompts)  # the filter's batch
         if len(self.terms) < 2 or list(self.terms) != sorted({*self.terms}) or self.terms[0] < 2:
             raise InputError(f"terms: expected rising numbers from 2, got {list(self.terms)}")
         if len(self.lessons) != len(self.terms) or min(self.lessons) < 0:

@@ -14,17 +14,17 @@ class Config:
     """Which questions a model practises, at equal numbers of solutions."""
 
     run_dir: Path = Path("runs/curriculum")  # directory of results; a run resumes there
-    seeds: int = 10  # models, each with questions of its own
+    seeds: int = 8  # models, each with questions of its own
     terms: tuple[int, ...] = (2, 3, 4)  # numbers in a question, of each level, easiest first
     lessons: tuple[int, ...] = (64, 64, 64)  # worked solutions of each level that are shown
-    questions: int = 96  # of each level, that are practised
+    questions: int = 48  # of each level, that are practised
     width: int = 32  # of the model
     layers: int = 2  # of the model
     shown: int = 300  # updates on the worked solutions
     shown_batch: int = 64  # worked solutions of an update
-    prompts: int = 32  # questions of a batch
+    prompts: int = 24  # questions of a batch
     completions: int = 8  # solutions of each
-    batches: int = 200  # that are drawn
+    batches: int = 150  # that are drawn
     lr: float = 1e-3  # peak learning rate of GRPO
     low: float = 0.1  # least share of right solutions that the filter keeps
     high: float = 0.9  # largest share that it keeps

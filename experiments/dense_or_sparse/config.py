@@ -14,8 +14,8 @@ class Config:
     """A reward at the end, or a teacher at every token, at equal compute."""
 
     run_dir: Path = Path("runs/dense_or_sparse")  # directory of results; a run resumes there
-    seeds: int = 10  # students, each with questions and teachers of its own
-    budgets: tuple[int, ...] = (100, 400)  # compute of a run, in batches of GRPO of the student
+    seeds: int = 8  # students, each with questions and teachers of its own
+    budgets: tuple[int, ...] = (50, 200)  # compute of a run, in batches of GRPO of the student
     lessons: int = 64  # worked solutions that student and teacher were shown, and a batch of them
     held_out: int = 40  # questions that nobody is shown and that are not practised
     student: int = 32  # width of the student

@@ -164,7 +164,8 @@ def bandit(world: World, progress: Progress, name: str) -> Model:
     def choose(group: Group) -> Group:
         nonlocal value
         advantage = group_advantages(group.reward)
-        value = level_values(value, levels_of(world, group), advantage, rate=config.rate)
+        level = jnp.asarray(levels_of(world, group))
+        value = level_values(value, level, advantage, rate=config.rate)
         return group
 
     return _after(world, progress, name, drawn(world, levels, config.prompts), choose=choose)

@@ -33,6 +33,7 @@ from irl_jax.losses import (
     direct,
     direct_named,
     direct_variants,
+    distillation,
     divergence,
     listwise,
     outcome,
@@ -72,6 +73,9 @@ Form = Literal[
     "judged",  # (logp, ref_logp, pairs): two samples, which a Bradley-Terry judge orders
     "exploring",  # (logp, ref_logp, pairs, explore=): one of them the reference's
     "self_play",  # (logp, ref_logp, pairs, win=): the best and the worst of a group
+    # of a policy, from what it samples and a teacher
+    "divergence",  # (divergence from the teacher before every token, group)
+    "taught",  # (logp, group, teacher_logp=)
     # of a reward
     "completion",  # (rewards of completions, batch)
     "regularised",  # (rewards of completions, logp, batch): the decoder's own head is kept
@@ -119,6 +123,11 @@ class Published:
     trl: str = ""
     scale: Literal["number", "probability", "category"] = "probability"
     log_odds: bool = False
+
+    @property
+    def taught(self) -> bool:
+        """Whether a teacher stands in the place of a reward."""
+        return self.form in ("divergence", "taught")
 
 
 def _pairs(loss: Callable[..., Loss], trl: str = "", **defaults: Any) -> Published:
@@ -268,6 +277,9 @@ _ROWS = {
     "online_dpo": Published(direct.dpo, "prompts", "judged", {"beta": 0.1}),
     "xpo": Published(direct_variants.xpo, "prompts", "exploring", {"beta": 0.1, "alpha": 1e-5}),
     "sppo": Published(direct_variants.sppo, "prompts", "self_play", {"eta": 1000.0}),
+    # what the policy samples, and a teacher
+    "gkd": Published(distillation.gkd, "prompts", "divergence", {"beta": 1.0}),
+    "distil": Published(distillation.distil, "prompts", "taught", {"discount": 0.0}),
     # rewards
     "bradley_terry": _log_odds(
         preference.bradley_terry, "pairs", label_smoothing=0.0, centering=0.01

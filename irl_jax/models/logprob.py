@@ -52,24 +52,19 @@ def token_logp(
         InputError: if the temperature is out of range.
     """
     check_range("temperature", temperature, *TEMPERATURES)
-    kernel = unembedding(config, params)
     pick = lambda targets, logits: gather_logp(logits / temperature, targets)
-    return _in_chunks(config, pick, tokens, (hidden, kernel))
+    return _in_chunks(pick, tokens, (config, params, hidden))
 
 
 def _in_chunks(
-    config: DecoderConfig,
-    of: Callable[..., Any],
-    tokens: Array,
-    *models: tuple[Array, Array],
+    of: Callable[..., Any], tokens: Array, *models: tuple[DecoderConfig, PyTree, Array]
 ) -> Any:
     """of(tokens, *logits) at every position, f32[..., T], few logits at a time.
 
     Args:
-        config: the shape of the models.
         of: (i32[...], f32[..., V] of each model) -> f32[...], or a tuple of them.
         tokens: i32[..., T].
-        *models: hidden states f[..., T, D] and unembedding f[D, V] of each model.
+        *models: shape, parameters, and hidden states f[..., T, D] of each model.
     """
     *rows, t = tokens.shape
     n = math.prod(rows)
@@ -78,7 +73,7 @@ def _in_chunks(
     pad = -t % width
     chunks = (t + pad) // width
     # gathered over fsdp, and its gradient reduced, once instead of for every chunk
-    kernels = [constrain(kernel, P(None, "tensor")) for _, kernel in models]
+    kernels = [constrain(unembedding(*model[:2]), P(None, "tensor")) for model in models]
 
     def cut(x: Array) -> Array:
         x = x.reshape(n, t, *x.shape[len(rows) + 1 :])
@@ -88,9 +83,10 @@ def _in_chunks(
     @jax.checkpoint
     def one(args: tuple[Array, list[Array]]) -> Any:
         targets, states = args
-        return of(targets, *map(partial(vocabulary_logits, config), states, kernels))
+        configs = [model[0] for model in models]
+        return of(targets, *map(vocabulary_logits, configs, states, kernels))
 
-    out = jax.lax.map(one, (cut(tokens), [cut(hidden) for hidden, _ in models]))
+    out = jax.lax.map(one, (cut(tokens), [cut(hidden) for *_, hidden in models]))
     join = lambda x: jnp.moveaxis(x, 0, 1).reshape(n, t + pad)[:, :t].reshape(tokens.shape)
     return jax.tree.map(join, out)
 
@@ -192,8 +188,8 @@ def completion_logp_kl(
         f32[B, K, T] each (nats; arbitrary on padding).
     """
     own, other = (predicting_hidden(config, p, context, action) for p in (params, reference))
-    models = (own, unembedding(config, params)), (other, unembedding(config, reference))
-    kl = _in_chunks(config, partial(_divergence, 0.0), action, *models)
+    models = (config, params, own), (config, reference, other)
+    kl = _in_chunks(partial(_divergence, 0.0, config.vocab_size), action, *models)
     logp = token_logp(config, params, own, action)
     return logp, kl, token_logp(config, reference, other, action)
 
@@ -218,33 +214,35 @@ def completion_divergence(
         context: `Prompt` of B rows.
         action: i32[B, K, T], right-padded.
         beta: as in `losses.distillation.generalised_jsd`: 0 is KL(π_T‖π), 1 is KL(π‖π_T).
-        teacher_config: the shape of the teacher, of the same vocabulary; the policy's by default.
+        teacher_config: the shape of the teacher, of as many tokens; the policy's by default.
         teacher_context: `Prompt` of B rows that the teacher sees; the same by default.
 
     Returns:
         f32[B, K, T], nats; arbitrary on padding.
 
     Raises:
-        InputError: if beta is out of range, or the vocabularies differ.
+        InputError: if beta is out of range, or the teacher has more or fewer tokens.
     """
     shape = teacher_config or config
-    for name in ("vocab_size", "used_vocab"):
-        own, other = getattr(config, name), getattr(shape, name)
-        if own != other:
-            raise InputError(
-                f"teacher_config: {name} is {other}, the policy's {own}; distillation needs the "
-                "same tokens"
-            )
+    own, other = (c.used_vocab or c.vocab_size for c in (config, shape))
+    if own != other:
+        raise InputError(
+            f"teacher_config: it has {other} tokens, the policy {own}; give equal ones"
+        )
     hidden = predicting_hidden(config, params, context, action)
     taught = predicting_hidden(shape, teacher, teacher_context or context, action)
-    models = (hidden, unembedding(config, params)), (taught, unembedding(shape, teacher))
-    return _in_chunks(config, partial(_divergence, beta), action, *models)
+    models = (config, params, hidden), (shape, teacher, taught)
+    return _in_chunks(partial(_divergence, beta, own), action, *models)
 
 
-def _divergence(beta: float, targets: Array, logits: Array, teacher_logits: Array) -> Array:
-    """`generalised_jsd` of logits, f32[...]; the targets are not read."""
-    logp = jax.nn.log_softmax(logits.astype(jnp.float32))
-    return generalised_jsd(jax.nn.log_softmax(teacher_logits.astype(jnp.float32)), logp, beta=beta)
+def _divergence(
+    beta: float, size: int, targets: Array, logits: Array, teacher_logits: Array
+) -> Array:
+    """`generalised_jsd` of the logits of the first ids, f32[...]; the targets are not read."""
+    own, other = (
+        jax.nn.log_softmax(x[..., :size].astype(jnp.float32)) for x in (logits, teacher_logits)
+    )
+    return generalised_jsd(other, own, beta=beta)
 
 
 def completion_logp_collision(
@@ -273,7 +271,7 @@ def completion_logp_collision(
         logp = jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)
         return jax.nn.logsumexp(2.0 * logp, axis=-1)
 
-    log_collision = _in_chunks(config, collision, action, (hidden, unembedding(config, params)))
+    log_collision = _in_chunks(collision, action, (config, params, hidden))
     return token_logp(config, params, hidden, action, temperature=temperature), log_collision
 
 
@@ -294,7 +292,7 @@ def completion_certainty(
     Reference: Kang, Zhao & Song 2025, "Scalable Best-of-N Selection for Large Language Models via
     Self-Certainty", arXiv 2502.18581.
     """
-    model = predicting_hidden(config, params, context, action), unembedding(config, params)
+    model = config, params, predicting_hidden(config, params, context, action)
 
     def certainty(targets: Array, logits: Array) -> tuple[Array, Array]:
         logp = jax.nn.log_softmax(logits.astype(jnp.float32))
@@ -302,7 +300,7 @@ def completion_certainty(
         entropy = -(jnp.exp(logp) * jnp.where(jnp.isneginf(logp), 0.0, logp)).sum(-1)
         return -entropy, generalised_jsd(uniform, logp, beta=0.0)
 
-    return _in_chunks(config, certainty, action, model)
+    return _in_chunks(certainty, action, model)
 
 
 def sequence_logp(config: DecoderConfig, params: PyTree, tokens: Array, segment: Array) -> Array:
@@ -338,9 +336,9 @@ def sequence_q(
         Q and V, f32[B, T] each (nats), 0 where `sequence_logp` is.
     """
     hidden, _ = forward(config, params, tokens, segment=segment)
-    model = hidden[:, :-1], unembedding(config, params)
+    model = config, params, hidden[:, :-1]
     pick = lambda targets, logits: gather_q(logits, targets)
-    q, value = _in_chunks(config, pick, tokens[:, 1:], model)
+    q, value = _in_chunks(pick, tokens[:, 1:], model)
     return _predicted(q, segment), _predicted(value, segment)
 
 
@@ -358,8 +356,8 @@ def completion_q(
     Returns:
         Q and V, f32[B, K, T] each (nats; arbitrary on padding).
     """
-    model = predicting_hidden(config, params, context, action), unembedding(config, params)
-    return _in_chunks(config, lambda targets, logits: gather_q(logits, targets), action, model)
+    model = config, params, predicting_hidden(config, params, context, action)
+    return _in_chunks(lambda targets, logits: gather_q(logits, targets), action, model)
 
 
 def _predicted(x: Array, segment: Array) -> Array:

@@ -1,14 +1,16 @@
 """`irl-jax align`: a policy by any published loss, by its name, or by a loss of your own.
 
 A loss says what it learns from: pairs, ratings, rankings, scored responses, demonstrations, or
-completions that the policy samples and a reward judges. The file of `--data.path` holds lines of
-that kind; prompts that are held out measure the policy before and after. What comes out is a
-directory that other libraries load.
+completions that the policy samples and a reward or a teacher judges. The file of `--data.path`
+holds lines of that kind; prompts that are held out measure the policy before and after. What
+comes out is a directory that other libraries load.
 
 Examples:
     irl-jax align --loss simpo --data.path prefs.jsonl --model DIR
 
     irl-jax align --loss grpo --data.path prompts.jsonl --reward rewards.py:my_reward
+
+    irl-jax align --loss gkd --data.path prompts.jsonl --model SMALL --teacher LARGE
 
 `irl-jax losses` lists the losses, what each learns from, and its hyper-parameters.
 """
@@ -16,7 +18,7 @@ Examples:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -30,12 +32,13 @@ from irl_jax.recipes.align_config import AlignConfig
 from irl_jax.recipes.align_report import HELD_OUT, conclusion, write_report
 from irl_jax.recipes.examples import Examples, as_text, limits
 from irl_jax.recipes.forms import offline_objective, online_method
-from irl_jax.recipes.launch import Clock
+from irl_jax.recipes.launch import Clock, given_model
 from irl_jax.recipes.movement import policy_kl
 from irl_jax.recipes.options import as_options, find_loss
 from irl_jax.recipes.policy_training import POLICY, Training, Updates, align, export
 from irl_jax.recipes.quality import ORDERED, implicit_rewards, quality, score
 from irl_jax.recipes.run_reward import RunReward, load_reward, reward_identity
+from irl_jax.recipes.teacher import Teacher, load_teacher
 from irl_jax.recipes.training import (
     Opened,
     Schedule,
@@ -51,6 +54,7 @@ from irl_jax.recipes.training import (
 )
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.rollout.session import Completions, width_of
+from irl_jax.train.inputs import identities
 from irl_jax.train.keys import Stage
 from irl_jax.train.methods import Method
 from irl_jax.train.progress import Progress
@@ -67,17 +71,24 @@ class Ready:
         training: session, LoRA.
         examples: of the data.
         reward: of completions, if there is one.
+        teacher: of the policy, if its loss learns from one.
     """
 
     row: Published
     training: Training
     examples: Examples
     reward: RunReward | None
+    teacher: Teacher | None = None
 
     @property
     def online(self) -> bool:
         """Whether the policy learns from what it samples."""
         return self.row.kind == "prompts"
+
+    @property
+    def judge(self) -> RunReward | None:
+        """What completions are measured by: the reward, or how likely the teacher finds them."""
+        return self.teacher or self.reward
 
 
 def main(config: AlignConfig) -> None:
@@ -87,7 +98,7 @@ def main(config: AlignConfig) -> None:
         InputError: whatever there is to fix in the data, the model or the flags.
     """
     row = find_loss(config.loss)
-    if row.kind == "prompts" and config.reward is None:
+    if row.kind == "prompts" and not row.taught and config.reward is None:
         raise InputError(
             f"reward: --loss {config.loss} learns from completions that a reward judges; give "
             "--reward FILE.py:FUNCTION, or the directory of a run of irl-jax reward"
@@ -96,6 +107,8 @@ def main(config: AlignConfig) -> None:
     digests = {}
     if config.reward is not None:
         digests["reward"] = reward_identity(config.reward)
+    if config.teacher is not None:
+        digests |= identities({"teacher": given_model(config.teacher)})
     launch_loss(config, "policy", prepare, experiment, conclusion, digests)
 
 
@@ -117,7 +130,10 @@ def prepare(config: AlignConfig, row: Published, sha256: str, progress: Progress
     reward = None
     if config.reward is not None:
         reward = load_reward(config.reward, training.session, prompts, config.data, progress)
-    return make_ready(config, row, training, examples, reward)
+    ready = make_ready(config, row, training, examples, reward)
+    if config.teacher is None:
+        return ready
+    return replace(ready, teacher=load_teacher(config, training.session, progress))
 
 
 def training_of(config: AlignConfig, opened: Opened) -> Training:
@@ -172,7 +188,17 @@ def make_ready(
 
 def check_online(config: AlignConfig, row: Published) -> None:
     """Raises `InputError` unless the flags say what a loss of samples needs beside a reward."""
-    if row.kind != "prompts":
+    if row.taught != (config.teacher is not None):
+        raise InputError(
+            f"teacher: --loss {config.loss} learns from one; give --teacher a model directory"
+            if row.taught
+            else f"teacher: --loss {config.loss} has none; leave --teacher out, or give --loss gkd"
+        )
+    if row.taught and config.reward is not None:
+        raise InputError(
+            f"reward: --loss {config.loss} learns from its teacher alone; leave --reward out"
+        )
+    if row.kind != "prompts" or row.taught:
         return
     even = row.form == "judged"
     if config.completions < 2 or (even and config.completions % 2):
@@ -238,13 +264,15 @@ def train(
             policy_start(training, init_key), key, schedule, run, progress, POLICY,
         )  # fmt: skip
         return int(state.step), state.params
-    assert ready.reward is not None
     options = as_options(config.options)
-    session = training.session
+    session, teacher = training.session, ready.teacher
     method: Method = online_method(
-        ready.row, options, session.sampling, length=session.max_new_tokens
+        ready.row, options, session.sampling, length=session.max_new_tokens,
+        teacher=None if teacher is None else teacher.session.model.config,
+    )  # fmt: skip
+    penalised = not ready.row.taught and (
+        ready.row.form not in ("group", "greedy") or options.get("beta") != 0
     )
-    penalised = ready.row.form not in ("group", "greedy") or options.get("beta") != 0
     updates = Updates(
         method,
         # without it a fully trained policy gives up the model, which the answers are compared with
@@ -253,15 +281,18 @@ def train(
         prompts=config.batch_size,
         completions=config.completions,
         lr=config.lr,
+        teacher=None if teacher is None else teacher.session.model.params,
     )
-    state = align(training, updates, examples.train_prompts, ready.reward.reward, run, progress)
+    judge = ready.judge
+    assert judge is not None
+    state = align(training, updates, examples.train_prompts, judge.reward, run, progress)
     return int(state.step), method.policy(state.params)
 
 
 def answer(
     config: AlignConfig, ready: Ready, policy: PyTree, progress: Progress, name: str
 ) -> Completions:
-    """Answers of a policy to held-out prompts, and their rewards if there is a reward."""
+    """Answers of a policy to held-out prompts, and what judges them, if anything does."""
     training, evaluation = ready.training, config.evaluation
     prompts = ready.examples.held_out_prompts[: evaluation.prompts]
     return training.session.respond(
@@ -271,7 +302,7 @@ def answer(
         completions=evaluation.completions,
         batch_size=evaluation.batch_size,
         advance=progress.stage(name, len(prompts)),
-        measure=None if ready.reward is None else ready.reward.measure,
+        measure=None if ready.judge is None else ready.judge.measure,
     )
 
 

@@ -56,3 +56,5 @@ class PolicySettings(Settings):
 @dataclass(frozen=True)
 class AlignConfig(PolicySettings, PolicyBasics):
     """A policy by any published loss, or by one of your own."""
+
+    teacher: str | None = None  # a model as --model names it, of a loss that learns from one

@@ -110,7 +110,8 @@ def _list_losses(rows: Mapping[str, Published]) -> None:
         if own:
             print(f"irl-jax {command}")
         for name, row in own.items():
-            learns = "samples, a reward" if row.kind == "prompts" else row.kind
+            judge = "a teacher" if row.taught else "a reward"
+            learns = f"samples, {judge}" if row.kind == "prompts" else row.kind
             alias = f" (TRL: {row.trl})" if row.trl else ""
             print(f"  {name:22} {learns:18} {_options(row)}{alias}".rstrip())
         if own:

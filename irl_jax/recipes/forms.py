@@ -32,6 +32,8 @@ from irl_jax.train.objectives import (
     Adapt,
     PolicyBatch,
     direct_objective,
+    distil_objective,
+    gkd_objective,
     mismatched_objective,
     policy_objective,
     reference_free_objective,
@@ -76,7 +78,10 @@ def offline_objective(
     raise ValueError(f"{row.form}: is no form of a policy that learns from data")
 
 
-def online_method(row: Published, options: Options, sampling: Sampling, length: int) -> Method:
+def online_method(
+    row: Published, options: Options, sampling: Sampling, length: int,
+    teacher: DecoderConfig | None = None,
+) -> Method:  # fmt: skip
     """The method of a policy that learns from its samples.
 
     Args:
@@ -85,7 +90,11 @@ def online_method(row: Published, options: Options, sampling: Sampling, length: 
             method's own strength is not read.
         sampling: how completions are drawn.
         length: tokens of a completion, at most; of a loss that divides by it.
+        teacher: its shape, of a loss that has one.
     """
+    if row.taught:
+        assert teacher is not None
+        return _taught(row, options, sampling, teacher)
     options = dict(options)
     if "length" in inspect.signature(row.loss).parameters:
         options["length"] = length
@@ -155,6 +164,18 @@ def _actor_critic(options: Options, sampling: Sampling) -> Method:
         lambda group, ref_logp, value, strength, key: valued(group, value, ref_logp, beta=beta),
         (),
         critic=True,
+    )
+
+
+def _taught(row: Published, options: Options, sampling: Sampling, teacher: DecoderConfig) -> Method:
+    """A method whose objective takes the parameters of a teacher, after those of the reference."""
+    make: Any = partial(gkd_objective, **options)
+    if row.form == "taught":
+        make = partial(distil_objective, sampling=sampling, **options)
+    return Method(
+        lambda shape, adapt, strength: make(shape, adapt, teacher),
+        lambda group, ref_logp, value, strength, key: group,
+        (),
     )
 
 

@@ -133,6 +133,7 @@ class Updates:
         minibatches: updates of an epoch.
         resample: rollouts more, to replace prompts whose completions are all worth the same.
         decides: part of the reward that says which are; the whole by default.
+        teacher: parameters, on the mesh, that the objective takes last; none by default.
     """
 
     method: Method
@@ -145,6 +146,7 @@ class Updates:
     minibatches: int = 1
     resample: int = 0
     decides: str | None = None
+    teacher: PyTree = None
 
 
 def align(
@@ -235,7 +237,8 @@ def start(training: Training, updates: Updates) -> tuple[Step, TrainState, tuple
     objective = method.objective(model.config, training.adapt, None)
     whole = training.train == "full"
     alone = whole and not method.compares  # the step reads no frozen parameters
-    frozen = () if alone else (model.params,)
+    teachers = () if updates.teacher is None else (updates.teacher,)
+    frozen = teachers if alone else (model.params, *teachers)
     policy = model.params if whole else training.lora.init(init_key, model.params)
     step, state = begin(
         training,
@@ -254,8 +257,8 @@ def start(training: Training, updates: Updates) -> tuple[Step, TrainState, tuple
 
 
 def _without_reference(objective: Objective) -> Objective:
-    """An objective of a fully trained policy, called without frozen parameters."""
-    return lambda params, batch, key: objective(params, batch, key, None)
+    """An objective of a fully trained policy, called without the reference's parameters."""
+    return lambda params, batch, key, *teacher: objective(params, batch, key, None, *teacher)
 
 
 def begin(

@@ -114,11 +114,7 @@ def check_tokens(
         policy: the policy's tokenizer.
         data: how the policy's prompts are encoded.
     """
-    ids = range(max(reward.vocab_size, policy.vocab_size))
-    alike = reward.vocab_size == policy.vocab_size and all(
-        reward.backend.id_to_token(i) == policy.backend.id_to_token(i) for i in ids
-    )
-    if not alike:
+    if not same_tokens(reward, policy):
         raise InputError(
             f"reward: {run}: its model has other tokens than the policy; train a reward on a model "
             "with the policy's tokenizer, or give a FILE.py:FUNCTION that reads texts"
@@ -128,3 +124,10 @@ def check_tokens(
             f"reward: {run}: was trained with --data.chat {settings['data']['chat']}, the policy "
             f"has --data.chat {data.chat}; give both the same"
         )
+
+
+def same_tokens(one: Any, other: Any) -> bool:
+    """Whether two tokenizers have the same tokens by the same ids."""
+    return one.vocab_size == other.vocab_size and all(
+        one.backend.id_to_token(i) == other.backend.id_to_token(i) for i in range(one.vocab_size)
+    )

@@ -19,12 +19,14 @@ from jax import Array
 
 from irl_jax.losses.demonstration import nll
 from irl_jax.losses.direct_variants import on_policy_weight, tdpo, wpo
+from irl_jax.losses.distillation import distil, gkd
 from irl_jax.losses.unpaired import mismatched_kl
 from irl_jax.masking import check_range
 from irl_jax.models.decoder import DecoderConfig
 from irl_jax.models.heads import apply_scalar_head, last_value
 from irl_jax.models.logprob import (
     TEMPERATURES,
+    completion_divergence,
     completion_hidden,
     completion_logp,
     completion_logp_collision,
@@ -313,5 +315,67 @@ def policy_objective(
             config, decoder, group.context, group.action, temperature=sampling.temperature
         )
         return loss(logp, group, advantage=batch.advantage, ref_logp=batch.ref_logp)
+
+    return objective
+
+
+def gkd_objective(
+    config: DecoderConfig, adapt: Adapt, teacher: DecoderConfig, *, beta: float
+) -> Objective:
+    """A teacher's distribution at every token of the policy's own completions, see `gkd`.
+
+    Args:
+        config: the shape of the policy.
+        adapt: how the trained parameters become a decoder.
+        teacher: its shape; as many tokens as the policy.
+        beta: as in `losses.distillation.generalised_jsd`: 0 is KL(π_T‖π), 1 is KL(π‖π_T).
+
+    Returns:
+        `(params, batch: Group, key, reference, parameters of the teacher) -> Loss`.
+    """
+
+    def objective(
+        params: PyTree, batch: Group, key: Array, reference: PyTree, teaching: PyTree
+    ) -> Loss:
+        divergence = completion_divergence(
+            config, adapt(params, reference), teaching, batch.context, batch.action,
+            beta=beta, teacher_config=teacher,
+        )  # fmt: skip
+        return gkd(divergence, batch)
+
+    return objective
+
+
+def distil_objective(
+    config: DecoderConfig, adapt: Adapt, teacher: DecoderConfig, *,
+    discount: float, sampling: Sampling,
+) -> Objective:  # fmt: skip
+    """A policy gradient for a teacher's log-probs of the sampled tokens, see `distil`.
+
+    Args:
+        config: the shape of the policy.
+        adapt: how the trained parameters become a decoder.
+        teacher: its shape; it has the policy's tokens.
+        discount: γ of what comes after a token.
+        sampling: how the completions were drawn, the teacher's log-probs at its temperature.
+
+    Returns:
+        `(params, batch: Group, key, reference, parameters of the teacher) -> Loss`.
+
+    Raises:
+        InputError: as `policy_objective`.
+    """
+    check_sampling(sampling)
+
+    def objective(
+        params: PyTree, batch: Group, key: Array, reference: PyTree, teaching: PyTree
+    ) -> Loss:
+        own, theirs = (
+            completion_logp(
+                shape, decoder, batch.context, batch.action, temperature=sampling.temperature
+            )
+            for shape, decoder in ((config, adapt(params, reference)), (teacher, teaching))
+        )
+        return distil(own, batch, teacher_logp=theirs, discount=discount)
 
     return objective

@@ -13,6 +13,7 @@ OUTSIDE = {
     "ppo": {"value_clip", "value_weight"},
     "nash_md": {"tau", "share", "opponents"},
     "pkpo": {"k"},
+    "gkd": {"beta"},
 }
 # What the form gives the loss beside log-probs or rewards and the batch.
 GIVEN = {
@@ -27,6 +28,7 @@ GIVEN = {
     "exploring": {"explore"},
     "self_play": {"win"},
     "cutpoints": {"cutpoints"},
+    "taught": {"teacher_logp"},
 }
 
 

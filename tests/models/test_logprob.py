@@ -233,9 +233,12 @@ def test_packed_logits_are_those_of_each_sequence(params):
 
 @pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
 def test_divergences_from_a_teacher_are_the_oracle(params, monkeypatch, beta):
-    """In chunks of two columns; the teacher is deeper and sees the prompt of the next row."""
+    """In chunks of two columns; the teacher is deeper, has padding rows, sees another prompt."""
     monkeypatch.setattr(logprob, "CHUNK", 12)
-    deeper = dataclasses.replace(CONFIG, n_layers=CONFIG.n_layers + 1)
+    size = CONFIG.vocab_size
+    deeper = dataclasses.replace(
+        CONFIG, n_layers=CONFIG.n_layers + 1, vocab_size=size + 3, used_vocab=size
+    )
     teacher, (action, mask), prompt = random_params(deeper, 1), completions(), context()
     shown = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), prompt)
     of = partial(completion_divergence, CONFIG, beta=beta, teacher_config=deeper)
@@ -243,7 +246,7 @@ def test_divergences_from_a_teacher_are_the_oracle(params, monkeypatch, beta):
     other = {(b, k): start for b, k, start, _ in joined(shown, action, mask)}
     for b, k, start, rest in joined(prompt, action, mask):
         tables = [
-            oracle.log_softmax(oracle.logits(shape, x, np.concatenate([before, rest])))
+            oracle.log_softmax(oracle.logits(shape, x, np.concatenate([before, rest]))[:, :size])
             [len(before) - 1 : -1]
             for shape, x, before in ((deeper, teacher, other[b, k]), (CONFIG, params, start))
         ]  # fmt: skip
@@ -251,9 +254,9 @@ def test_divergences_from_a_teacher_are_the_oracle(params, monkeypatch, beta):
         assert_near(got[b, k, : len(rest)], np.array(want))
 
 
-def test_a_teacher_of_another_vocabulary_is_refused(params):
+def test_a_teacher_of_other_tokens_is_refused(params):
     other = dataclasses.replace(CONFIG, used_vocab=CONFIG.vocab_size - 1)
-    message = f"teacher_config: used_vocab is {CONFIG.vocab_size - 1}, the policy's None"
+    message = f"it has {CONFIG.vocab_size - 1} tokens, the policy {CONFIG.vocab_size}"
     with pytest.raises(InputError, match=message):
         completion_divergence(
             CONFIG, params, params, context(), completions()[0], beta=0.0, teacher_config=other

@@ -7,6 +7,7 @@ import string
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -62,6 +63,17 @@ def files(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def small_model_dir(tmp_path_factory) -> Path:
     """A random model of one layer, whose tokens are words; not to be written to."""
+    return make_model(tmp_path_factory, "small")
+
+
+@pytest.fixture(scope="session")
+def teacher_dir(tmp_path_factory) -> Path:
+    """The same model but for one kernel, which a LoRA can come to; not to be written to."""
+    return make_model(tmp_path_factory, "teacher", moved=20.0)
+
+
+def make_model(factory: pytest.TempPathFactory, name: str, *, moved: float = 0.0) -> Path:
+    """A random model whose tokens are words, and its tokenizer; with something of rank 1 added."""
 
     def make(folder: Path) -> None:
         texts = [json.dumps(row) for rows in rows_of_every_kind().values() for row in rows]
@@ -78,7 +90,9 @@ def small_model_dir(tmp_path_factory) -> Path:
         )
         params = init_params(config, jax.random.key(0))
         params["embed"]["embedding"] *= 10.0  # so that a LoRA can make a token likely
+        wave = jnp.cos(jnp.arange(32.0))
+        params["layers"]["mlp"]["down"]["kernel"] += moved * wave[:, None] * wave
         save_huggingface(folder / "model", config, params)
         tokenizer.save(folder / "model")
 
-    return shared(tmp_path_factory, "small", make) / "model"
+    return shared(factory, name, make) / "model"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from irl_jax.__main__ import COMMANDS, main
 from irl_jax.data.jsonl import GroupRecord
+from irl_jax.data.tokenizer import Tokenizer
 from irl_jax.losses.table import LOSSES
 from irl_jax.models.pretrained import load_pretrained
 from irl_jax.recipes.scorers import ReadConfig, learned_scorer, run_settings
@@ -183,10 +185,32 @@ def mistakes(files, model) -> dict[str, tuple[list[str], str]]:
     }  # fmt: skip
 
 
+def mistaken_teachers(files, model) -> dict[str, tuple[list[str], str]]:
+    """As `mistakes`."""
+    align = ["align", "--data.path", str(files["prompts"]), "--model", str(model)]
+    teacher = ["--teacher", str(model)]
+    return {
+        "no teacher": ([*align, "--loss", "gkd"], "teacher: --loss gkd learns from one; give"),
+        "a teacher of a loss that has none": (
+            [*align, "--loss", "grpo", "--reward", "m:f", *teacher],
+            "teacher: --loss grpo has none; leave --teacher out, or give --loss gkd",
+        ),
+        "a teacher and a reward": (
+            [*align, "--loss", "distil", "--reward", "m:f", *teacher],
+            "reward: --loss distil learns from its teacher alone; leave --reward out",
+        ),
+        "no such teacher": (
+            [*align, "--loss", "gkd", "--teacher", "/none"],
+            "/none: no such GGUF file or Hugging Face model directory",
+        ),
+    }
+
+
 def test_a_mistake_is_one_line_and_writes_nothing(files, small_model_dir, tmp_path, capsys,
                                                   monkeypatch):  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    for name, (args, message) in mistakes(files, small_model_dir).items():
+    every = mistakes(files, small_model_dir) | mistaken_teachers(files, small_model_dir)
+    for name, (args, message) in every.items():
         with pytest.raises(SystemExit) as stop:
             main(args)
         error = capsys.readouterr().err
@@ -238,3 +262,40 @@ def test_every_weight_without_a_penalty_is_still_compared(files, small_model_dir
     args = ["--train", "full", "--loss", "dr_grpo", "--reward", f"{tmp_path / 'r.py'}:f", *SAMPLED]
     summary = launch("align", files["prompts"], small_model_dir, tmp_path / "run", *args)
     assert np.isfinite(summary["kl"]).all() and "reward_gain" in summary
+
+
+def test_a_teacher(files, small_model_dir, teacher_dir, tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    args = ["--loss", "gkd", "--teacher", str(teacher_dir), *SAMPLED]
+    args += ["--steps", "20", "--train", "full"]
+    summary = launch("align", files["prompts"], small_model_dir, run_dir, *args)
+    assert summary["reward_before"][0] < -0.1  # log π_T/π of the policy's own answers
+    assert summary["reward_gain"][0] > 0
+    before, *_, after = [json.loads(line) for line in (run_dir / "metrics.jsonl").open()]
+    assert after["divergence"] < 0.7 * before["divergence"] and before["reward"] == 0
+    other = ["align", "--data.path", str(files["prompts"]), "--model", str(small_model_dir),
+             "--run-dir", str(run_dir), *SMALL, *args]  # fmt: skip
+    other[other.index(str(teacher_dir))] = str(small_model_dir)
+    with pytest.raises(SystemExit) as stop:
+        main(other)
+    assert stop.value.code == 2 and "teacher" in capsys.readouterr().err
+
+
+def test_a_teacher_of_other_tokens_or_a_short_context(
+    files, small_model_dir, teacher_dir, tmp_path, capsys
+):
+    other = shutil.copytree(teacher_dir, tmp_path / "other")
+    lines = [line[::-1] for path in files.values() for line in path.open()]
+    Tokenizer.train_sentencepiece(lines, 320, tmp_path).save(other)
+    short = shutil.copytree(teacher_dir, tmp_path / "short")
+    config = json.loads((short / "config.json").read_text())
+    (short / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 8}))
+    said = {
+        other: "has other tokens than the policy; take a teacher of",
+        short: "has a context of 8",
+    }
+    for teacher, message in said.items():
+        with pytest.raises(SystemExit):
+            launch("align", files["prompts"], small_model_dir, tmp_path / "run", "--loss", "gkd",
+                   "--teacher", str(teacher), *SAMPLED)  # fmt: skip
+        assert message in capsys.readouterr().err

@@ -23,7 +23,8 @@ from irl_jax.train.run import RunDirectory
 
 FILES = {"ordinal": "stars", "regression": "stars"}  # where it is not the kind's own
 FROM_DATA = [name for name, row in LOSSES.items() if row.kind != "prompts" and row.trains != "both"]
-FROM_SAMPLES = [name for name, row in LOSSES.items() if row.kind == "prompts"]
+FROM_SAMPLES = [name for name, row in LOSSES.items() if row.kind == "prompts" and not row.taught]
+FROM_TEACHERS = [name for name, row in LOSSES.items() if row.taught]
 
 # A loss whose weights follow the policy may rise where what it asks for is done.
 SURROGATES = {"wpo": lambda line: line["reward_rejected"] - line["reward_chosen"]}
@@ -93,3 +94,20 @@ def test_the_reward_of_samples_rises(name, files, small_model_dir, tmp_path):
     assert all(np.isfinite(line["loss"]) for line in rows)
     reward = [line["reward"] for line in rows]
     assert np.mean(reward[steps // 2 :]) > 1.2 * np.mean(reward[:2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("train", ["lora", "full"])
+@pytest.mark.parametrize("name", FROM_TEACHERS)
+def test_the_policy_comes_to_its_teacher(
+    name, train, files, small_model_dir, teacher_dir, tmp_path
+):
+    row, config = configure(
+        AlignConfig, name, files, small_model_dir, tmp_path / "run",
+        teacher=str(teacher_dir), train=train, completions=8, sample=SampleConfig(max_new_tokens=4),
+    )  # fmt: skip
+    config = replace(config, steps=40, lr=0.05 if train == "lora" else 0.02, batch_size=16)
+    with Progress(io.StringIO()) as progress, RunDirectory(tmp_path / "run", {}) as run:
+        align.train(config, align.prepare(config, row, "", progress), run, progress)
+        divergence = [line["divergence"] for line in run.metrics()]
+    assert np.mean(divergence[-5:]) < 0.6 * np.mean(divergence[:2])

@@ -226,8 +226,31 @@ class AnnotatorBatch:
 
 
 @flax.struct.dataclass
+class Turns:
+    """The turns of completions in which a policy and an environment write by turns.
+
+    Attributes:
+        number: i32[..., T], 1, 2, ..., N on the tokens of the policy's turns; 0 on what the
+            environment wrote, and on padding. The mask of the completions is `number > 0`.
+        reward: f32[..., N], reward of each turn, 0 for one that was not taken.
+    """
+
+    number: Array
+    reward: Array
+
+    @property
+    def mask(self) -> Array:
+        """bool[..., N], the turns that were taken: those that have a token."""
+        turns = jnp.arange(1, self.reward.shape[-1] + 1)
+        return (self.number[..., None] == turns).any(-2)
+
+
+@flax.struct.dataclass
 class Group:
     """K completions of each prompt, sampled and rewarded.
+
+    A completion may hold several turns of the policy. What the environment answers between them
+    stands in `action`, outside the mask: it is read, and is no action.
 
     Attributes:
         context: `Prompt` of B rows, shared by the K completions of a row.
@@ -235,7 +258,10 @@ class Group:
         mask: bool[B, K, T].
         logp: f32[B, K, T], behaviour log-probs (nats).
         reward: f32[B, K], reward of a whole completion.
-        terminated: bool[B, K], true if the completion ended with EOS.
+        terminated: bool[B, K], true if the completion ended with EOS; of several turns, if the
+            environment ended the episode.
+        turns: whose tokens are whose, and the reward of each turn; None where a completion is one
+            turn.
     """
 
     context: Any
@@ -244,17 +270,24 @@ class Group:
     logp: Array
     reward: Array
     terminated: Array
+    turns: Turns | None = None
 
     def flatten(self) -> Trajectory:
         """The same B * K completions as a `Trajectory`, the context repeated.
 
         The reward of a completion falls on its last token, the last at which its mask is
-        true; that of a completion without a token is left out.
+        true; that of a completion without a token is left out. Of several turns, the reward of
+        each falls on its own last token.
         """
         b, k, _ = self.action.shape
-        left = jnp.cumsum(self.mask[..., ::-1], axis=-1)[..., ::-1]
-        last = self.mask & (left == 1)
-        reward = jnp.where(last, self.reward[..., None], 0.0)
+        if self.turns is None:
+            number, rewards = self.mask.astype(jnp.int32), self.reward[..., None]
+        else:
+            number, rewards = self.turns.number, self.turns.reward
+        turns = jnp.arange(1, rewards.shape[-1] + 1)
+        own = number[..., None] == turns  # [B, K, T, N]
+        left = jnp.cumsum(own[..., ::-1, :], axis=-2)[..., ::-1, :]
+        reward = jnp.where(own & (left == 1), rewards[..., None, :], 0.0).sum(-1)
         merge = lambda x: x.reshape(b * k, *x.shape[2:])
         return Trajectory(
             context=jax.tree.map(lambda x: jnp.repeat(x, k, axis=0), self.context),

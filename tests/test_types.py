@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irl_jax.types import Group, InputError, Loss, Prompt, safe_divide
+from irl_jax.types import Group, InputError, Loss, Prompt, Turns, safe_divide
 
 
 def group(b=2, k=3, t=4, seed=0):
@@ -65,6 +65,21 @@ def test_flatten_puts_a_reward_on_the_last_token_wherever_the_mask_begins():
         expected[row, np.flatnonzero(mask.reshape(6, 4)[row])[-1]] = row + 1
     np.testing.assert_array_equal(flat.reward, expected)
     assert not np.any(flat.reward[~flat.mask])
+
+
+def test_flatten_puts_the_reward_of_each_turn_on_its_last_token():
+    """A turn that was not taken has no token, and its reward falls nowhere."""
+    number = [[1, 1, 0, 2, 2], [1, 0, 0, 2, 0], [0, 0, 0, 0, 0], [1, 2, 3, 0, 0], [1, 1, 1, 1, 1],
+              [0, 1, 0, 0, 3]]  # fmt: skip
+    number = jnp.array(number).reshape(2, 3, 5)
+    reward = jnp.arange(1.0, 19.0).reshape(2, 3, 3)
+    batch = group(t=5).replace(mask=number > 0, turns=Turns(number, reward))
+    flat = jax.jit(Group.flatten)(batch.replace(reward=jnp.full([2, 3], jnp.nan)))
+    expected = [[0, 1, 0, 0, 2], [4, 0, 0, 5, 0], [0] * 5, [10, 11, 12, 0, 0], [0, 0, 0, 0, 13],
+                [0, 16, 0, 0, 18]]  # fmt: skip
+    np.testing.assert_array_equal(flat.reward, expected)
+    taken = [[1, 1, 0], [1, 1, 0], [0, 0, 0], [1, 1, 1], [1, 0, 0], [1, 0, 1]]
+    np.testing.assert_array_equal(batch.turns.mask.reshape(6, 3), np.array(taken) > 0)
 
 
 def test_flatten_under_jit_and_with_other_contexts():

@@ -317,13 +317,52 @@ def gigpo_advantages(
         [[[0.75, 0.5], [-0.75, -0.5]]]
     """
     check_range("omega", omega, 0.0)
-    check_mask("mask", mask, (None, None, None))
-    check_shape("state", state, mask.shape)
+    step = state_advantages(reward, state, mask, discount=discount, scale=scale)
     reward = jnp.where(mask, as_float("reward", reward, mask.shape), 0.0)
     episode = group_advantages(reward.sum(-1), scale=scale)[..., None]
-    follows = returns(reward, mask, discount=discount)
-    step = jax.vmap(lambda *rows: _within_states(*rows, scale=scale))(follows, state, mask)
     return jnp.where(mask, episode + omega * step, 0.0)
+
+
+def state_advantages(
+    reward: Array, state: Array, mask: Array, *, discount: float | Array, scale: bool
+) -> Array:
+    """What followed an action less the mean of what followed the actions in the same state.
+
+    A_S of `gigpo_advantages`. T may be turns, and the state of a turn its number: then turns of
+    equal number of the K episodes are compared. A mean over n actions has the action itself in it,
+    which makes the expected gradient there 1 − 1/n of the exact one; of one action it is 0.
+
+    Args:
+        reward: f32[B, K, T]. Read where the mask is true.
+        state: i32[B, K, T], the number of the state in which each action was taken. Read where the
+            mask is true.
+        mask: bool[B, K, T], actions that were taken.
+        discount: γ in [0, 1].
+        scale: divide by the deviation of a state.
+
+    Returns:
+        f32[B, K, T]; 0 outside the mask.
+
+    Raises:
+        InputError: an array has the wrong shape or dtype, or γ is out of range.
+
+    Reference: Feng et al. 2025, arXiv 2505.10978, eqs. 6 and 7; Ding et al. 2025, "Empowering
+    Multi-Turn Tool-Integrated Reasoning with Group Turn Policy Optimization", arXiv 2511.14846
+    (discounted returns of turns, normalised).
+
+    Differs: the deviation is the sample one, as in `group_advantages`.
+
+    Example:
+        >>> reward, state = jnp.array([[[0.0, 1.0], [0.0, 0.0]]]), jnp.array([[[1, 2], [1, 2]]])
+        >>> mask = jnp.ones((1, 2, 2), bool)
+        >>> state_advantages(reward, state, mask, discount=0.5, scale=False).tolist()
+        [[[0.25, 0.5], [-0.25, -0.5]]]
+    """
+    check_mask("mask", mask, (None, None, None))
+    check_shape("state", state, mask.shape)
+    follows = returns(as_float("reward", reward, mask.shape), mask, discount=discount)
+    compare = lambda *rows: _within_states(*rows, scale=scale)
+    return jnp.where(mask, jax.vmap(compare)(follows, state, mask), 0.0)
 
 
 def _within_states(x: Array, state: Array, mask: Array, *, scale: bool) -> Array:

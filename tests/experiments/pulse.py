@@ -143,6 +143,7 @@ FLAGS = {
     "--decoder.updates 4 --decoder.games 4 --decoder.snapshots 2 --width 4 "
     "--exact.updates 4 --exact.snapshots 2",
     "score": "--data {preferences} --model {out}/preference_to_policy/run --edits 8",
+    "text_games": "--seeds 2 --updates 4 --parts 2 --episodes 2 --width 4 --layers 1",
 }
 
 

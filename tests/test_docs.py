@@ -31,6 +31,8 @@ PARTS = {
     "irl_jax.losses.direct.add_likelihood",
     "irl_jax.losses.unpaired.unpaired_alignment",
     "irl_jax.losses.listwise.listwise_alignment",
+    "irl_jax.dynamics.turns.to_tokens",
+    "irl_jax.dynamics.turns.at_first_token",
     *(
         f"irl_jax.dynamics.planning.{name}"
         for name in ("check_mdp", "cumulative_discount", "expected_next", "flow")

@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -143,6 +144,8 @@ def test_a_turn_without_an_end_is_heard_and_ended_by_another():
     group = roll(scripted(long), seeds=[3])
     assert pieces(group, 0) == [(1, "3 4 5"), (0, "<end> unknown"), (2, "4 <end>")]
     assert group.turns.reward[0, 0, :3].tolist() == [-0.125, 0.875, 0.0]
+    alone = roll(scripted(lambda read: "4", tokens=1), seeds=[3], max_new_tokens=1)
+    assert pieces(alone, 0) == [(1, "4")] and alone.reward[0, 0] == 0.875
     cut = roll(scripted(long), seeds=[3], turns=1)
     assert pieces(cut, 0) == [(1, "3 4 5")] and not cut.terminated[0, 0]
 
@@ -206,8 +209,7 @@ def params():
     return random_params(CONFIG)
 
 
-@pytest.fixture(scope="module")
-def model(params):
+def sampled(params):
     """The decoder as `roll_turns` samples it."""
 
     def sample(prompts, key, numbers):
@@ -217,6 +219,11 @@ def model(params):
         )  # fmt: skip
 
     return sample
+
+
+@pytest.fixture(scope="module")
+def model(params):
+    return sampled(params)
 
 
 def test_log_probs_of_a_row_are_those_of_its_turns_apart(params, model):
@@ -249,9 +256,15 @@ def test_the_key_decides_and_rows_do_not_see_each_other(model):
     assert len(set(firsts)) > 1  # all were told the same
     elsewhere = rolled(seeds=[1, 2, 5, 6])
     np.testing.assert_array_equal(one.action[:2], elsewhere.action[:2])
-    turns = np.asarray(one.turns.number[0, 0])
-    texts = [np.asarray(one.action[0, 0])[turns == n].tolist() for n in (1, 2, 3)]
-    assert texts[0] != texts[1] or texts[1] != texts[2]  # a key of its own for each turn
+
+
+def test_turns_draw_with_keys_of_their_own(params):
+    """With uniform logits, turns do not repeat the ones before, but for one of one token."""
+    flat = sampled(jax.tree.map(jnp.zeros_like, params))
+    group = roll(flat, Counting, [1, 5, 9, 13], words=ENDED)
+    action, number = np.asarray(group.action), np.asarray(group.turns.number)
+    turn = lambda row, n: action[row][number[row] == n].tolist()
+    assert sum(turn(row, 1) == turn(row, 2) for row in range(4)) < 2
 
 
 TALK = ["guess from 1 to 7", "higher", "lower", "you have the king", "1", "4"]

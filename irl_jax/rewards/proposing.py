@@ -30,7 +30,7 @@ def parse_sum(text: str, *, terms: int, digits: int) -> int | None:
     """The value of a chain of sums, or None for a text that is none.
 
     sum = number {("+" | "-") number}, number = "0" | digit but 0 {digit}. Spaces may stand between
-    numbers and signs.
+    numbers and signs, two for each of them at most.
 
     Args:
         text: any.
@@ -116,7 +116,7 @@ def rarely_solved(success: Array) -> Array:
         [0.0, 0.75, 0.0]
     """
     p = as_float("success", success, jnp.shape(success))
-    return jnp.where((p > 0) & (p < 1), 1 - p, 0.0)
+    return jnp.where(p > 0, 1 - p, 0.0)
 
 
 def half_solved(success: Array) -> Array:

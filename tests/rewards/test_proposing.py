@@ -70,6 +70,12 @@ def test_chains_have_their_values(numbers, signs, gap):
     assert parse_sum(f"({text})", terms=9, digits=9) is None
 
 
+def test_spaces_around_the_longest_sum():
+    assert parse_sum("12 + 34", terms=2, digits=2) == 46
+    assert parse_sum(" 12  -  34  ", terms=2, digits=2) == -22  # 12 characters
+    assert parse_sum("  12  -  34  ", terms=2, digits=2) is None
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "1", "+", "1+", "+1", "-1+2", "1++2", "1 2", "1+2+", "1*2", "1/2", "2**9", "1+2;", "a+1",

@@ -6,22 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.irl_loop.methods import METHODS
+from experiments.sandbox.expert import ExpertConfig
 from experiments.sandbox.runs import Measuring
 from experiments.sandbox.task import SandboxConfig
 from irl_jax.masking import check_range
 from irl_jax.types import InputError
-
-
-@dataclass(frozen=True)
-class ExpertConfig:
-    """Who demonstrates: π_E ∝ π_ref exp(tilt · gold), drawn from samples of the reference."""
-
-    tilt: float = 1.5  # nats per standard deviation of gold
-    pool: int = 128  # completions of the reference from which a demonstration is drawn
-
-    def __post_init__(self) -> None:
-        check_range("expert.tilt", self.tilt, 0.0)
-        check_range("expert.pool", self.pool, 2)
 
 
 @dataclass(frozen=True)

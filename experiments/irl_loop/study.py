@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from experiments.irl_loop.config import Config, ExpertConfig, HardConfig
+from experiments.irl_loop.config import Config, HardConfig
 from experiments.irl_loop.methods import METHODS, Method, Rates, Reward, adam
 from experiments.irl_loop.report import conclusion, write_report
+from experiments.sandbox.expert import demonstrate
 from experiments.sandbox.runs import Measuring
 from experiments.sandbox.task import Task, draw_prompts, kept_task, measures, sample
 from irl_jax.dynamics.advantages import leave_one_out
@@ -67,36 +68,6 @@ def keys_of(config: Config, purpose: int) -> Array:
     """A key for each world and purpose, [S]."""
     seeds = config.first_seed + jnp.arange(config.seeds)
     return jax.vmap(lambda s: jax.random.fold_in(jax.random.key(s), purpose))(seeds)
-
-
-@partial(jax.jit, static_argnames=("count", "config"))
-def demonstrate(
-    tasks: Task, keys: Array, *, count: int, config: ExpertConfig
-) -> tuple[Demonstrated, Array]:
-    """Demonstrations of the expert, leaves [S, N, ...], and their mean gold f32[S].
-
-    A demonstration is one of `pool` completions of the reference, drawn with probability
-    ∝ exp(tilt · gold): the expert's log π_E/π_ref is tilt · gold but for a constant of the
-    prompt, as far as the pool allows.
-    """
-
-    def one(item: tuple[Task, Array]) -> tuple[Demonstrated, Array]:
-        task, (ask, act) = item[0], jax.random.split(item[1])
-        context = draw_prompts(task, ask, count)
-
-        def draw(row: tuple[Prompt, Array]) -> tuple[dict[str, Array], Array]:
-            own = jax.tree.map(lambda x: x[None], row[0])
-            acting, choosing = jax.random.split(row[1])
-            group = sample(task, task.reference, own, acting, completions=config.pool)
-            taken = jax.random.categorical(choosing, config.tilt * group.reward[0])
-            alone = {name: getattr(group, name)[0, taken][None] for name in ("action", "mask")}
-            return alone | {"terminated": group.terminated[0, taken][None]}, group.reward[0, taken]
-
-        rows, gold = jax.lax.map(draw, (context, jax.random.split(act, count)), batch_size=64)
-        return Demonstrated(context, **rows), gold.mean()
-
-    found: tuple[Demonstrated, Array] = jax.lax.map(one, (tasks, keys))
-    return found
 
 
 def learn(config: Config, method: Method, tasks: Task, shown: Demonstrated) -> dict[str, Any]:

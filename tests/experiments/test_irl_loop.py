@@ -9,14 +9,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from experiments.irl_loop.config import (
-    CONFIG,
-    ExpertConfig,
-    HardConfig,
-    LearningConfig,
-)
+from experiments.irl_loop.config import CONFIG, HardConfig, LearningConfig
 from experiments.irl_loop.methods import METHODS, Rates
-from experiments.irl_loop.study import demonstrate, main, rank_correlation, several
+from experiments.irl_loop.study import main, rank_correlation, several
+from experiments.sandbox.expert import ExpertConfig, demonstrate
 from experiments.sandbox.runs import Measuring
 from experiments.sandbox.task import SandboxConfig, gold, make_task, sample
 from irl_jax.types import InputError

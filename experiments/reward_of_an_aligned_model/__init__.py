@@ -4,8 +4,8 @@ SmolLM2-135M-Instruct learns by GRPO to please VADER, whose valence of a text is
 Then somebody who knows neither asks what it was rewarded for, in four ways: log π/π_ref of a text,
 which takes both models' weights; and, from samples of the policy and of its reference alone, the
 direction in which they are furthest apart (max-margin), a discriminator of the two, and
-Bradley-Terry on pairs in which the policy's answer is preferred. The last three read the reference's
-hidden states. Each is asked to order new answers of the reference, to prompts on other topics in
+Bradley-Terry on pairs in which the policy's answer is preferred. The last three read hidden states
+of the reference. Each is asked to order new answers of the reference, to prompts on other topics in
 the same words and in other words, and compared with VADER.
 
 Three controls can fail: the same three readings of a policy that has not moved (more samples of the

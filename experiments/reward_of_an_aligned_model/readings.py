@@ -25,8 +25,9 @@ READINGS = (WEIGHTS, *SAMPLED)
 def max_margin(policy: Array, reference: Array) -> Array:
     """The linear reward of norm 1 under which a policy is furthest ahead of its reference.
 
-    argmax over ‖σ ∘ w‖ ≤ 1 of wᵀ(μ_π − μ_ref), which is (μ_π − μ_ref)/σ² but for its scale: max-margin
-    inverse RL with one other policy, on features in units of their standard deviations σ.
+    argmax of wᵀ(μ_π − μ_ref) over ‖σ ∘ w‖ ≤ 1, which is (μ_π − μ_ref)/σ² but for its scale:
+    max-margin inverse RL with one other policy, on features in units of their standard
+    deviations σ.
 
     Args:
         policy: f32[N, F], features of the policy's samples.

@@ -118,7 +118,7 @@ def prepare(config: SolutionsConfig, run: RunDirectory, progress: Progress) -> S
         sampling=Sampling(),
     )
     training = Training(session, config.lora, seed=0)
-    return Solutions(training, train, test, asked, [ANSWER(e.completion) or "" for e in given])
+    return Solutions(training, train, test, asked, [ANSWER(str(e.completion)) or "" for e in given])
 
 
 def train(config: SolutionsConfig, data: Solutions, lam: float, progress: Progress) -> PyTree:

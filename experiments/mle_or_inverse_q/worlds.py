@@ -58,8 +58,11 @@ def learn_one(
         config: updates.
         discount: γ.
     """
-    loss = partial(iq_learn_lm, lam=lam, discount=discount)
-    own = sft_objective(task.config) if lam is None else soft_q_objective(task.config, full, loss)
+    if lam is None:
+        own = sft_objective(task.config)
+    else:
+        loss = partial(iq_learn_lm, lam=lam, discount=discount)
+        own = soft_q_objective(task.config, full, loss)
     tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(config.lr))
     step = make_train_step(own, tx)
 

@@ -79,9 +79,9 @@ class Config:
     seed: int = 0  # seed of everything random
     train: int = 48  # topics on which the policy is trained, and whose answers are read
     held_out: int = 32  # topics on which the readings are judged
-    samples: int = 16  # answers to each training prompt, of the policy and of the reference
+    samples: int = 8  # answers to each training prompt, of the policy and of the reference
     judged: int = 12  # answers of the reference to each held-out prompt
-    pairs: tuple[int, ...] = (12, 48, 192, 768)  # samples of each side that are read
+    pairs: tuple[int, ...] = (6, 24, 96, 384)  # samples of each side that are read
     draws: int = 4  # choices of so many samples, over which a prompt's correlation is averaged
     max_new_tokens: int = 24  # tokens of an answer, at most
     feature_layers: int = 15  # layers of the model that the features come from

@@ -60,7 +60,7 @@ class Config:
     """Likelihood against an inverse soft Q."""
 
     run_dir: Path = Path("runs/mle_or_inverse_q")  # directory of results; a run resumes there
-    seeds: int = 12  # worlds, each with its expert
+    seeds: int = 8  # worlds, each with its expert
     first_seed: int = 0  # the first of them
     demonstrations: tuple[int, ...] = (32, 512)  # of prompts, one each
     lams: tuple[float, ...] = (0.0, 0.01, 0.1, 1.0)  # λ beside MLE's own loss; 0 is the control

@@ -1,0 +1,228 @@
+"""Likelihood or an inverse soft Q: what is learned from, what is compared where."""
+
+import io
+import json
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.mle_or_inverse_q import solutions
+from experiments.mle_or_inverse_q.config import CONFIG, LearningConfig, SolutionsConfig
+from experiments.mle_or_inverse_q.study import at_equal, main, of_worlds
+from experiments.mle_or_inverse_q.worlds import (
+    MLE,
+    arms_of,
+    gold_at_likeness,
+    learn,
+    likeness,
+    sentences,
+    surprise,
+    write,
+)
+from experiments.sandbox.expert import ExpertConfig, demonstrate
+from experiments.sandbox.runs import Measuring
+from experiments.sandbox.task import SandboxConfig, make_task
+from irl_jax.models.logprob import completion_logp, completion_q
+from irl_jax.recipes.language_model import MeshConfig
+from irl_jax.recipes.policy_training import LoraConfig
+from irl_jax.train.progress import Progress
+from irl_jax.train.run import RunDirectory
+from irl_jax.types import InputError
+from tests.experiments.conftest import write_jsonl
+
+SANDBOX = SandboxConfig(
+    vocabulary=6, prompt_tokens=2, max_new_tokens=5, width=8, layers=1, demonstrations=256,
+    steps=60, batch_size=32,
+)  # fmt: skip
+LEARNING = LearningConfig(updates=24, rows=8, lr=2e-2)
+TINY = replace(
+    CONFIG,
+    seeds=2,
+    demonstrations=(8, 16),
+    lams=(0.0, 1.0),
+    temperatures=(0.5, 1.0),
+    equal=(1.0,),
+    sandbox=SANDBOX,
+    expert=ExpertConfig(tilt=3.0, pool=8),
+    learning=LEARNING,
+    measuring=Measuring(prompts=4, completions=3),
+)
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    return jax.tree.map(lambda *x: jnp.stack(x), *(make_task(SANDBOX, seed) for seed in (0, 1)))
+
+
+@pytest.fixture(scope="module")
+def shown(tasks):
+    keys = jax.random.split(jax.random.key(0), 2)
+    return demonstrate(tasks, keys, count=16, config=TINY.expert)[0]
+
+
+@pytest.fixture(scope="module")
+def policies(tasks, shown):
+    keys = jax.random.split(jax.random.key(1), 2)
+    return learn(
+        tasks, sentences(shown), keys, jnp.array([8, 16]), jnp.array([0.0, 1.0]), config=LEARNING,
+        discount=1.0,
+    )  # fmt: skip
+
+
+def arm(tree, *place):
+    return jax.tree.map(lambda x: x[place], tree)
+
+
+def test_demonstrations_are_read_after_their_prompts(tasks, shown):
+    rows = sentences(shown)
+    task, own = arm(tasks, 0), arm(shown, 0)
+    found = surprise(tasks, rows, jax.tree.map(lambda x: x[:, None, None], tasks.reference))
+    logp = completion_logp(task.config, task.reference, own.context, own.action)
+    by_hand = -np.where(own.mask, logp, 0.0).sum(-1).mean()
+    assert float(found[0, 0, 0]) == pytest.approx(float(by_hand), rel=1e-4)
+    assert not np.asarray(rows.mask)[..., :2].any()
+
+
+def test_without_a_penalty_it_is_likelihood(tasks, shown, policies):
+    """The control: λ = 0 and MLE end alike, λ = 1 elsewhere, and so do 8 and 16 demonstrations."""
+    found = np.asarray(surprise(tasks, sentences(shown), policies))
+    np.testing.assert_allclose(found[..., 1], found[..., 0], atol=1e-2)
+    assert np.all(np.abs(found[..., 2] - found[..., 0]) > 2e-2)
+    assert np.all(np.abs(found[:, 1] - found[:, 0]) > 2e-2)
+
+
+def test_the_penalty_makes_implied_rewards_smaller(tasks, shown, policies):
+    task, own = arm(tasks, 0), arm(shown, 0)
+
+    def squares(policy):
+        q, value = completion_q(task.config, policy, own.context, own.action)
+        later = np.pad(np.asarray(value), ((0, 0), (0, 0), (0, 1)))[..., 1:]
+        later = np.where(np.pad(own.mask, ((0, 0), (0, 0), (0, 1)))[..., 1:], later, 0.0)
+        return (np.where(own.mask, q - later, 0.0) ** 2).sum()
+
+    assert squares(arm(policies, 0, 1, 2)) < 0.9 * squares(arm(policies, 0, 1, 0))
+
+
+def test_colder_samples_are_more_alike(tasks, policies):
+    keys = jax.random.split(jax.random.key(2), 2)
+    draw = lambda t: write(tasks, keys, policies, prompts=8, completions=4, temperature=t)
+    cold, warm = (jax.device_get(draw(t)) for t in (0.1, 1.0))
+    assert cold["gold"].shape == (2, 2, 3, 8, 4)
+    of = lambda x: likeness(x["action"], x["mask"])
+    assert of(cold).shape == (2, 2, 3)
+    assert of(cold).mean() > of(warm).mean() + 0.2
+
+
+def test_likeness_reads_what_the_mask_shows():
+    action = np.array([[[1, 2, 3, 9], [1, 2, 3, 8]], [[1, 2, 9, 9], [4, 5, 9, 9]]])
+    mask = np.array([[[1, 1, 1, 0]] * 2, [[1, 1, 0, 0]] * 2], bool)
+    np.testing.assert_allclose(likeness(action, mask), 0.5)  # all alike, nothing alike
+
+
+def test_gold_is_compared_where_samples_are_as_alike():
+    alike, gold = np.array([0.9, 0.5, 0.1]), np.array([2.0, 1.0, 0.0])
+    assert gold_at_likeness(alike, gold, 0.7) == pytest.approx(1.5)
+    assert np.isnan(gold_at_likeness(alike, gold, 0.95))
+    config = replace(TINY, temperatures=(0.25, 0.5, 1.0), equal=(0.5,))
+    own = {"likeness": alike[None], "gold": gold[None] + 0.25}
+    base = {"likeness": alike[None] - 0.2, "gold": gold[None]}
+    # MLE has self-BLEU 0.3 and gold 1 at 0.5; there the other has gold 0.5 + 0.25
+    np.testing.assert_allclose(at_equal(config, own, base, 0.5), [-0.25])
+
+
+def test_differences_are_paired_by_world():
+    rng = np.random.default_rng(0)
+    shape = (2, 2, len(arms_of(TINY)))
+    found = {"gold": rng.normal(size=(*shape, 2)), "likeness": rng.uniform(size=(*shape, 2))}
+    found |= {"surprise": rng.normal(size=shape), "expert": np.ones(2), "apart": np.array(0.0)}
+    rows = of_worlds(TINY, found)["rows"]
+    assert [(r["demonstrations"], r["arm"]) for r in rows] == [
+        (count, name) for count in TINY.demonstrations for name in arms_of(TINY)
+    ]
+    last, base = found["surprise"][:, 1, 2], found["surprise"][:, 1, 0]
+    assert rows[5]["surprise_less"].estimate == pytest.approx((last - base).mean())
+    warm = found["gold"][:, 1, 2, 1] - found["gold"][:, 1, 0, 1]
+    assert rows[5]["gold_less"][1].estimate == pytest.approx(warm.mean())
+    assert "gold_less" not in rows[3] and rows[3]["arm"] == MLE
+
+
+def tiny_solutions(folder, model):
+    """Short questions whose answer is in them."""
+    line = lambda i: {
+        "question": f"Describe {i} in one short sentence.",
+        "answer": f"It is <<{i}={i}>>{i}.\n#### {i}",
+    }
+    return SolutionsConfig(
+        train=write_jsonl(folder / "train.jsonl", [line(i) for i in range(24)]),
+        test=write_jsonl(folder / "test.jsonl", [line(i) for i in range(30, 36)]),
+        model=str(model), max_prompt=100, max_new_tokens=28, row=128, rows=2, updates=3, lr=1e-2,
+        lora=LoraConfig(4, 8.0), lams=(0.0, 1.0), temperatures=(1.0,), questions=3, completions=2,
+        mesh=MeshConfig(data=1),
+    )  # fmt: skip
+
+
+def test_solutions_are_read_without_calculations(tmp_path):
+    config = tiny_solutions(tmp_path, "tiny")
+    first = next(iter(solutions.read_solutions(config.train)))
+    assert first.completion == "It is 0.\n#### 0" and "Describe 0" in first.prompt
+    write_jsonl(tmp_path / "bad.jsonl", [{"question": "one", "answer": "two"}])
+    with pytest.raises(InputError, match=r"bad\.jsonl:1: expected texts"):
+        list(solutions.read_solutions(tmp_path / "bad.jsonl"))
+
+
+def test_only_a_marked_number_is_an_answer():
+    texts = ["so\n#### 1,200", "#### 1200.0", "1200", "#### 12", "#### none"]
+    assert solutions.right(texts, "1200") == [True, True, False, False, False]
+
+
+def test_a_language_model_learns_solutions(tiny_model_dir, tmp_path):
+    """Likelier after three updates, by λ = 1 less so; a whole answer is asked for, and refused."""
+    config = tiny_solutions(tmp_path, tiny_model_dir)
+    run = RunDirectory(tmp_path / "run", {})
+    with run, Progress(io.StringIO()) as progress:
+        data = solutions.prepare(config, run, progress)
+        assert data.answer == ["30", "31", "32"]
+        before = solutions.surprise(data, data.training.session.model.params, batch_size=2)
+        after = [
+            solutions.surprise(data, solutions.train(config, data, lam, progress), batch_size=2)
+            for lam in config.lams
+        ]
+        assert before.shape == (3,) and np.all(after[0] < before)
+        assert np.any(np.abs(after[1] - after[0]) > 1e-3)
+        with pytest.raises(InputError, match="are short enough"):
+            solutions.prepare(replace(config, questions=7), run, progress)
+
+
+@pytest.mark.slow
+def test_a_whole_run(tiny_model_dir, tmp_path):
+    config = replace(
+        TINY, run_dir=tmp_path / "run", solutions=tiny_solutions(tmp_path, tiny_model_dir)
+    )
+    main(config)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    own = summary["sandbox"]
+    assert abs(own["rows"][1]["surprise_less"][0]) < 1e-2  # λ = 0
+    assert len(own["rows"]) == 6 and len(own["corrected"]) == 2
+    for row in own["rows"]:
+        assert np.isfinite(row["gold"]).all() and np.isfinite(row["likeness"]).all()
+    names = [row["arm"] for row in summary["solutions"]["rows"]]
+    assert names == ["untrained", MLE, "λ = 1"]
+    for row in summary["solutions"]["rows"]:
+        assert np.isfinite(row["surprise"]).all() and len(row["marked"]) == 1
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert "GSM8K" in report and report.count("<svg") == 4
+
+
+def test_mistakes_are_named():
+    for name, values in (("lams", (0.1, 0.0)), ("temperatures", (1.0, 1.0)), ("lams", ())):
+        with pytest.raises(InputError, match=f"{name}: expected numbers in ascending order"):
+            replace(CONFIG, **{name: values})
+    with pytest.raises(InputError, match="equal: expected some of temperatures"):
+        replace(CONFIG, equal=(0.3,))
+    with pytest.raises(InputError, match=r"solutions: give both"):
+        SolutionsConfig(train="train.jsonl")
+    with pytest.raises(InputError, match=r"solutions\.lams: must begin with 0"):
+        SolutionsConfig(lams=(0.1,))

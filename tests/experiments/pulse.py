@@ -115,6 +115,13 @@ FLAGS = {
     + ENSEMBLE
     + "--seeds 2 --pairs 32 64 --widths 2 8 --best-of 8 --best-of-prompts 8 --policy.updates 8 "
     "--policy.dpo-every 4 --policy.prompts 4 --policy.completions 4 --policy.dpo-batch 16",
+    "mle_or_inverse_q": SANDBOX
+    + "--seeds 2 --demonstrations 8 --lams 0 0.1 --temperatures 0.5 1 --equal 1 --expert.pool 8 "
+    "--learning.updates 4 --learning.rows 4 --measuring.prompts 8 --measuring.completions 3 "
+    "--solutions.train {gsm8k}/train.jsonl --solutions.test {gsm8k}/test.jsonl "
+    "--solutions.model {tiny} --solutions.mesh.data 1 --solutions.row 160 --solutions.rows 2 "
+    "--solutions.updates 2 --solutions.questions 4 --solutions.completions 2 "
+    "--solutions.max-new-tokens 24 --solutions.lams 0 0.1 --solutions.temperatures 1",
     "preference_to_policy": MODEL
     + "--data.path {preferences} --data.held-out 0.25 --data.buckets 1 --lora.rank 4 "
     "--reward.epochs 1 --reward.batch-size 8 --policy.batch-size 8 --evaluation.prompts 8 "
@@ -138,6 +145,9 @@ FLAGS = {
     "--attempts 4 --ks 1 2 4 --policy.lessons 20 --policy.width 16 --policy.layers 1 "
     "--policy.steps 8 --policy.batch-size 4 --online.rollouts 4 --online.prompts 4 "
     "--online.completions 4 --online.minibatches 1",
+    "reward_of_an_aligned_model": MODEL
+    + "--train 8 --held-out 6 --samples 4 --judged 6 --pairs 8 32 --draws 2 --max-new-tokens 10 "
+    "--feature-layers 1 --policy.steps 2 --reading.members 2 --reading.steps 20",
     "reward_transfer": "--worlds 2 --states 6 --actions 3 --shares 0.5 1",
     "self_play": "--seeds 2 --learning.updates 4 --learning.games 4 --learning.snapshots 2 "
     "--decoder.updates 4 --decoder.games 4 --decoder.snapshots 2 --width 4 "

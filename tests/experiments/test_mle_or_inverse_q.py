@@ -25,7 +25,7 @@ from experiments.mle_or_inverse_q.worlds import (
 from experiments.sandbox.expert import ExpertConfig, demonstrate
 from experiments.sandbox.runs import Measuring
 from experiments.sandbox.task import SandboxConfig, make_task
-from irl_jax.models.logprob import completion_logp, completion_q
+from irl_jax.models.logprob import completion_logp, completion_q, sequence_logp
 from irl_jax.recipes.language_model import MeshConfig
 from irl_jax.recipes.policy_training import LoraConfig
 from irl_jax.train.progress import Progress
@@ -90,11 +90,12 @@ def test_without_a_penalty_it_is_likelihood(tasks, shown, policies):
     """The control: λ = 0 and MLE end alike, λ = 1 elsewhere, and so do 8 and 16 demonstrations."""
     found = np.asarray(surprise(tasks, sentences(shown), policies))
     np.testing.assert_allclose(found[..., 1], found[..., 0], atol=1e-2)
-    assert np.all(np.abs(found[..., 2] - found[..., 0]) > 2e-2)
-    assert np.all(np.abs(found[:, 1] - found[:, 0]) > 2e-2)
+    assert np.all(np.abs(found[..., 2] - found[..., 0]).max(1) > 5e-2)  # in both worlds
+    assert np.all(np.abs(found[:, 1] - found[:, 0])[..., 0] > 5e-2)
 
 
 def test_the_penalty_makes_implied_rewards_smaller(tasks, shown, policies):
+    """By some tenth after 24 updates; V has to learn how much comes after."""
     task, own = arm(tasks, 0), arm(shown, 0)
 
     def squares(policy):
@@ -103,7 +104,7 @@ def test_the_penalty_makes_implied_rewards_smaller(tasks, shown, policies):
         later = np.where(np.pad(own.mask, ((0, 0), (0, 0), (0, 1)))[..., 1:], later, 0.0)
         return (np.where(own.mask, q - later, 0.0) ** 2).sum()
 
-    assert squares(arm(policies, 0, 1, 2)) < 0.9 * squares(arm(policies, 0, 1, 0))
+    assert squares(arm(policies, 0, 1, 2)) < 0.95 * squares(arm(policies, 0, 1, 0))
 
 
 def test_colder_samples_are_more_alike(tasks, policies):
@@ -191,6 +192,12 @@ def test_a_language_model_learns_solutions(tiny_model_dir, tmp_path):
             for lam in config.lams
         ]
         assert before.shape == (3,) and np.all(after[0] < before)
+        model = data.training.session.model
+        for item, found in zip(data.test, before, strict=True):
+            tokens = jnp.array([[*item.prompt, *item.completion]])
+            logp = sequence_logp(model.config, model.params, tokens, jnp.ones_like(tokens))
+            by_hand = -logp[0, len(item.prompt) :].mean()
+            assert found == pytest.approx(float(by_hand), rel=1e-4)
         assert np.any(np.abs(after[1] - after[0]) > 1e-3)
         with pytest.raises(InputError, match="are short enough"):
             solutions.prepare(replace(config, questions=7), run, progress)

@@ -78,9 +78,9 @@ class Config:
     run_dir: Path = Path("runs/reward_of_an_aligned_model")  # of results; a run resumes there
     seed: int = 0  # seed of everything random
     train: int = 48  # topics on which the policy is trained, and whose answers are read
-    held_out: int = 32  # topics on which the readings are judged
+    held_out: int = 24  # topics on which the readings are judged
     samples: int = 8  # answers to each training prompt, of the policy and of the reference
-    judged: int = 12  # answers of the reference to each held-out prompt
+    judged: int = 8  # answers of the reference to each held-out prompt
     pairs: tuple[int, ...] = (6, 24, 96, 384)  # samples of each side that are read
     draws: int = 4  # choices of so many samples, over which a prompt's correlation is averaged
     max_new_tokens: int = 24  # tokens of an answer, at most

@@ -15,8 +15,8 @@ Claim: From 32 demonstrations λ lowers −log π of unseen ones and self-BLEU, 
     is; from 512 it hardly does. Gold at equal self-BLEU differs surely for no λ.
 Command: python -m experiments.mle_or_inverse_q
 Runtime: 280 s of CPU; 28 min of a machine of 2 cores that many other runs shared.
-Expected: experiments/mle_or_inverse_q/expected.md. From 32 demonstrations λ = 1 has 7.0 nats less of
-    −log π than MLE's 43.8, on one draw of 8 worlds.
+Expected: experiments/mle_or_inverse_q/expected.md. From 32 demonstrations λ = 1 has 7.0 nats less
+    of −log π than MLE (43.8), on one draw of 8 worlds.
 
 Reference: Wulfmeier et al. 2024, "Imitating Language via Scalable Inverse Reinforcement Learning",
     arXiv 2409.01369.

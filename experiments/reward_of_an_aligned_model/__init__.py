@@ -12,10 +12,10 @@ Three controls can fail: the same three readings of a policy that has not moved 
 reference in place of the policy's), log π/π_ref of a LoRA whose numbers were shuffled, and the
 length of a text. Comparisons by VADER itself, as many of them, say what the features could tell.
 
-Claim: TODO
+Claim: log π/π_ref orders the policy's own answers as VADER does, and better than their length.
 Command: python -m experiments.reward_of_an_aligned_model
-Runtime: TODO
-Expected: experiments/reward_of_an_aligned_model/expected.md. TODO
+Runtime: some 14 min of CPU, reckoned from its stages; 5.5 of them train the policy.
+Expected: experiments/reward_of_an_aligned_model/expected.md. The rank correlation is 0.45.
 
 Reference: Joselowitz et al. 2024, "Insights from the Inverse: Reconstructing LLM Training Goals
     Through Inverse Reinforcement Learning", arXiv 2410.12491.

@@ -12,10 +12,12 @@ Three controls can fail: the same three readings of a policy that has not moved 
 reference in place of the policy's), log π/π_ref of a LoRA whose numbers were shuffled, and the
 length of a text. Comparisons by VADER itself, as many of them, say what the features could tell.
 
-Claim: log π/π_ref orders the policy's own answers as VADER does, and better than their length.
+Claim: log π/π_ref orders new answers on other topics as VADER does, surely better than a LoRA of
+    shuffled numbers. 128 samples of each side tell nothing surely.
 Command: python -m experiments.reward_of_an_aligned_model
 Runtime: some 14 min of CPU, reckoned from its stages; 5.5 of them train the policy.
-Expected: experiments/reward_of_an_aligned_model/expected.md. The rank correlation is 0.45.
+Expected: experiments/reward_of_an_aligned_model/expected.md. The rank correlation of log π/π_ref is
+    0.26 [0.09, 0.42], of one policy.
 
 Reference: Joselowitz et al. 2024, "Insights from the Inverse: Reconstructing LLM Training Goals
     Through Inverse Reinforcement Learning", arXiv 2410.12491.

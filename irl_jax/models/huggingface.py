@@ -18,33 +18,16 @@ from safetensors.numpy import save_file
 
 from irl_jax.files import read_object
 from irl_jax.models.decoder import DecoderConfig
+from irl_jax.models.families import FAMILIES
 from irl_jax.models.huggingface_config import (
     GENERATION,
     WHOLE,
+    model_type,
     read_config,
     write_config,
 )
 from irl_jax.models.layout import Slot, assemble, check_tensors, param_shapes, slots
 from irl_jax.types import InputError, PyTree
-
-NAMES = {
-    "embed/embedding": "model.embed_tokens.weight",
-    "layers/attn_norm/scale": "model.layers.{}.input_layernorm.weight",
-    "layers/attn/q/kernel": "model.layers.{}.self_attn.q_proj.weight",
-    "layers/attn/k/kernel": "model.layers.{}.self_attn.k_proj.weight",
-    "layers/attn/v/kernel": "model.layers.{}.self_attn.v_proj.weight",
-    "layers/attn/q/bias": "model.layers.{}.self_attn.q_proj.bias",
-    "layers/attn/k/bias": "model.layers.{}.self_attn.k_proj.bias",
-    "layers/attn/v/bias": "model.layers.{}.self_attn.v_proj.bias",
-    "layers/attn/o/kernel": "model.layers.{}.self_attn.o_proj.weight",
-    "layers/mlp_norm/scale": "model.layers.{}.post_attention_layernorm.weight",
-    "layers/mlp/gate/kernel": "model.layers.{}.mlp.gate_proj.weight",
-    "layers/mlp/up/kernel": "model.layers.{}.mlp.up_proj.weight",
-    "layers/mlp/down/kernel": "model.layers.{}.mlp.down_proj.weight",
-    "final_norm/scale": "model.norm.weight",
-    "unembed/kernel": "lm_head.weight",
-}
-"""Parameter path -> tensor name."""
 
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 FLOATS = ("F32", "F16", "BF16")
@@ -54,7 +37,7 @@ SHARD_BYTES = 5 * 10**9
 
 
 def load_huggingface(directory: str | Path) -> tuple[DecoderConfig, PyTree]:
-    """Reads a Llama, Mistral or Qwen2 model directory.
+    """Reads a model directory of one of the families (`irl_jax.models.families`).
 
     Args:
         directory: holds config.json and model.safetensors, or the shards named by
@@ -74,7 +57,8 @@ def load_huggingface(directory: str | Path) -> tuple[DecoderConfig, PyTree]:
         files = open_tensors(directory, stack)
         for name in [n for n in files if n.endswith("rotary_emb.inv_freq")]:
             del files[name]  # a constant of older checkpoints
-        head, embedding = NAMES["unembed/kernel"], NAMES["embed/embedding"]
+        names = FAMILIES[model_type(config)].names
+        head, embedding = names["unembed/kernel"], names["embed/embedding"]
         if config.tie_embeddings and {head, embedding} <= set(files):
             read = lambda name: files[name].get_tensor(name)
             if not np.array_equal(read(head), read(embedding)):
@@ -83,7 +67,7 @@ def load_huggingface(directory: str | Path) -> tuple[DecoderConfig, PyTree]:
                     "ties them; set tie_word_embeddings to false"
                 )
             del files[head]
-        return config, read_params(directory, files, param_shapes(config), NAMES)
+        return config, read_params(directory, files, param_shapes(config), names)
 
 
 def read_params(
@@ -235,7 +219,8 @@ def save_huggingface(
         write_json(temporary / "config.json", write_config(config, dtype, first))
         if generation:
             write_json(temporary / GENERATION, generation)
-        write_tensors(temporary, shards(slots(param_shapes(config), NAMES), dtype), flat, dtype)
+        wanted = slots(param_shapes(config), FAMILIES[model_type(config)].names)
+        write_tensors(temporary, shards(wanted, dtype), flat, dtype)
         for file in temporary.glob("*.safetensors"):  # for its writer alone, as safetensors has it
             shutil.copymode(temporary / "config.json", file)
         temporary.replace(directory)

@@ -1,0 +1,13 @@
+"""The model families that the decoder computes, by the `model_type` of their config.json."""
+
+from __future__ import annotations
+
+from irl_jax.models.families import llama, mistral, qwen2
+from irl_jax.models.families.family import Family
+
+FAMILIES: dict[str, Family] = {
+    "llama": llama.FAMILY,
+    "mistral": mistral.FAMILY,
+    "qwen2": qwen2.FAMILY,
+}
+"""model_type -> how such a model is read and written."""

@@ -1,0 +1,153 @@
+"""What one family of models differs in: fields of config.json, switches, tensor names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from irl_jax.models.decoder import DecoderConfig
+from irl_jax.types import InputError
+
+COMMON: dict[str, Any] = {
+    "attention_dropout": 0.0,
+    "head_dim": None,
+    "hidden_act": "silu",
+    "is_causal": True,
+    "num_key_value_heads": None,
+    "partial_rotary_factor": 1.0,
+    "quantization_config": None,
+    "rms_norm_eps": 1e-6,
+    "rope_parameters": None,
+    "rope_scaling": None,
+    "rope_theta": 10_000.0,
+    "tie_word_embeddings": False,
+}
+"""Optional field -> its value where it is absent, as most families have it."""
+
+ONLY: dict[str, tuple[Any, ...]] = {
+    "attention_dropout": (0.0, None),
+    "hidden_act": ("silu", "swish"),
+    "is_causal": (True, None),
+    "partial_rotary_factor": (1.0, None),
+    "quantization_config": (None,),
+}
+"""Field -> the values that the decoder computes; the first one is named in messages."""
+
+LAYER = "model.layers.{}."
+ATTENTION = {
+    "attn/q/kernel": "self_attn.q_proj.weight",
+    "attn/k/kernel": "self_attn.k_proj.weight",
+    "attn/v/kernel": "self_attn.v_proj.weight",
+    "attn/q/bias": "self_attn.q_proj.bias",
+    "attn/k/bias": "self_attn.k_proj.bias",
+    "attn/v/bias": "self_attn.v_proj.bias",
+    "attn/o/kernel": "self_attn.o_proj.weight",
+}
+MLP = {
+    "mlp/gate/kernel": "mlp.gate_proj.weight",
+    "mlp/up/kernel": "mlp.up_proj.weight",
+    "mlp/down/kernel": "mlp.down_proj.weight",
+}
+NORMS = {
+    "attn_norm/scale": "input_layernorm.weight",
+    "mlp_norm/scale": "post_attention_layernorm.weight",
+}
+
+
+def names(*of_a_layer: Mapping[str, str]) -> dict[str, str]:
+    """Parameter path -> tensor name, {} for the number of the layer.
+
+    Args:
+        *of_a_layer: the same without "layers/" and without `LAYER`.
+    """
+    inner = {path: name for part in of_a_layer for path, name in part.items()}
+    return {
+        "embed/embedding": "model.embed_tokens.weight",
+        **{f"layers/{path}": LAYER + name for path, name in inner.items()},
+        "final_norm/scale": "model.norm.weight",
+        "unembed/kernel": "lm_head.weight",
+    }
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The fields of a config.json, absent ones at their default.
+
+    Attributes:
+        path: the file, named in messages.
+        values: field -> value.
+    """
+
+    path: Path
+    values: Mapping[str, Any]
+
+    def __getitem__(self, name: str) -> Any:
+        """The value of a field; null if it is absent and has no default."""
+        return self.values.get(name)
+
+    def positive(self, name: str, kind: type[float], default: float | None = None) -> float:
+        """A field that holds a positive number.
+
+        Args:
+            name: the field.
+            kind: int, or float, which an int will do for.
+            default: stands in for null or a missing field.
+
+        Raises:
+            InputError: naming the file and the field.
+        """
+        value = self[name]
+        value = default if value is None else value
+        if isinstance(value, bool) or not isinstance(value, (int, kind)) or value <= 0:
+            raise self.error(
+                f"{name}: expected a positive {kind.__name__}, found {json.dumps(value)}"
+            )
+        return value
+
+    def count(self, name: str, default: int | None = None) -> int:
+        """`positive` for a whole number."""
+        return int(self.positive(name, int, default))
+
+    def error(self, message: str) -> InputError:
+        """An `InputError` that names the file."""
+        return InputError(f"{self.path}: {message}")
+
+    def check(self, only: Mapping[str, tuple[Any, ...]], family: Mapping[str, Any]) -> None:
+        """Raises `InputError` if a field of the family has a value that is not computed.
+
+        Args:
+            only: field -> the values that are.
+            family: the optional fields of the family.
+        """
+        for name, allowed in only.items():
+            if name in family and self[name] not in allowed:
+                raise self.error(
+                    f"{name} = {json.dumps(self[name])} is not supported; "
+                    f"only {json.dumps(allowed[0])}"
+                )
+
+
+@dataclass(frozen=True)
+class Family:
+    """How models of one `model_type` are read and written.
+
+    Attributes:
+        architecture: class of transformers that loads them.
+        defaults: every optional field that the computation depends on -> its value where
+            it is absent.
+        only: field -> the values that the decoder computes.
+        names: parameter path -> tensor name, with {} for the number of the layer.
+        switches: fields and context length -> the arguments of `DecoderConfig` in which
+            the family differs from Llama.
+        fields: configuration -> the fields of config.json that not all families have.
+    """
+
+    architecture: str
+    defaults: Mapping[str, Any]
+    only: Mapping[str, tuple[Any, ...]]
+    names: Mapping[str, str]
+    switches: Callable[[Fields, int], dict[str, Any]]
+    fields: Callable[[DecoderConfig], dict[str, Any]]

@@ -19,7 +19,20 @@ from jax import Array
 MASKED = -1e30  # score of what is not attended; finite, so that an empty row stays finite
 
 
-def attend(q: Array, keys: list[Array], values: list[Array], masks: list[Array]) -> Array:
+def soft_cap(x: Array, cap: float | None) -> Array:
+    """c · tanh(x / c), which stays between -c and c; x itself without a cap."""
+    return x if cap is None else cap * jnp.tanh(x / cap)
+
+
+def attend(
+    q: Array,
+    keys: list[Array],
+    values: list[Array],
+    masks: list[Array],
+    *,
+    divisor: float | None = None,
+    cap: float | None = None,
+) -> Array:
     """softmax(q·kᵀ / √H)·v over the union of several sets of keys.
 
     Args:
@@ -28,15 +41,18 @@ def attend(q: Array, keys: list[Array], values: list[Array], masks: list[Array])
             so that both products contract over rows and no cache is ever transposed.
         values: each f[B, G, K, T, H], or f[B, G, T, H].
         masks: bool, broadcastable to [B, 1, K, 1, S, T]; true where attended.
+        divisor: of the scores; √H by default.
+        cap: of `soft_cap`, applied to the scores.
 
     Returns:
         f[B, G, K, R, S, H].
     """
+    divisor = math.sqrt(q.shape[-1]) if divisor is None else divisor
     scores = []
     for k, mask in zip(keys, masks, strict=True):
         shape = "bght" if k.ndim == 4 else "bgkht"
         score = jnp.einsum(f"bgkrsh,{shape}->bgkrst", q, k, preferred_element_type=jnp.float32)
-        scores.append(jnp.where(mask, score / math.sqrt(q.shape[-1]), MASKED))
+        scores.append(jnp.where(mask, soft_cap(score / divisor, cap), MASKED))
     prob = jax.nn.softmax(jnp.concatenate(scores, -1), axis=-1).astype(q.dtype)
     out, start = jnp.zeros_like(q), 0
     for v in values:

@@ -17,7 +17,6 @@ arXiv 1910.07467.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,90 +24,16 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from irl_jax.masking import segment_positions
-from irl_jax.models.attention import attend
+from irl_jax.models.attention import attend, soft_cap
+from irl_jax.models.decoder_config import ROPES, DecoderConfig
 from irl_jax.models.linear import Linear
+from irl_jax.models.rope import rope_table, rotate
 from irl_jax.models.sharding import BATCH, constrain
 from irl_jax.types import InputError, PyTree
-
-DTYPES = ("float32", "bfloat16", "float16")
-
-
-@dataclass(frozen=True)
-class RopeScaling:
-    """Frequency scaling of Llama 3.1 (Grattafiori et al. 2024, arXiv 2407.21783)."""
-
-    factor: float
-    low_freq_factor: float
-    high_freq_factor: float
-    original_max_positions: int
-
-
-@dataclass(frozen=True)
-class DecoderConfig:
-    """The shape of a decoder.
-
-    Attributes:
-        vocab_size: V.
-        d_model: D, width of the residual stream.
-        n_layers: L.
-        n_heads: query heads.
-        n_kv_heads: key and value heads; divides `n_heads`.
-        head_dim: H, even.
-        d_ff: F, width of the gated MLP.
-        max_positions: context length in tokens.
-        rope_theta: base of the rotary frequencies.
-        rope_scaling: Llama 3.1 frequency scaling, if any.
-        norm_eps: epsilon of RMSNorm.
-        tie_embeddings: whether the unembedding is the embedding.
-        attention_bias: whether q, k and v have a bias (Qwen2).
-        used_vocab: the ids below it are those that a tokenizer gives; rows of the
-            embedding from there on are padding, and never predicted. All by default.
-        remat: keep only the input of each block for the backward pass and recompute
-            the rest; otherwise the results of matmuls are kept and only what lies
-            between them is recomputed, which is as fast as keeping everything.
-        dtype: compute dtype of the blocks; parameters and log-probs stay f32.
-    """
-
-    vocab_size: int
-    d_model: int
-    n_layers: int
-    n_heads: int
-    n_kv_heads: int
-    head_dim: int
-    d_ff: int
-    max_positions: int
-    rope_theta: float = 10_000.0
-    rope_scaling: RopeScaling | None = None
-    norm_eps: float = 1e-5
-    tie_embeddings: bool = True
-    attention_bias: bool = False
-    used_vocab: int | None = None
-    remat: bool = False
-    dtype: str = "float32"
-
-    def __post_init__(self) -> None:
-        """Checks that the heads fit and the dtype is known.
-
-        Raises:
-            InputError: if `n_kv_heads` does not divide `n_heads`, `head_dim` is odd,
-                `used_vocab` is no part of the vocabulary, or `dtype` is not one of
-                `DTYPES`.
-        """
-        if self.used_vocab is not None and not 1 <= self.used_vocab <= self.vocab_size:
-            raise InputError(
-                f"used_vocab: expected 1 to {self.vocab_size} (vocab_size), got {self.used_vocab}"
-            )
-        if self.dtype not in DTYPES:
-            raise InputError(f"dtype: expected one of {', '.join(DTYPES)}, got {self.dtype!r}")
-        if self.n_heads % self.n_kv_heads:
-            raise InputError(
-                f"n_kv_heads: {self.n_kv_heads} does not divide n_heads {self.n_heads}"
-            )
-        if self.head_dim % 2:
-            raise InputError(f"head_dim: RoPE needs an even size, got {self.head_dim}")
 
 
 @flax.struct.dataclass
@@ -126,44 +51,20 @@ class KV:
     mask: Array
 
 
-def rope_table(config: DecoderConfig, positions: Array) -> tuple[Array, Array]:
-    """cos and sin of the rotary angles, f32[..., H / 2].
-
-    Args:
-        config: for theta, H and the scaling.
-        positions: i32[...].
-    """
-    half = config.head_dim // 2
-    freq = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    if config.rope_scaling is not None:
-        s = config.rope_scaling
-        rotations = s.original_max_positions * freq / (2 * math.pi)
-        smooth = (rotations - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor)
-        smooth = jnp.clip(smooth, 0.0, 1.0)
-        freq = (1 - smooth) * freq / s.factor + smooth * freq
-    angle = positions[..., None].astype(jnp.float32) * freq
-    return jnp.cos(angle), jnp.sin(angle)
-
-
-def rotate(x: Array, cos: Array, sin: Array) -> Array:
-    """Rotates (x[i], x[i + H/2]) by the angle of frequency i; x is f[..., heads, H]."""
-    x1, x2 = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    cos, sin = cos[..., None, :], sin[..., None, :]
-    return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], -1).astype(x.dtype)
-
-
 class RMSNorm(nn.Module):
-    """x / √(mean x² + ε) · scale, in f32."""
+    """x / √(mean x² + ε) · scale, or · (1 + scale), in f32."""
 
     eps: float
+    offset: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """f[..., D] -> f[..., D]."""
-        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        init = nn.initializers.zeros if self.offset else nn.initializers.ones
+        scale = self.param("scale", init, (x.shape[-1],))
         y = x.astype(jnp.float32)
         y *= jax.lax.rsqrt(jnp.mean(y * y, -1, keepdims=True) + self.eps)
-        return (y * scale).astype(x.dtype)
+        return (y * (1 + scale if self.offset else scale)).astype(x.dtype)
 
 
 def write_columns(cache: Array, new: Array, index: Array, *, axis: int) -> Array:
@@ -201,13 +102,18 @@ class Attention(nn.Module):
         c = self.config
         b, k, s, _ = x.shape
         groups, per_group = c.n_kv_heads, c.n_heads // c.n_kv_heads
-        project = lambda name, heads: Linear(heads * c.head_dim, c.attention_bias, name=name)(
-            x
-        ).reshape(b, k, s, heads, c.head_dim)
-        query = rotate(project("q", c.n_heads), *rope)
+        norm = partial(RMSNorm, c.norm_eps, c.norm_offset)
+
+        def heads(name: str, count: int, norm_of: str = "none") -> Array:
+            y = Linear(count * c.head_dim, c.attention_bias, name=name)(x)
+            y = norm(name=f"{name}_norm")(y) if norm_of == "width" else y
+            y = y.reshape(b, k, s, count, c.head_dim)
+            return norm(name=f"{name}_norm")(y) if norm_of == "head" else y
+
+        query = rotate(heads("q", c.n_heads, c.qk_norm), *rope)
         query = query.reshape(b, k, s, groups, per_group, c.head_dim).transpose(0, 3, 1, 4, 2, 5)
-        key = rotate(project("k", groups), *rope).transpose(0, 3, 1, 4, 2)
-        value = project("v", groups).transpose(0, 3, 1, 2, 4)
+        key = rotate(heads("k", groups, c.qk_norm), *rope).transpose(0, 3, 1, 4, 2)
+        value = heads("v", groups).transpose(0, 3, 1, 2, 4)
         if cache is not None:
             cached_key, cached_value, index = cache
             key = write_columns(cached_key, key, index, axis=4)
@@ -217,26 +123,53 @@ class Attention(nn.Module):
         keys, values = [key], [value]
         if prefix is not None:
             keys, values = [prefix[0], key], [prefix[1], value]
-        out = attend(query, keys, values, masks)
+        divisor = math.sqrt(c.query_scalar or c.head_dim)
+        out = attend(query, keys, values, masks, divisor=divisor, cap=c.attention_softcap)
         out = out.transpose(0, 2, 4, 1, 3, 5).reshape(b, k, s, c.n_heads * c.head_dim)
-        return Linear(c.d_model, name="o")(out), (key, value)
+        return Linear(c.d_model, c.output_bias, name="o")(out), (key, value)
 
 
 class MLP(nn.Module):
-    """(silu(x W_gate) · x W_up) W_down."""
+    """(f(x W_gate) · x W_up) W_down with f = silu, or GELU by its formula with tanh."""
 
     config: DecoderConfig
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """f[..., D] -> f[..., D]."""
-        gate = Linear(self.config.d_ff, name="gate")(x)
-        up = Linear(self.config.d_ff, name="up")(x)
-        return Linear(self.config.d_model, name="down")(nn.silu(gate) * up)
+        c = self.config
+        gate = Linear(c.d_ff, c.mlp_bias, name="gate")(x)
+        up = Linear(c.d_ff, c.mlp_bias, name="up")(x)
+        gate = nn.silu(gate) if c.activation == "silu" else nn.gelu(gate, approximate=True)
+        return Linear(c.d_model, c.mlp_bias, name="down")(gate * up)
+
+
+@flax.struct.dataclass
+class LayerKind:
+    """What is special about a layer.
+
+    Attributes:
+        window: i32[], how many tokens a token sees; None if all layers see all.
+        rope: i32[], index in `ROPES`; None if all layers have the same frequencies.
+    """
+
+    window: Any
+    rope: Any
+
+
+def layer_kinds(config: DecoderConfig) -> LayerKind | None:
+    """The layers' kinds, i32[L] each in NumPy; None if all layers are alike."""
+    if not config.windows and not config.ropes:
+        return None
+    everything = np.iinfo(np.int32).max
+    windows = [everything if w is None else w for w in config.windows]
+    ropes = [ROPES.index(rope) for rope in config.ropes]
+    array = lambda values: np.array(values, np.int32) if values else None
+    return LayerKind(array(windows), array(ropes))
 
 
 class Block(nn.Module):
-    """One layer: pre-norm attention and pre-norm MLP."""
+    """One layer: attention and MLP, with RMSNorm before each, after each, or both."""
 
     config: DecoderConfig
 
@@ -248,14 +181,35 @@ class Block(nn.Module):
         rope: tuple[Array, Array],
         masks: list[Array],
         cache: tuple[Array, Array, Array] | None = None,
+        distances: list[Array] | None = None,
+        kind: LayerKind | None = None,
     ) -> tuple[Array, tuple[Array, Array]]:
-        """f[B, K, S, D] -> f[B, K, S, D] and the layer's own keys and values."""
+        """f[B, K, S, D] -> f[B, K, S, D] and the layer's own keys and values.
+
+        Args:
+            x: the residual stream.
+            prefix: keys and values of the prompts.
+            rope: of `rope_table`.
+            masks: of the keys of the prompts and of the tokens themselves, for `attend`.
+            cache: keys and values before the tokens, and how many there are.
+            distances: i32 of the masks' shapes, how many tokens before a query a key is;
+                needed where there are windows.
+            kind: of this layer.
+        """
         c = self.config
         x = constrain(x, BATCH)
-        normed = RMSNorm(c.norm_eps, name="attn_norm")(x)
+        if kind is not None and kind.rope is not None:
+            rope = rope[0][kind.rope], rope[1][kind.rope]
+        if kind is not None and distances is not None:
+            masks = [mask & (d < kind.window) for mask, d in zip(masks, distances, strict=True)]
+        norm = partial(RMSNorm, c.norm_eps, c.norm_offset)
+        before, after = c.norms != "post", c.norms != "pre"
+        normed = norm(name="attn_norm")(x) if before else x
         out, kv = Attention(c, name="attn")(normed, rope, masks, prefix, cache)
-        x = x + out
-        x = x + MLP(c, name="mlp")(RMSNorm(c.norm_eps, name="mlp_norm")(x))
+        x = x + (norm(name="attn_post_norm")(out) if after else out)
+        normed = norm(name="mlp_norm")(x) if before else x
+        out = MLP(c, name="mlp")(normed)
+        x = x + (norm(name="mlp_post_norm")(out) if after else out)
         return x, kv
 
 
@@ -271,18 +225,21 @@ class Layers(nn.Module):
         prefix: tuple[Array, Array] | None,
         rope: tuple[Array, Array],
         masks: list[Array],
+        distances: list[Array] | None = None,
     ) -> tuple[Array, tuple[Array, Array]]:
         """f[B, K, S, D] -> f[B, K, S, D] and the keys and values of all layers."""
         policy = None if self.config.remat else jax.checkpoint_policies.dots_saveable
         block = nn.remat(Block, prevent_cse=False, policy=policy)
+        everywhere = nn.broadcast
         scanned = nn.scan(
             block,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            in_axes=(0, nn.broadcast, nn.broadcast),
+            in_axes=(0, everywhere, everywhere, everywhere, everywhere, 0),
             length=self.config.n_layers,
         )
-        return scanned(self.config, name="layers")(x, prefix, rope, masks)
+        kinds = jax.tree.map(jnp.asarray, layer_kinds(self.config))
+        return scanned(self.config, name="layers")(x, prefix, rope, masks, None, distances, kinds)
 
 
 def init_params(config: DecoderConfig, key: Array) -> PyTree:
@@ -297,10 +254,11 @@ def init_params(config: DecoderConfig, key: Array) -> PyTree:
     rope = rope_table(config, jnp.zeros((1, 1, 1), jnp.int32))
     layers = Layers(config).init(layers_key, x, None, rope, [jnp.ones((1, 1, 1, 1, 1, 1), bool)])
     normal = lambda k, shape: 0.02 * jax.random.normal(k, shape, jnp.float32)
+    neutral = jnp.zeros if config.norm_offset else jnp.ones
     params: dict[str, Any] = {
         "embed": {"embedding": normal(embed_key, (config.vocab_size, config.d_model))},
         "layers": layers["params"]["layers"],
-        "final_norm": {"scale": jnp.ones(config.d_model)},
+        "final_norm": {"scale": neutral(config.d_model)},
     }
     if not config.tie_embeddings:
         params["unembed"] = {"kernel": normal(unembed_key, (config.d_model, config.vocab_size))}
@@ -308,13 +266,15 @@ def init_params(config: DecoderConfig, key: Array) -> PyTree:
 
 
 def embed(config: DecoderConfig, params: PyTree, tokens: Array) -> Array:
-    """Rows of the embedding, f[..., D] in the compute dtype."""
-    return params["embed"]["embedding"][tokens].astype(config.dtype)
+    """Rows of the embedding, times √D where that is asked for, f[..., D] in the compute dtype."""
+    x: Array = params["embed"]["embedding"][tokens].astype(config.dtype)
+    return x * jnp.asarray(math.sqrt(config.d_model), x.dtype) if config.scale_embeddings else x
 
 
 def final_norm(config: DecoderConfig, params: PyTree, x: Array) -> Array:
     """RMSNorm before the unembedding, f[..., D] -> f[..., D]."""
-    y: Any = RMSNorm(config.norm_eps).apply({"params": params["final_norm"]}, x)
+    norm = RMSNorm(config.norm_eps, config.norm_offset)
+    y: Any = norm.apply({"params": params["final_norm"]}, x)
     return y
 
 
@@ -345,10 +305,25 @@ def logits(config: DecoderConfig, params: PyTree, hidden: Array) -> Array:
 
 def vocabulary_logits(config: DecoderConfig, hidden: Array, kernel: Array) -> Array:
     """`logits` by a matrix f32[D, V] that `unembedding` gave."""
-    scores = project(hidden, kernel)
+    scores = soft_cap(project(hidden, kernel), config.logit_softcap)
     if config.used_vocab is None:
         return scores
     return jnp.where(jnp.arange(config.vocab_size) < config.used_vocab, scores, -jnp.inf)
+
+
+def distances(positions: Array, keys: Array, prompt: Array | None) -> list[Array]:
+    """How many tokens before a query each key is, for every set of keys.
+
+    Args:
+        positions: i32[B, K, S], of the queries.
+        keys: i32[B, K or 1, T], positions of the keys that are not the prompts'.
+        prompt: bool[B, P], which columns of the prompts hold tokens, if there are any.
+
+    Returns:
+        i32[B, 1, K, 1, S, P] with prompts, and i32[B, 1, K, 1, S, T].
+    """
+    places = [keys] if prompt is None else [jnp.cumsum(prompt, -1)[:, None] - 1, keys]
+    return [(positions[..., None] - place[:, :, None])[:, None, :, None] for place in places]
 
 
 @partial(jax.jit, static_argnums=0)  # a step that runs the model several times traces it once
@@ -407,8 +382,11 @@ def forward(
         prefix_kv = (prefix.k, prefix.v)
     x = embed(config, params, tokens_3d)
     rope = rope_table(config, positions)
+    apart = None
+    if config.windows:
+        apart = distances(positions, positions, None if prefix is None else prefix.mask)
     out: Any = Layers(config).apply(
-        {"params": {"layers": params["layers"]}}, x, prefix_kv, rope, masks
+        {"params": {"layers": params["layers"]}}, x, prefix_kv, rope, masks, apart
     )
     x, (keys, values) = out
     hidden = final_norm(config, params, x).reshape(*tokens.shape, config.d_model)

@@ -18,11 +18,13 @@ from irl_jax.models.decoder import (
     KV,
     Block,
     DecoderConfig,
+    distances,
     embed,
     final_norm,
     forward,
-    rope_table,
+    layer_kinds,
 )
+from irl_jax.models.rope import rope_table
 from irl_jax.types import Prompt, PyTree
 
 
@@ -141,11 +143,19 @@ def decode_columns(
     masks = [prompt_mask[:, None, None, None, None, :], own[:, None, :, None]]
     positions = prompt_mask.sum(-1)[:, None, None] + place
     rope = rope_table(config, jnp.broadcast_to(positions, tokens.shape))
+    apart = None
+    if config.windows:
+        apart = distances(positions, prompt_mask.sum(-1)[:, None, None] + column, prompt_mask)
+    kinds = layer_kinds(config)
     x = embed(config, params, tokens)
     keys, values = [], []
-    for layer, own_prefix, k, v in zip(layers, prefix, cache.k, cache.v, strict=True):
+    for i, (layer, own_prefix, k, v) in enumerate(
+        zip(layers, prefix, cache.k, cache.v, strict=True)
+    ):
+        kind = jax.tree.map(lambda of_all, i=i: of_all[i], kinds)
         out: Any = Block(config).apply(
-            {"params": layer}, x, (own_prefix.k, own_prefix.v), rope, masks, (k, v, index)
+            {"params": layer},
+            *(x, (own_prefix.k, own_prefix.v), rope, masks, (k, v, index), apart, kind),
         )
         x, (key, value) = out
         keys.append(key)

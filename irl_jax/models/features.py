@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 import jax
@@ -28,7 +27,7 @@ def completion_states(
     """
     layers = min(layers, config.n_layers)
     first = jax.tree.map(lambda x: x[:layers], params["layers"])
-    shallow = replace(config, n_layers=layers)
+    shallow = config.shallow(layers)
     return completion_hidden(shallow, {**params, "layers": first}, context, action)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from irl_jax.models.decoder import DecoderConfig, RopeScaling
+from irl_jax.models.decoder_config import DecoderConfig, RopeScaling
 from irl_jax.models.layout import assemble, check_tensors, param_shapes, slots
 from irl_jax.types import InputError, PyTree
 

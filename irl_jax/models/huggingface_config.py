@@ -7,6 +7,7 @@ read, or known to be without effect in that family, or an error.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from typing import Any
 from irl_jax.files import read_object
 from irl_jax.models.decoder import DecoderConfig
 from irl_jax.models.families import FAMILIES
-from irl_jax.models.families.family import Fields
-from irl_jax.models.families.rope import read_rope, write_rope
+from irl_jax.models.families.fields import Fields
+from irl_jax.models.families.rope import write_rope
 from irl_jax.types import InputError
 
 WHOLE = "expected a whole Hugging Face model directory"
@@ -64,10 +65,10 @@ def config_of(path: Path, given: dict[str, Any]) -> DecoderConfig:
         "d_ff": fields.count("intermediate_size"),
         "max_positions": fields.count("max_position_embeddings"),
         "norm_eps": float(fields.positive("rms_norm_eps", float)),
-        "tie_embeddings": bool(fields["tie_word_embeddings"]),
+        "tie_embeddings": fields.flag("tie_word_embeddings"),
     }
     switches = family.switches(fields, shape["max_positions"])
-    rope = read_rope(fields, shape["max_positions"])
+    rope = family.rope(fields, shape["max_positions"])
     try:
         return DecoderConfig(**shape, **rope, **switches)
     except InputError as error:
@@ -75,11 +76,21 @@ def config_of(path: Path, given: dict[str, Any]) -> DecoderConfig:
 
 
 def model_type(config: DecoderConfig) -> str:
-    """The family in whose layout a decoder is written."""
-    if config.attention_bias:
+    """The family in whose layout a decoder is written.
+
+    Raises:
+        InputError: if there is no such family.
+    """
+    if config.family not in FAMILIES:
+        raise InputError(
+            f"config: family {config.family!r} is unknown; use one of {', '.join(FAMILIES)}"
+        )
+    if config.family != "llama":
+        return config.family
+    if config.attention_bias and not config.output_bias:
         return "qwen2"
     # transformers refuses a Llama whose heads do not divide its width
-    return "mistral" if config.d_model % config.n_heads else "llama"
+    return "mistral" if config.windows or config.d_model % config.n_heads else "llama"
 
 
 def write_config(config: DecoderConfig, dtype: str, eos_token_id: int | None) -> dict[str, Any]:
@@ -89,9 +100,13 @@ def write_config(config: DecoderConfig, dtype: str, eos_token_id: int | None) ->
         config: the shape.
         dtype: dtype of the tensors.
         eos_token_id: the token that ends a generation, if any.
+
+    Raises:
+        InputError: if the family has no field for a part of the computation.
     """
-    family = FAMILIES[model_type(config)]
-    return {
+    name = model_type(config)
+    family = FAMILIES[name]
+    fields = {
         "architectures": [family.architecture],
         "bos_token_id": None,
         "eos_token_id": eos_token_id,
@@ -100,7 +115,7 @@ def write_config(config: DecoderConfig, dtype: str, eos_token_id: int | None) ->
         "hidden_size": config.d_model,
         "intermediate_size": config.d_ff,
         "max_position_embeddings": config.max_positions,
-        "model_type": model_type(config),
+        "model_type": name,
         "num_attention_heads": config.n_heads,
         "num_hidden_layers": config.n_layers,
         "num_key_value_heads": config.n_kv_heads,
@@ -111,3 +126,31 @@ def write_config(config: DecoderConfig, dtype: str, eos_token_id: int | None) ->
         "vocab_size": config.vocab_size,
         **family.fields(config),
     }
+    wanted, said = effective(config), effective(config_of(Path("config.json"), fields))
+    for field in dataclasses.fields(DecoderConfig):
+        if (value := getattr(wanted, field.name)) != getattr(said, field.name):
+            raise InputError(
+                f"config: {field.name} = {value!r} has no place in a {name} model; "
+                "choose another family"
+            )
+    return fields
+
+
+def effective(config: DecoderConfig) -> DecoderConfig:
+    """The configuration without what no checkpoint holds or what changes nothing in it."""
+    hides = lambda window: window is not None and window < config.max_positions
+    windows = tuple(window if hides(window) else None for window in config.windows)
+    default = DecoderConfig.__dataclass_fields__
+    return dataclasses.replace(
+        config,
+        used_vocab=None,
+        remat=False,
+        dtype="float32",
+        windows=windows if any(windows) else (),
+        ropes=config.ropes if set(config.ropes) != {"global"} else (),
+        local_rope_theta=config.local_rope_theta
+        if "local" in config.ropes
+        else default["local_rope_theta"].default,
+        query_scalar=None if config.query_scalar == config.head_dim else config.query_scalar,
+        rotary_dim=None if config.rotary_dim == config.head_dim else config.rotary_dim,
+    )

@@ -36,12 +36,13 @@ RULES: Rules = (
     (r"attn/o/kernel$", P(None, "tensor", "fsdp")),  # [L, heads * H, D]
     (r"mlp/(gate|up)/kernel$", P(None, "fsdp", "tensor")),  # [L, D, F]
     (r"mlp/down/kernel$", P(None, "tensor", "fsdp")),  # [L, F, D]
-    (r"attn/[qkv]/bias$", P(None, "tensor")),  # [L, heads * H]
+    (r"(attn/[qkv]|mlp/(gate|up))/bias$", P(None, "tensor")),  # [L, heads * H or F]
+    (r"(attn/o|mlp/down)/bias$", P()),  # [L, D]
     (r"(attn/[qkv]|mlp/(gate|up))/(lora_)?a$", P(None, "fsdp")),  # [L, D, r]
     (r"(attn/[qkv]|mlp/(gate|up))/(lora_)?b$", P(None, None, "tensor")),  # [L, r, heads * H or F]
     (r"(attn/o|mlp/down)/(lora_)?a$", P(None, "tensor")),  # [L, heads * H or F, r]
     (r"(attn/o|mlp/down)/(lora_)?b$", P(None, None, "fsdp")),  # [L, r, D]
-    (r"norm/scale$", P()),  # [L, D], [D]
+    (r"norm/scale$", P()),  # [L, D], [D]; of queries and keys [L, H or heads * H]
     (r"head|spread|cutpoints", P()),  # scalar heads, of values and variances: [D], []; [C - 1]
 )
 """Rules of `irl_jax.models.decoder`, its LoRA leaves and the heads put on it."""

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from irl_jax.masking import as_float
+from irl_jax.models.attention import soft_cap
 from irl_jax.models.decoder import DecoderConfig, forward, project, unembedding
 from irl_jax.types import Prompt, PyTree
 
@@ -111,5 +112,5 @@ def verdict_log_odds(
     """
     hidden, _ = forward(config, params, prompt.tokens, mask=prompt.mask)
     kernel = unembedding(config, params)[:, jnp.asarray(verdicts)]
-    both = project(hidden[:, -1], kernel)
+    both = soft_cap(project(hidden[:, -1], kernel), config.logit_softcap)
     return both[:, 0] - both[:, 1]

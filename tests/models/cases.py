@@ -1,11 +1,14 @@
 """A small decoder with no field at its default, and ragged prompts and completions for it."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import unflatten_dict
 
-from irl_jax.models.decoder import DecoderConfig, RopeScaling, forward
+from irl_jax.models.decoder import forward
+from irl_jax.models.decoder_config import DecoderConfig, RopeScaling
 from irl_jax.models.layout import param_shapes
 from irl_jax.types import Prompt
 
@@ -24,6 +27,27 @@ CONFIG = DecoderConfig(
     tie_embeddings=False,
     attention_bias=True,
 )
+SWITCHED = dataclasses.replace(
+    CONFIG,
+    n_layers=3,
+    output_bias=True,
+    mlp_bias=True,
+    qk_norm="head",
+    norms="both",
+    norm_offset=True,
+    scale_embeddings=True,
+    activation="gelu_tanh",
+    query_scalar=5.0,
+    attention_softcap=1.5,
+    logit_softcap=4.0,
+    windows=(2, 3, None),
+    ropes=("local", "none", "global"),
+    local_rope_theta=9.0,
+    rotary_dim=4,
+)
+"""Every switch at once."""
+
+CONFIGS = {"plain": CONFIG, "switched": SWITCHED}
 PROMPTS = (3, 5, 1)  # tokens of each prompt
 COMPLETIONS = ((4, 1), (0, 3), (2, 4))  # tokens of the completions of each prompt
 

@@ -11,18 +11,20 @@ from irl_jax.models.decoder import (
     Block,
     DecoderConfig,
     RMSNorm,
-    RopeScaling,
     embed,
     final_norm,
     forward,
     init_params,
     logits,
-    rope_table,
 )
+from irl_jax.models.decoder_config import LinearScaling, RopeScaling, YarnScaling
 from irl_jax.models.lora import attach, init_lora, merge
+from irl_jax.models.rope import rope_table
 from irl_jax.types import InputError
 from tests.models.cases import (
     CONFIG,
+    CONFIGS,
+    SWITCHED,
     assert_near,
     assert_trees_near,
     completions,
@@ -39,12 +41,33 @@ OTHERS = {  # one field after the other at another value
     "wide-heads": {"n_heads": 2, "n_kv_heads": 1, "head_dim": 10, "rope_theta": 3000.0},
     "tied-unscaled": {"tie_embeddings": True, "rope_scaling": None, "norm_eps": 0.3},
     "scaled-otherwise": {"rope_scaling": RopeScaling(2.0, 0.5, 8.0, 20), "n_layers": 1},
+    "linear": {"rope_scaling": LinearScaling(3.0)},
+    "yarn": {"rope_scaling": YarnScaling(4.0, 12, 2.0, 0.1, 1.2, False), "head_dim": 12},
+    "yarn-truncated": {"rope_scaling": YarnScaling(3.0, 24, 1.5, 0.2, 0.9, True), "head_dim": 14},
+    "biases": {"output_bias": True, "mlp_bias": True},
+    "norm-of-heads": {"qk_norm": "head", "norm_offset": True},
+    "norm-of-width": {"qk_norm": "width", "norms": "post"},
+    "norms-around": {"norms": "both", "norm_offset": True, "activation": "gelu_tanh"},
+    "capped": {"attention_softcap": 1.3, "logit_softcap": 2.0, "query_scalar": 3.0},
+    "embeddings-scaled": {"scale_embeddings": True, "rotary_dim": 4},
+    "windows": {"windows": (3, None), "ropes": ("local", "none"), "local_rope_theta": 7.0},
+    "windows-and-yarn": {
+        "windows": (1, 6),
+        "ropes": ("global", "local"),
+        "rope_scaling": YarnScaling(3.0, 24, 1.5, 0.2, 1.4, True),
+        "local_rope_theta": 20.0,
+    },
 }
 
 
 @pytest.fixture(scope="module")
 def params():
     return random_params(CONFIG)
+
+
+@pytest.fixture(params=CONFIGS)
+def config(request):
+    return CONFIGS[request.param]
 
 
 def sequences(rows, length, seed=0):
@@ -95,16 +118,17 @@ def test_far_positions():
     np.testing.assert_allclose(sin[0], np.sin(angle), atol=2e-3)
 
 
-def test_padding_on_either_side_changes_nothing(params):
+def test_padding_on_either_side_changes_nothing(config):
+    params = random_params(config)
     tokens, columns = sequences(4, 9), np.arange(9)
     mask = np.stack([columns >= 4, columns < 6, columns < 9, (columns >= 2) & (columns < 8)])
-    hidden, kv = run(CONFIG, params, tokens, mask=mask)
+    hidden, kv = run(config, params, tokens, mask=mask)
     np.testing.assert_array_equal(kv.mask, mask)
     for row in range(4):
-        assert_near(hidden[row][mask[row]], oracle.hidden(CONFIG, params, tokens[row, mask[row]]))
+        assert_near(hidden[row][mask[row]], oracle.hidden(config, params, tokens[row, mask[row]]))
     assert np.isfinite(hidden).all()
-    other = np.where(mask, tokens, (tokens + 1) % CONFIG.vocab_size)
-    np.testing.assert_array_equal(run(CONFIG, params, other, mask=mask)[0][mask], hidden[mask])
+    other = np.where(mask, tokens, (tokens + 1) % config.vocab_size)
+    np.testing.assert_array_equal(run(config, params, other, mask=mask)[0][mask], hidden[mask])
 
 
 def test_a_row_of_padding_is_finite(params):
@@ -114,25 +138,27 @@ def test_a_row_of_padding_is_finite(params):
     assert all(np.isfinite(x).all() for x in jax.tree.leaves((value, grads)))
 
 
-def test_packed_is_each_alone(params):
+def test_packed_is_each_alone(config):
+    params = random_params(config)
     tokens = sequences(2, 12)
     segment = np.array([[1, 1, 1, 1, 1, 2, 3, 3, 3, 3, 0, 0], [7, 7, 0, 4, 4, 4, 4, 4, 4, 4, 4, 4]])
-    hidden, _ = run(CONFIG, params, tokens, segment=segment)
+    hidden, _ = run(config, params, tokens, segment=segment)
     for row, number in [(0, 1), (0, 2), (0, 3), (1, 7), (1, 4)]:
         own = segment[row] == number
-        assert_near(hidden[row][own], oracle.hidden(CONFIG, params, tokens[row, own]))
+        assert_near(hidden[row][own], oracle.hidden(config, params, tokens[row, own]))
     assert np.isfinite(hidden).all()
 
 
-def test_a_shared_prompt_is_the_whole_sequence(params):
+def test_a_shared_prompt_is_the_whole_sequence(config):
     """K completions on one encoding of their prompt: ragged on both sides of the join."""
+    params = random_params(config)
     prompt, (action, mask) = context(), completions()
-    _, prefix = run(CONFIG, params, prompt.tokens, mask=prompt.mask)
-    assert prefix.v.shape == (CONFIG.n_layers, 3, CONFIG.n_kv_heads, 5, CONFIG.head_dim)
-    hidden, _ = run(CONFIG, params, action, mask=mask, prefix=prefix)
-    unmasked, _ = run(CONFIG, params, action, prefix=prefix)
+    _, prefix = run(config, params, prompt.tokens, mask=prompt.mask)
+    assert prefix.v.shape == (config.n_layers, 3, config.n_kv_heads, 5, config.head_dim)
+    hidden, _ = run(config, params, action, mask=mask, prefix=prefix)
+    unmasked, _ = run(config, params, action, prefix=prefix)
     for b, k, start, rest in joined(prompt, action, mask):
-        want = oracle.hidden(CONFIG, params, np.concatenate([start, rest]))[len(start) :]
+        want = oracle.hidden(config, params, np.concatenate([start, rest]))[len(start) :]
         assert_near(hidden[b, k, : len(rest)], want)
         assert_near(unmasked[b, k, : len(rest)], want)
 
@@ -167,6 +193,30 @@ def test_remat_changes_nothing(params):
     gradient = lambda f: jax.jit(jax.value_and_grad(f))(params)
     assert_trees_near(gradient(rematted), gradient(plain))
     assert kept(rematted) < 0.5 * kept(plain)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "query_scalar",
+        "attention_softcap",
+        "logit_softcap",
+        "windows",
+        "ropes",
+        "local_rope_theta",
+        "rotary_dim",
+        "activation",
+        "scale_embeddings",
+        "norm_offset",
+    ],
+)
+def test_the_oracle_feels_the_switch(name):
+    default = DecoderConfig.__dataclass_fields__[name].default
+    assert getattr(SWITCHED, name) != default
+    params, tokens = random_params(SWITCHED), sequences(1, 12)[0]
+    before = oracle.logits(SWITCHED, params, tokens)
+    after = oracle.logits(dataclasses.replace(SWITCHED, **{name: default}), params, tokens)
+    assert np.abs(after - before).max() > 1e-3
 
 
 def test_scan_is_a_loop_over_blocks(params):
@@ -262,6 +312,12 @@ def test_packed_rows_take_no_mask_and_no_prefix(params):
         ({"n_kv_heads": 3}, "n_kv_heads: 3 does not divide n_heads 4"),
         ({"head_dim": 7}, "head_dim: RoPE needs an even size, got 7"),
         ({"dtype": "bf16"}, "dtype: expected one of float32, bfloat16, float16, got 'bf16'"),
+        ({"qk_norm": "heads"}, "qk_norm: expected one of none, head, width, got 'heads'"),
+        ({"rotary_dim": 8}, "rotary_dim: expected an even number up to head_dim 6, got 8"),
+        ({"rotary_dim": 3}, "rotary_dim: expected an even number up to head_dim 6, got 3"),
+        ({"windows": (3,)}, r"windows: expected one a layer \(2\), got 1"),
+        ({"windows": (3, 0)}, "windows: expected at least 1 token, got 0"),
+        ({"ropes": ("global", "far")}, "ropes: expected each of global, local, none, got 'far'"),
     ],
 )
 def test_impossible_shapes(change, message):

@@ -19,6 +19,7 @@ from irl_jax.models.decoding import (
 from irl_jax.models.lora import attach, init_lora, merge
 from tests.models.cases import (
     CONFIG,
+    CONFIGS,
     assert_near,
     completions,
     context,
@@ -52,11 +53,17 @@ def params():
     return random_params(CONFIG)
 
 
-def test_token_by_token_is_the_oracle(params):
+@pytest.fixture(params=CONFIGS)
+def config(request):
+    return CONFIGS[request.param]
+
+
+def test_token_by_token_is_the_oracle(config):
+    params = random_params(config)
     prompt, (action, mask) = context(), completions()
-    hidden, cache = decode(CONFIG, params, prompt, action)
+    hidden, cache = decode(config, params, prompt, action)
     for b, k, start, rest in joined(prompt, action, mask):
-        want = oracle.hidden(CONFIG, params, np.concatenate([start, rest]))[len(start) :]
+        want = oracle.hidden(config, params, np.concatenate([start, rest]))[len(start) :]
         assert_near(hidden[b, k, : len(rest)], want)
     assert isinstance(cache, Cache)
     for value in cache.v:
@@ -88,35 +95,37 @@ def test_the_cache_has_the_compute_dtype(params):
 columns = jax.jit(decode_columns, static_argnums=0, static_argnames="siblings")
 
 
-def test_columns_at_once_each_at_its_own_place(params):
+def test_columns_at_once_each_at_its_own_place(config):
     """Two tokens a call, every continuation with a length of its own, and set back once."""
+    params = random_params(config)
     prompt, (action, mask) = context(), completions()
-    first, prefix, layers = prefill(CONFIG, params, prompt)
-    cache = init_cache(CONFIG, *action.shape[:2], LENGTH)
+    first, prefix, layers = prefill(config, params, prompt)
+    cache = init_cache(config, *action.shape[:2], LENGTH)
     at = lambda index: np.take_along_axis(
         np.asarray(action), np.stack([index, index + 1], -1), axis=-1
     )
-    found = np.zeros((*action.shape, CONFIG.d_model))
+    found = np.zeros((*action.shape, config.d_model))
     other = np.zeros(action.shape[:2], np.int32)
     other[0, 1] = other[2, 0] = 1
     for index in (0 * other, other, 1 + other, 2 + 0 * other):  # the second goes back over a column
-        hidden, cache = columns(CONFIG, params, layers, at(index), index, prefix, cache)
+        hidden, cache = columns(config, params, layers, at(index), index, prefix, cache)
         for b, k in np.ndindex(*index.shape):
             found[b, k, index[b, k] : index[b, k] + 2] = hidden[b, k]
     for b, k, start, rest in joined(prompt, action, mask):
-        want = oracle.hidden(CONFIG, params, np.concatenate([start, rest]))
+        want = oracle.hidden(config, params, np.concatenate([start, rest]))
         assert_near(first[b], want[len(start) - 1])
         assert_near(found[b, k, : len(rest)], want[len(start) :])
 
 
-def test_siblings_do_not_see_each_other(params):
+def test_siblings_do_not_see_each_other(config):
+    params = random_params(config)
     prompt, (action, _) = context(), completions()
-    _, prefix, layers = prefill(CONFIG, params, prompt)
-    cache = init_cache(CONFIG, *action.shape[:2], LENGTH)
+    _, prefix, layers = prefill(config, params, prompt)
+    cache = init_cache(config, *action.shape[:2], LENGTH)
     one = jnp.int32(1)
-    _, cache = step(CONFIG, params, layers, action[..., 0], one - 1, prefix, cache)
-    hidden, _ = columns(CONFIG, params, layers, action[..., 1:], one, prefix, cache, siblings=True)
+    _, cache = step(config, params, layers, action[..., 0], one - 1, prefix, cache)
+    hidden, _ = columns(config, params, layers, action[..., 1:], one, prefix, cache, siblings=True)
     for b, k, i in np.ndindex(*hidden.shape[:3]):
         whole = [*np.asarray(prompt.tokens[b])[np.asarray(prompt.mask[b])]]
         whole += [int(action[b, k, 0]), int(action[b, k, 1 + i])]
-        assert_near(hidden[b, k, i], oracle.hidden(CONFIG, params, np.array(whole))[-1])
+        assert_near(hidden[b, k, i], oracle.hidden(config, params, np.array(whole))[-1])

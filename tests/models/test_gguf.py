@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from irl_jax.models.decoder import DecoderConfig, RopeScaling, rope_table, rotate
+from irl_jax.models.decoder_config import DecoderConfig, RopeScaling
 from irl_jax.models.gguf import interleaved_to_half_split, load_gguf
 from irl_jax.models.layout import param_shapes
+from irl_jax.models.rope import rope_table, rotate
 from irl_jax.types import InputError
 
 gguf = pytest.importorskip("gguf", reason='needs pip install "irl_jax[demo]"')

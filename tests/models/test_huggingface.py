@@ -1,9 +1,11 @@
 """Files of Hugging Face's layout, without transformers: every error, atomic export."""
 
+import dataclasses
 import errno
 import json
 import os
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +16,9 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from irl_jax.models import huggingface
-from irl_jax.models.decoder import DecoderConfig, RopeScaling
+from irl_jax.models.decoder_config import DecoderConfig, RopeScaling
 from irl_jax.models.huggingface import load_huggingface, save_huggingface
+from irl_jax.models.huggingface_config import config_of, write_config
 from irl_jax.models.layout import param_shapes
 from irl_jax.models.lora import attach, init_lora
 from irl_jax.models.vocabulary import read_eos_ids
@@ -103,30 +106,45 @@ def test_the_layout_of_the_export(whole, params):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"model_type": "gemma2"}, ["gemma2", "llama, mistral, qwen2"]),
+        ({"model_type": "gpt2"}, ["gpt2", "llama, mistral, qwen2"]),
         ({"model_type": None}, ["null", "llama"]),
         ({"hidden_act": "gelu"}, ["hidden_act", "gelu", "silu"]),
-        ({"mlp_bias": True}, ["mlp_bias"]),
-        ({"attention_bias": True}, ["attention_bias"]),
+        ({"mlp_bias": True}, ["mlp.down_proj.bias", "missing"]),
+        ({"mlp_bias": "yes"}, ["mlp_bias", "yes", "true or false"]),
+        ({"attention_bias": True}, ["self_attn.k_proj.bias", "missing"]),
         ({"attention_dropout": 0.1}, ["attention_dropout", "0.1"]),
         ({"pretraining_tp": 2}, ["pretraining_tp", "2"]),
         ({"is_causal": False}, ["is_causal"]),
         ({"partial_rotary_factor": 0.5}, ["partial_rotary_factor", "0.5"]),
         ({"quantization_config": {"bits": 4}}, ["quantization_config"]),
-        ({"model_type": "mistral", "sliding_window": 49}, ["sliding_window", "49", "50"]),
+        ({"model_type": "mistral", "sliding_window": -1}, ["sliding_window", "-1"]),
         (
-            {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 8}
-            | {"max_window_layers": 1},
-            ["sliding_window", "8"],
+            {"model_type": "qwen2", "use_sliding_window": True, "max_window_layers": None},
+            ["max_window_layers", "null"],
         ),
         (
             {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 8}
-            | {"layer_types": ["full_attention", "sliding_attention"]},
-            ["sliding_window", "8"],
+            | {"layer_types": ["full_attention", "chunked_attention"]},
+            ["layer_types", "chunked_attention", "sliding_attention"],
         ),
-        ({"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, ["linear", "llama3"]),
-        ({"rope_scaling": {"type": "yarn", "factor": 2.0}}, ["yarn"]),
-        ({"rope_scaling": None, "rope_parameters": {"rope_type": "dynamic"}}, ["dynamic"]),
+        (
+            {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 8}
+            | {"layer_types": ["sliding_attention"]},
+            ["layer_types", "2"],
+        ),
+        ({"rope_scaling": {"rope_type": "linear"}}, ["factor", "null"]),
+        ({"rope_scaling": {"rope_type": "longrope", "factor": 2.0}}, ["longrope", "llama3"]),
+        ({"rope_scaling": None, "rope_parameters": {"rope_type": "dynamic"}}, ["factor", "null"]),
+        ({"rope_scaling": {"type": "yarn", "factor": -2.0}}, ["factor", "-2.0"]),
+        (
+            {"rope_scaling": {"type": "yarn", "factor": 2.0, "beta_slow": 33}},
+            ["beta_slow", "33", "32"],
+        ),
+        ({"rope_scaling": {"type": "yarn", "factor": 2.0, "truncate": 1}}, ["truncate", "1"]),
+        (
+            {"rope_scaling": {"type": "yarn", "factor": 2.0, "rope_theta": 0.5}},
+            ["rope_theta", "0.5"],
+        ),
         ({"rope_scaling": {"full_attention": {"rope_type": "default"}}}, ["full_attention"]),
         ({"rope_scaling": {"rope_type": "default", "mscale": 2.0}}, ["mscale"]),
         ({"rope_scaling": {"partial_rotary_factor": 0.25}}, ["partial_rotary_factor"]),
@@ -156,24 +174,71 @@ def test_unsupported_configs(model, fields, words):
     fails(model(fields), *words)
 
 
-def test_windows_without_effect(model, params):
-    bias = {
+@pytest.fixture
+def qwen2_bias():
+    return {
         f"model.layers.{i}.self_attn.{name}_proj.bias": np.zeros(size, np.float32)
         for i in range(2)
         for name, size in (("q", 24), ("k", 12), ("v", 12))
     }
+
+
+def test_windows_without_effect(model, params, qwen2_bias):
     qwen2 = {"model_type": "qwen2", "sliding_window": 8}
     for fields in (
         {"use_sliding_window": False, "max_window_layers": 0},
         {"use_sliding_window": True, "max_window_layers": 2},
         {"use_sliding_window": True, "layer_types": ["full_attention"] * 2},
     ):
-        config, read = load_huggingface(model(qwen2 | fields, bias))
+        config, read = load_huggingface(model(qwen2 | fields, qwen2_bias))
         assert config.attention_bias
         assert read["layers"]["attn"]["k"]["bias"].shape == (2, 12)
     for window in (50, None):
         fields = {"model_type": "mistral", "sliding_window": window}
         assert load_huggingface(model(fields))[0] == CONFIG
+
+
+def test_windows_of_layers(model, qwen2_bias):
+    """Written where they are stated, and back."""
+    fields = {"model_type": "mistral", "sliding_window": 49}
+    config, _ = load_huggingface(model(fields))
+    assert config == dataclasses.replace(CONFIG, windows=(49, 49))
+    qwen2 = {"model_type": "qwen2", "sliding_window": 8, "use_sliding_window": True}
+    for fields, windows in (
+        ({"max_window_layers": 0}, (8, 8)),
+        ({"max_window_layers": 1}, (None, 8)),
+        ({"layer_types": ["sliding_attention", "full_attention"]}, (8, None)),
+    ):
+        config, _ = load_huggingface(model(qwen2 | fields, qwen2_bias))
+        assert config.windows == windows
+        again = config_of(Path("config.json"), write_config(config, "float32", None))
+        assert again == config
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"family": "gpt2"}, "family 'gpt2' is unknown; use one of llama, mistral"),
+        ({"qk_norm": "head"}, "qk_norm = 'head' has no place in a llama model"),
+        ({"family": "qwen3"}, "qk_norm = 'none' has no place in a qwen3 model"),
+        ({"windows": (3, 5)}, r"windows = \(3, 5\) has no place in a mistral model"),
+        ({"logit_softcap": 3.0}, "logit_softcap = 3.0 has no place in a llama model"),
+    ],
+)
+def test_a_family_without_a_field_for_it_is_no_export(tmp_path, change, words):
+    config = dataclasses.replace(CONFIG, **change)
+    params = unflatten_dict({p: np.zeros(s) for p, s in param_shapes(config).items()}, sep="/")
+    with pytest.raises(InputError, match=words):
+        save_huggingface(tmp_path / "out", config, params)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_changes_nothing_is_exported(tmp_path, params):
+    """Windows beyond the context, and fields that no checkpoint holds."""
+    idle = {"windows": (50, None), "ropes": ("global",) * 2, "query_scalar": 6, "rotary_dim": 6}
+    config = dataclasses.replace(CONFIG, **idle, local_rope_theta=3.0, remat=True, used_vocab=7)
+    save_huggingface(tmp_path / "out", config, params)
+    assert load_huggingface(tmp_path / "out")[0] == CONFIG
 
 
 def test_absent_fields_have_the_defaults_of_transformers(tmp_path, model):
@@ -184,7 +249,7 @@ def test_absent_fields_have_the_defaults_of_transformers(tmp_path, model):
     for name in ("sliding_window", "rms_norm_eps", "rope_theta", "rope_scaling", "hidden_act"):
         fields.pop(name, None)
     path.write_text(json.dumps(fields))
-    fails(tmp_path, "sliding_window = 4096")
+    assert load_huggingface(tmp_path)[0].windows == (4096, 4096)
     path.write_text(json.dumps(fields | {"sliding_window": None}))
     config, _ = load_huggingface(tmp_path)
     assert (config.norm_eps, config.rope_theta, config.rope_scaling) == (1e-6, 1e4, None)

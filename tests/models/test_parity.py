@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from irl_jax.models.decoder import RopeScaling, forward, logits
+from irl_jax.models.decoder import forward, logits
+from irl_jax.models.decoder_config import RopeScaling
 from irl_jax.models.huggingface import load_huggingface, save_huggingface
 from irl_jax.models.pretrained import load_pretrained, smollm2_path
 from irl_jax.types import InputError

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from irl_jax.models.decoder import DecoderConfig
-from irl_jax.types import InputError
+from irl_jax.models.families.fields import Fields
+from irl_jax.models.families.rope import read_rope
 
 COMMON: dict[str, Any] = {
     "attention_dropout": 0.0,
@@ -45,11 +44,19 @@ ATTENTION = {
     "attn/k/bias": "self_attn.k_proj.bias",
     "attn/v/bias": "self_attn.v_proj.bias",
     "attn/o/kernel": "self_attn.o_proj.weight",
+    "attn/o/bias": "self_attn.o_proj.bias",
+}
+QK_NORM = {
+    "attn/q_norm/scale": "self_attn.q_norm.weight",
+    "attn/k_norm/scale": "self_attn.k_norm.weight",
 }
 MLP = {
     "mlp/gate/kernel": "mlp.gate_proj.weight",
     "mlp/up/kernel": "mlp.up_proj.weight",
     "mlp/down/kernel": "mlp.down_proj.weight",
+    "mlp/gate/bias": "mlp.gate_proj.bias",
+    "mlp/up/bias": "mlp.up_proj.bias",
+    "mlp/down/bias": "mlp.down_proj.bias",
 }
 NORMS = {
     "attn_norm/scale": "input_layernorm.weight",
@@ -73,64 +80,6 @@ def names(*of_a_layer: Mapping[str, str]) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Fields:
-    """The fields of a config.json, absent ones at their default.
-
-    Attributes:
-        path: the file, named in messages.
-        values: field -> value.
-    """
-
-    path: Path
-    values: Mapping[str, Any]
-
-    def __getitem__(self, name: str) -> Any:
-        """The value of a field; null if it is absent and has no default."""
-        return self.values.get(name)
-
-    def positive(self, name: str, kind: type[float], default: float | None = None) -> float:
-        """A field that holds a positive number.
-
-        Args:
-            name: the field.
-            kind: int, or float, which an int will do for.
-            default: stands in for null or a missing field.
-
-        Raises:
-            InputError: naming the file and the field.
-        """
-        value = self[name]
-        value = default if value is None else value
-        if isinstance(value, bool) or not isinstance(value, (int, kind)) or value <= 0:
-            raise self.error(
-                f"{name}: expected a positive {kind.__name__}, found {json.dumps(value)}"
-            )
-        return value
-
-    def count(self, name: str, default: int | None = None) -> int:
-        """`positive` for a whole number."""
-        return int(self.positive(name, int, default))
-
-    def error(self, message: str) -> InputError:
-        """An `InputError` that names the file."""
-        return InputError(f"{self.path}: {message}")
-
-    def check(self, only: Mapping[str, tuple[Any, ...]], family: Mapping[str, Any]) -> None:
-        """Raises `InputError` if a field of the family has a value that is not computed.
-
-        Args:
-            only: field -> the values that are.
-            family: the optional fields of the family.
-        """
-        for name, allowed in only.items():
-            if name in family and self[name] not in allowed:
-                raise self.error(
-                    f"{name} = {json.dumps(self[name])} is not supported; "
-                    f"only {json.dumps(allowed[0])}"
-                )
-
-
-@dataclass(frozen=True)
 class Family:
     """How models of one `model_type` are read and written.
 
@@ -143,6 +92,8 @@ class Family:
         switches: fields and context length -> the arguments of `DecoderConfig` in which
             the family differs from Llama.
         fields: configuration -> the fields of config.json that not all families have.
+        rope: fields and context length -> base and scaling of the rotary frequencies, as
+            arguments of `DecoderConfig`.
     """
 
     architecture: str
@@ -151,3 +102,4 @@ class Family:
     names: Mapping[str, str]
     switches: Callable[[Fields, int], dict[str, Any]]
     fields: Callable[[DecoderConfig], dict[str, Any]]
+    rope: Callable[[Fields, int], dict[str, Any]] = read_rope

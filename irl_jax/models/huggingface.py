@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import shutil
 import uuid
@@ -275,6 +276,9 @@ def shards(wanted: list[Slot], dtype: str) -> list[list[Slot]]:
     files: list[list[Slot]] = [[]]
     used = 0
     for slot in wanted:
+        if files[-1] and slot.name == files[-1][-1].name:
+            files[-1].append(slot)
+            continue
         size = int(np.prod(slot.shape)) * jnp.dtype(dtype).itemsize
         if files[-1] and used + size > SHARD_BYTES:
             files.append([])
@@ -299,13 +303,14 @@ def write_tensors(
     for number, wanted in enumerate(files, start=1):
         name = FILE if len(files) == 1 else f"model-{number:05d}-of-{len(files):05d}.safetensors"
         save_file(
-            {slot.name: tensor for slot, tensor in tensors_of(wanted, flat, dtype)},
+            dict(tensors_of(wanted, flat, dtype)),
             directory / name,
             metadata={"format": "pt"},
         )
         weight_map |= {slot.name: name for slot in wanted}
     if len(files) > 1:
-        total = sum(int(np.prod(slot.shape)) for wanted in files for slot in wanted)
+        sizes = {slot.name: int(np.prod(slot.shape)) for wanted in files for slot in wanted}
+        total = sum(sizes.values())
         index = {
             "metadata": {"total_size": total * jnp.dtype(dtype).itemsize},
             "weight_map": weight_map,
@@ -315,12 +320,17 @@ def write_tensors(
 
 def tensors_of(
     wanted: list[Slot], flat: Mapping[str, Any], dtype: str
-) -> Iterator[tuple[Slot, np.ndarray]]:
-    """Each tensor of a file as the checkpoint holds it; a parameter is fetched once."""
-    path, leaf = "", np.empty(0)
-    for slot in wanted:
-        if slot.path != path:
-            path, leaf = slot.path, np.asarray(flat[slot.path])
-        tensor = leaf if slot.layer is None else leaf[slot.layer]
-        tensor = tensor.T if slot.transposed else tensor
-        yield slot, np.ascontiguousarray(tensor, dtype=jnp.dtype(dtype))
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and content of each tensor of a file as the checkpoint holds it.
+
+    A parameter is fetched once, as long as the tensors that it is in follow each other.
+    """
+    held: dict[str, np.ndarray] = {}
+    for name, group in itertools.groupby(wanted, lambda slot: slot.name):
+        parts = list(group)
+        held = {part.path: held.get(part.path, flat[part.path]) for part in parts}
+        held = {path: np.asarray(leaf) for path, leaf in held.items()}
+        leaves = [(part, held[part.path][part.index]) for part in parts]
+        tensors = [leaf.T if part.transposed else leaf for part, leaf in leaves]
+        whole = np.concatenate(tensors) if len(tensors) > 1 else tensors[0]
+        yield name, np.ascontiguousarray(whole, dtype=jnp.dtype(dtype))

@@ -14,7 +14,7 @@ from typing import Any
 
 from irl_jax.files import read_object
 from irl_jax.models.decoder import DecoderConfig
-from irl_jax.models.families import FAMILIES
+from irl_jax.models.families import FAMILIES, REFUSED
 from irl_jax.models.families.fields import Fields
 from irl_jax.models.families.rope import write_rope
 from irl_jax.types import InputError
@@ -47,10 +47,8 @@ def config_of(path: Path, given: dict[str, Any]) -> DecoderConfig:
     """
     model_type = given.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
-        raise InputError(
-            f"{path}: model_type {json.dumps(model_type)} is not supported; "
-            f"only {', '.join(FAMILIES)}"
-        )
+        why = REFUSED.get(str(model_type), f"only {', '.join(FAMILIES)}")
+        raise InputError(f"{path}: model_type {json.dumps(model_type)} is not supported; {why}")
     family = FAMILIES[model_type]
     fields = Fields(path, {**family.defaults, **given})
     fields.check(family.only, family.defaults)
@@ -119,6 +117,7 @@ def write_config(config: DecoderConfig, dtype: str, eos_token_id: int | None) ->
         "num_attention_heads": config.n_heads,
         "num_hidden_layers": config.n_layers,
         "num_key_value_heads": config.n_kv_heads,
+        "pad_token_id": None,
         "rms_norm_eps": config.norm_eps,
         **write_rope(config),
         "tie_word_embeddings": config.tie_embeddings,

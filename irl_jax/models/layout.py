@@ -25,13 +25,17 @@ class Slot(NamedTuple):
         name: the tensor's name in the checkpoint.
         shape: its shape there; a projection is [D_out, D_in].
         path: "/"-joined path of the parameter.
-        layer: index on the parameter's leading axis; None if it is not stacked.
+        index: on the parameter's leading axes, the layer, and the expert where there are
+            any; empty if it is not stacked.
+        rows: the first row of the tensor that is the parameter's, and the first after; None
+            if all are.
     """
 
     name: str
     shape: tuple[int, ...]
     path: str
-    layer: int | None
+    index: tuple[int, ...]
+    rows: tuple[int, int] | None = None
 
     @property
     def transposed(self) -> bool:
@@ -49,18 +53,33 @@ def slots(shapes: Mapping[str, tuple[int, ...]], names: Mapping[str, str]) -> li
     """Every tensor that a checkpoint of a model holds, layers in order.
 
     Args:
-        shapes: parameter path -> shape; those below "layers/" have the layers first.
-        names: parameter path -> tensor name, with {} for the number of the layer.
+        shapes: parameter path -> shape; those below "layers/" have the layers first, and
+            those of experts the experts after them.
+        names: parameter path -> tensor name, with {} for the number of the layer, and
+            another for that of the expert. Parameters of one name are rows of one tensor,
+            in their order here.
     """
+    order = list(names)
     found = []
-    for path, shape in shapes.items():
-        stacked = path.startswith("layers/")
-        inner = shape[1:] if stacked else shape
-        if path.endswith("kernel"):
-            inner = inner[::-1]
-        for layer in range(shape[0]) if stacked else (None,):
-            found.append(Slot(names[path].format(layer), inner, path, layer))
-    return found
+    for path in sorted(shapes, key=order.index):
+        shape = shapes[path]
+        depth = path.startswith("layers/") + ("/experts/" in path)
+        inner = shape[depth:][::-1] if path.endswith("kernel") else shape[depth:]
+        for index in np.ndindex(*shape[:depth]):
+            found.append(Slot(names[path].format(*index), inner, path, index))
+    parts: dict[str, list[Slot]] = {}
+    for slot in found:
+        parts.setdefault(slot.name, []).append(slot)
+    return [slot for group in parts.values() for slot in _joined(group)]
+
+
+def _joined(parts: list[Slot]) -> list[Slot]:
+    """Parameters that share a tensor, below each other."""
+    if len(parts) == 1:
+        return parts
+    ends = np.cumsum([0, *(part.shape[0] for part in parts)]).tolist()
+    shape = (ends[-1], *parts[0].shape[1:])
+    return [part._replace(shape=shape, rows=(ends[i], ends[i + 1])) for i, part in enumerate(parts)]
 
 
 def check_tensors(place: str, wanted: list[Slot], found: Mapping[str, tuple[int, ...]]) -> None:
@@ -89,7 +108,7 @@ def check_tensors(place: str, wanted: list[Slot], found: Mapping[str, tuple[int,
     if extra:
         raise InputError(
             f"{place}: tensor {extra[0]} {list(found[extra[0]])} has no place in this model "
-            f"({len(extra)} such tensors); only plain Llama-family and BERT models are supported"
+            f"({len(extra)} such tensors)"
         )
 
 
@@ -109,6 +128,7 @@ def assemble(
     flat = {path: np.empty(shape, np.float32) for path, shape in shapes.items()}
     for slot in wanted:
         tensor = read(slot.name)
-        target = flat[slot.path] if slot.layer is None else flat[slot.path][slot.layer]
-        target[...] = tensor.T if slot.transposed else tensor
+        if slot.rows is not None:
+            tensor = tensor[slice(*slot.rows)]
+        flat[slot.path][slot.index][...] = tensor.T if slot.transposed else tensor
     return unflatten_dict(flat, sep="/")

@@ -14,10 +14,15 @@ from irl_jax.models.decoder_config import RopeScaling
 from irl_jax.models.huggingface import load_huggingface, save_huggingface
 from irl_jax.models.pretrained import load_pretrained, smollm2_path
 from irl_jax.types import InputError
-
-EXTRA = 'needs pip install "irl_jax[parity]"'
-torch = pytest.importorskip("torch", reason=EXTRA)
-transformers = pytest.importorskip("transformers", reason=EXTRA)
+from tests.models.torch_models import (
+    EXTRA,
+    batch,
+    error,
+    random_model,
+    theirs,
+    torch,
+    transformers,
+)
 
 SHAPE = {"vocab_size": 61, "num_hidden_layers": 3, "max_position_embeddings": 96}
 SMALL = SHAPE | {"hidden_size": 32, "intermediate_size": 40, "num_attention_heads": 4}
@@ -64,40 +69,9 @@ MODELS = {
 }
 
 
-def random_model(config, seed=0):
-    """A transformers model all of whose parameters matter (norms and biases too)."""
-    torch.manual_seed(seed)
-    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 1:
-                parameter.add_(0.3 * torch.randn_like(parameter))
-            else:
-                parameter.normal_(0.0, 1.5 * parameter.shape[1] ** -0.5)
-    return model.eval()
-
-
-def batch(vocab_size, rows=3, length=48, seed=0):
-    """Tokens, and a mask with another number of columns of left padding in each row."""
-    tokens = np.random.default_rng(seed).integers(0, vocab_size, (rows, length))
-    mask = np.arange(length) >= (np.arange(rows) * 7)[:, None]
-    return tokens, mask
-
-
-def theirs(model, tokens, mask):
-    with torch.no_grad():
-        out = model(torch.tensor(tokens), attention_mask=torch.tensor(mask.astype(int)))
-    return out.logits.float().numpy()
-
-
 @functools.partial(jax.jit, static_argnums=0)
 def ours(config, params, tokens, mask):
     return logits(config, params, forward(config, params, tokens, mask=mask)[0])
-
-
-def error(got, want, mask):
-    """Largest difference at tokens, relative to the largest logit."""
-    return np.abs(np.asarray(got) - want)[mask].max() / np.abs(want[mask]).max()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,250 @@
+"""For each family, configurations of transformers with every field off its default."""
+
+from tests.models.torch_models import transformers
+
+SMALL = {
+    "vocab_size": 61,
+    "max_position_embeddings": 96,
+    "hidden_size": 32,
+    "intermediate_size": 40,
+    "num_attention_heads": 4,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": None,
+}
+ROPE = {"rope_type": "default", "rope_theta": 700.0}
+LINEAR = {"rope_type": "linear", "rope_theta": 300.0, "factor": 3.0}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 3e4,
+    "factor": 6.0,
+    "low_freq_factor": 1.5,
+    "high_freq_factor": 5.0,
+    "original_max_position_embeddings": 24,
+}
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 2e3,
+    "factor": 4.0,
+    "original_max_position_embeddings": 24,
+    "beta_fast": 3.0,
+    "beta_slow": 0.2,
+}
+KINDS = ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]
+
+
+def some(name, **fields):
+    return getattr(transformers, f"{name}Config")(**(SMALL | fields))
+
+
+FAMILIES = {
+    "llama": [
+        some(
+            "Llama",
+            num_hidden_layers=2,
+            num_key_value_heads=2,
+            head_dim=10,
+            rms_norm_eps=1e-2,
+            attention_bias=True,
+            mlp_bias=True,
+            rope_parameters=LLAMA3,
+        ),
+        some(
+            "Llama",
+            num_hidden_layers=3,
+            num_key_value_heads=1,
+            rms_norm_eps=0.1,
+            tie_word_embeddings=True,
+            rope_parameters=YARN | {"mscale": 0.7, "mscale_all_dim": 1.9},
+        ),
+    ],
+    "mistral": [
+        some(
+            "Mistral",
+            num_hidden_layers=3,
+            num_key_value_heads=2,
+            hidden_size=30,
+            head_dim=14,
+            sliding_window=5,
+            rms_norm_eps=1e-2,
+            rope_parameters=ROPE,
+        ),
+        some(
+            "Mistral",
+            num_hidden_layers=2,
+            num_key_value_heads=4,
+            sliding_window=11,
+            rms_norm_eps=0.1,
+            tie_word_embeddings=True,
+            rope_parameters=YARN | {"attention_factor": 1.3, "truncate": False},
+        ),
+    ],
+    "qwen2": [
+        some(
+            "Qwen2",
+            num_hidden_layers=4,
+            num_key_value_heads=2,
+            use_sliding_window=True,
+            sliding_window=6,
+            layer_types=KINDS,
+            rms_norm_eps=1e-2,
+            rope_parameters=YARN,
+        ),
+        some(
+            "Qwen2",
+            num_hidden_layers=3,
+            num_key_value_heads=1,
+            use_sliding_window=True,
+            sliding_window=9,
+            max_window_layers=1,
+            rms_norm_eps=0.1,
+            tie_word_embeddings=True,
+            rope_parameters={"rope_type": "dynamic", "rope_theta": 90.0, "factor": 2.0},
+        ),
+    ],
+    "qwen3": [
+        some(
+            "Qwen3",
+            num_hidden_layers=3,
+            num_key_value_heads=2,
+            head_dim=12,
+            attention_bias=True,
+            use_sliding_window=True,
+            sliding_window=7,
+            max_window_layers=2,
+            rms_norm_eps=1e-2,
+            rope_parameters=YARN,
+        ),
+        some(
+            "Qwen3",
+            num_hidden_layers=2,
+            num_key_value_heads=4,
+            head_dim=10,
+            rms_norm_eps=0.1,
+            tie_word_embeddings=True,
+            rope_parameters=LINEAR,
+        ),
+    ],
+    "gemma2": [
+        some(
+            "Gemma2",
+            num_hidden_layers=4,
+            num_key_value_heads=2,
+            head_dim=10,
+            sliding_window=5,
+            query_pre_attn_scalar=7,
+            attn_logit_softcapping=1.5,
+            final_logit_softcapping=4.0,
+            rms_norm_eps=1e-2,
+            rope_parameters=ROPE,
+        ),
+        some(
+            "Gemma2",
+            num_hidden_layers=3,
+            num_key_value_heads=1,
+            head_dim=14,
+            sliding_window=9,
+            layer_types=KINDS[1:],
+            query_pre_attn_scalar=3,
+            attn_logit_softcapping=None,
+            final_logit_softcapping=2.0,
+            attention_bias=True,
+            tie_word_embeddings=False,
+            rms_norm_eps=0.1,
+            rope_parameters=LLAMA3,
+        ),
+    ],
+    "gemma3_text": [
+        some(
+            "Gemma3Text",
+            num_hidden_layers=4,
+            num_key_value_heads=2,
+            head_dim=10,
+            sliding_window=5,
+            sliding_window_pattern=3,
+            query_pre_attn_scalar=7,
+            rms_norm_eps=1e-2,
+            rope_parameters={
+                "full_attention": LINEAR,
+                "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
+            },
+        ),
+        some(
+            "Gemma3Text",
+            num_hidden_layers=3,
+            num_key_value_heads=1,
+            head_dim=14,
+            sliding_window=9,
+            layer_types=KINDS[1:],
+            query_pre_attn_scalar=3,
+            final_logit_softcapping=4.0,
+            attention_bias=True,
+            tie_word_embeddings=False,
+            rms_norm_eps=0.1,
+            rope_theta=600.0,
+            rope_local_base_freq=40.0,
+        ),
+    ],
+    "olmo2": [
+        some(
+            "Olmo2",
+            num_hidden_layers=3,
+            num_key_value_heads=2,
+            rms_norm_eps=1e-2,
+            attention_bias=True,
+            rope_parameters=ROPE,
+        ),
+        some(
+            "Olmo2",
+            num_hidden_layers=2,
+            num_key_value_heads=4,
+            head_dim=10,
+            rms_norm_eps=0.1,
+            tie_word_embeddings=True,
+            rope_parameters=YARN,
+        ),
+    ],
+    "phi3": [
+        some(
+            "Phi3",
+            num_hidden_layers=3,
+            num_key_value_heads=2,
+            sliding_window=5,
+            rms_norm_eps=1e-2,
+            rope_parameters=ROPE,
+        ),
+        some(
+            "Phi3",
+            num_hidden_layers=2,
+            num_key_value_heads=4,
+            rms_norm_eps=0.1,
+            tie_word_embeddings=True,
+            rope_parameters=ROPE | {"partial_rotary_factor": 0.75},
+        ),
+    ],
+    "smollm3": [
+        some(
+            "SmolLM3",
+            num_hidden_layers=4,
+            num_key_value_heads=2,
+            no_rope_layer_interval=3,
+            attention_bias=True,
+            mlp_bias=True,
+            tie_word_embeddings=False,
+            rms_norm_eps=1e-2,
+            rope_parameters=YARN,
+        ),
+        some(
+            "SmolLM3",
+            num_hidden_layers=3,
+            num_key_value_heads=1,
+            head_dim=10,
+            no_rope_layers=[0, 1, 1],
+            use_sliding_window=True,
+            sliding_window=6,
+            layer_types=KINDS[1:],
+            rms_norm_eps=0.1,
+            rope_parameters=ROPE,
+        ),
+    ],
+}

@@ -31,6 +31,7 @@ from irl_jax.masking import segment_positions
 from irl_jax.models.attention import attend, soft_cap
 from irl_jax.models.decoder_config import ROPES, DecoderConfig
 from irl_jax.models.linear import Linear
+from irl_jax.models.mlp import MLP, ROUTING, Experts, load_balance
 from irl_jax.models.rope import rope_table, rotate
 from irl_jax.models.sharding import BATCH, constrain
 from irl_jax.types import InputError, PyTree
@@ -129,21 +130,6 @@ class Attention(nn.Module):
         return Linear(c.d_model, c.output_bias, name="o")(out), (key, value)
 
 
-class MLP(nn.Module):
-    """(f(x W_gate) · x W_up) W_down with f = silu, or GELU by its formula with tanh."""
-
-    config: DecoderConfig
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """f[..., D] -> f[..., D]."""
-        c = self.config
-        gate = Linear(c.d_ff, c.mlp_bias, name="gate")(x)
-        up = Linear(c.d_ff, c.mlp_bias, name="up")(x)
-        gate = nn.silu(gate) if c.activation == "silu" else nn.gelu(gate, approximate=True)
-        return Linear(c.d_model, c.mlp_bias, name="down")(gate * up)
-
-
 @flax.struct.dataclass
 class LayerKind:
     """What is special about a layer.
@@ -208,7 +194,7 @@ class Block(nn.Module):
         out, kv = Attention(c, name="attn")(normed, rope, masks, prefix, cache)
         x = x + (norm(name="attn_post_norm")(out) if after else out)
         normed = norm(name="mlp_norm")(x) if before else x
-        out = MLP(c, name="mlp")(normed)
+        out = (Experts if c.n_experts else MLP)(c, name="mlp")(normed)
         x = x + (norm(name="mlp_post_norm")(out) if after else out)
         return x, kv
 
@@ -233,7 +219,7 @@ class Layers(nn.Module):
         everywhere = nn.broadcast
         scanned = nn.scan(
             block,
-            variable_axes={"params": 0},
+            variable_axes={"params": 0, ROUTING: 0},
             split_rngs={"params": True},
             in_axes=(0, everywhere, everywhere, everywhere, everywhere, 0),
             length=self.config.n_layers,
@@ -355,6 +341,22 @@ def forward(
         InputError: if S, and the columns of the prompts, exceed the context of the
             model, or `segment` comes with `mask` or `prefix`.
     """
+    hidden, kv, _ = forward_balanced(
+        config, params, tokens, mask=mask, segment=segment, prefix=prefix
+    )
+    return hidden, kv
+
+
+def forward_balanced(
+    config: DecoderConfig,
+    params: PyTree,
+    tokens: Array,
+    *,
+    mask: Array | None = None,
+    segment: Array | None = None,
+    prefix: KV | None = None,
+) -> tuple[Array, KV, Array | None]:
+    """`forward`, and how evenly the experts are used: `load_balance`, None without experts."""
     if segment is not None and (mask is not None or prefix is not None):
         raise InputError("segment: packed rows take neither a mask nor a prefix; leave them out")
     tokens_3d = tokens if prefix is not None else tokens[:, None]
@@ -386,8 +388,11 @@ def forward(
     if config.windows:
         apart = distances(positions, positions, None if prefix is None else prefix.mask)
     out: Any = Layers(config).apply(
-        {"params": {"layers": params["layers"]}}, x, prefix_kv, rope, masks, apart
+        {"params": {"layers": params["layers"]}},
+        *(x, prefix_kv, rope, masks, apart),
+        mutable=[ROUTING],
     )
-    x, (keys, values) = out
+    (x, (keys, values)), routing = out
     hidden = final_norm(config, params, x).reshape(*tokens.shape, config.d_model)
-    return hidden, KV(keys[:, :, :, 0], values[:, :, :, 0], valid.reshape(b, k, s)[:, 0])
+    kv = KV(keys[:, :, :, 0], values[:, :, :, 0], valid.reshape(b, k, s)[:, 0])
+    return hidden, kv, load_balance(routing, valid) if config.n_experts else None

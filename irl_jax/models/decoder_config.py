@@ -102,6 +102,9 @@ class DecoderConfig:
             of `local_rope_theta`, or no rotation; empty if all are global.
         local_rope_theta: base of the local frequencies.
         rotary_dim: how many elements of a head are rotated, even; H by default.
+        n_experts: E, gated MLPs of width F in each layer; one MLP without a router if 0.
+        experts_per_token: how many of them a token passes through.
+        normalize_experts: whether the weights of a token's experts are made to sum to 1.
     """
 
     vocab_size: int
@@ -135,6 +138,9 @@ class DecoderConfig:
     ropes: tuple[str, ...] = ()
     local_rope_theta: float = 10_000.0
     rotary_dim: int | None = None
+    n_experts: int = 0
+    experts_per_token: int = 0
+    normalize_experts: bool = False
 
     def __post_init__(self) -> None:
         """Checks that the heads fit and every choice is known.
@@ -142,7 +148,8 @@ class DecoderConfig:
         Raises:
             InputError: if `n_kv_heads` does not divide `n_heads`, `head_dim` or
                 `rotary_dim` does not fit RoPE, `used_vocab` is no part of the vocabulary,
-                a field is none of its `CHOICES`, or `windows` or `ropes` are not one a layer.
+                a field is none of its `CHOICES`, `windows` or `ropes` are not one a layer, or
+                a token has more experts than there are.
         """
         if self.used_vocab is not None and not 1 <= self.used_vocab <= self.vocab_size:
             raise InputError(
@@ -161,6 +168,11 @@ class DecoderConfig:
         if turned is not None and (turned % 2 or not 0 < turned <= self.head_dim):
             raise InputError(
                 f"rotary_dim: expected an even number up to head_dim {self.head_dim}, got {turned}"
+            )
+        if self.n_experts and not 1 <= self.experts_per_token <= self.n_experts:
+            raise InputError(
+                f"experts_per_token: expected 1 to n_experts {self.n_experts}, "
+                f"got {self.experts_per_token}"
             )
         for name in ("windows", "ropes"):
             if (given := len(getattr(self, name))) not in (0, self.n_layers):

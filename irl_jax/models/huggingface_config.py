@@ -68,7 +68,7 @@ def config_of(path: Path, given: dict[str, Any]) -> DecoderConfig:
     switches = family.switches(fields, shape["max_positions"])
     rope = family.rope(fields, shape["max_positions"])
     try:
-        return DecoderConfig(**shape, **rope, **switches)
+        return DecoderConfig(**{**shape, **rope, **switches})
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 

@@ -1,5 +1,7 @@
 """For each family, configurations of transformers with every field off its default."""
 
+import copy
+
 from tests.models.torch_models import transformers
 
 SMALL = {
@@ -34,7 +36,8 @@ KINDS = ["sliding_attention", "full_attention", "sliding_attention", "full_atten
 
 
 def some(name, **fields):
-    return getattr(transformers, f"{name}Config")(**(SMALL | fields))
+    """A configuration of its own: transformers writes into the objects that it is given."""
+    return getattr(transformers, f"{name}Config")(**copy.deepcopy(SMALL | fields))
 
 
 FAMILIES = {
@@ -245,6 +248,60 @@ FAMILIES = {
             layer_types=KINDS[1:],
             rms_norm_eps=0.1,
             rope_parameters=ROPE,
+        ),
+    ],
+    "mixtral": [
+        some(
+            "Mixtral",
+            num_hidden_layers=3,
+            num_key_value_heads=2,
+            head_dim=10,
+            num_local_experts=5,
+            num_experts_per_tok=3,
+            sliding_window=6,
+            rms_norm_eps=1e-2,
+            rope_parameters=ROPE,
+        ),
+        some(
+            "Mixtral",
+            num_hidden_layers=2,
+            num_key_value_heads=4,
+            head_dim=12,
+            num_local_experts=3,
+            num_experts_per_tok=1,
+            tie_word_embeddings=True,
+            rms_norm_eps=0.1,
+            rope_parameters=YARN,
+        ),
+    ],
+    "qwen3_moe": [
+        some(
+            "Qwen3Moe",
+            num_hidden_layers=3,
+            num_key_value_heads=2,
+            head_dim=12,
+            attention_bias=True,
+            num_experts=5,
+            num_experts_per_tok=2,
+            moe_intermediate_size=12,
+            norm_topk_prob=False,
+            use_sliding_window=True,
+            sliding_window=7,
+            rms_norm_eps=1e-2,
+            rope_parameters=YARN,
+        ),
+        some(
+            "Qwen3Moe",
+            num_hidden_layers=2,
+            num_key_value_heads=4,
+            head_dim=10,
+            num_experts=4,
+            num_experts_per_tok=3,
+            moe_intermediate_size=20,
+            norm_topk_prob=True,
+            tie_word_embeddings=True,
+            rms_norm_eps=0.1,
+            rope_parameters=LINEAR,
         ),
     ],
 }

@@ -7,10 +7,12 @@ from irl_jax.models.families import (
     gemma3,
     llama,
     mistral,
+    mixtral,
     olmo2,
     phi3,
     qwen2,
     qwen3,
+    qwen3_moe,
     smollm3,
 )
 from irl_jax.models.families.family import Family
@@ -25,6 +27,8 @@ FAMILIES: dict[str, Family] = {
     "olmo2": olmo2.FAMILY,
     "phi3": phi3.FAMILY,
     "smollm3": smollm3.FAMILY,
+    "mixtral": mixtral.FAMILY,
+    "qwen3_moe": qwen3_moe.FAMILY,
 }
 """model_type -> how such a model is read and written."""
 

@@ -52,9 +52,7 @@ def write(config: DecoderConfig) -> dict[str, Any]:
     ropes = config.ropes or ["global"] * config.n_layers
     return write_biases(config) | {
         "layer_types": [FULL if window is None else SLIDING for window in windows],
-        "no_rope_layers": [
-            int(rope != "none") for rope in config.ropes or ["global"] * len(windows)
-        ],
+        "no_rope_layers": [int(rope != "none") for rope in ropes],
         "sliding_window": widest(config),
         "use_sliding_window": widest(config) is not None,
     }

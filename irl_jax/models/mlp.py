@@ -119,18 +119,10 @@ def load_balance(routing: Any, valid: Array) -> Array:
     Differs: Fedus et al. choose one expert a token; of several, all are counted, as in
     transformers.
     """
-    (prob,) = (x for path, x in _leaves(routing) if "prob" in path)
-    (chosen,) = (x for path, x in _leaves(routing) if "chosen" in path)
+    seen = routing[ROUTING]["layers"]["mlp"]
+    (prob,), (chosen,) = seen["prob"], seen["chosen"]
     weight = valid.ravel().astype(jnp.float32)
     total = jnp.maximum(weight.sum() * prob.shape[0], 1.0)
     used = jax.nn.one_hot(chosen, prob.shape[-1]).sum(-2)
     share = lambda x: jnp.einsum("lne,n->e", x, weight) / total
     return prob.shape[-1] * jnp.sum(share(used) * share(prob))
-
-
-def _leaves(tree: Any) -> list[tuple[str, Array]]:
-    """ "/"-joined path and value of each leaf."""
-    return [
-        (jax.tree_util.keystr(path), leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    ]

@@ -47,7 +47,10 @@ SWITCHED = dataclasses.replace(
 )
 """Every switch at once."""
 
-CONFIGS = {"plain": CONFIG, "switched": SWITCHED}
+MIXED = dataclasses.replace(CONFIG, n_experts=5, experts_per_token=2)
+"""A mixture of experts."""
+
+CONFIGS = {"plain": CONFIG, "switched": SWITCHED, "mixed": MIXED}
 PROMPTS = (3, 5, 1)  # tokens of each prompt
 COMPLETIONS = ((4, 1), (0, 3), (2, 4))  # tokens of the completions of each prompt
 

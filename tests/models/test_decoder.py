@@ -57,6 +57,8 @@ OTHERS = {  # one field after the other at another value
         "rope_scaling": YarnScaling(3.0, 24, 1.5, 0.2, 1.4, True),
         "local_rope_theta": 20.0,
     },
+    "experts": {"n_experts": 5, "experts_per_token": 2},
+    "experts-to-one": {"n_experts": 4, "experts_per_token": 3, "normalize_experts": True},
 }
 
 
@@ -315,6 +317,8 @@ def test_packed_rows_take_no_mask_and_no_prefix(params):
         ({"qk_norm": "heads"}, "qk_norm: expected one of none, head, width, got 'heads'"),
         ({"rotary_dim": 8}, "rotary_dim: expected an even number up to head_dim 6, got 8"),
         ({"rotary_dim": 3}, "rotary_dim: expected an even number up to head_dim 6, got 3"),
+        ({"n_experts": 3}, "experts_per_token: expected 1 to n_experts 3, got 0"),
+        ({"n_experts": 3, "experts_per_token": 4}, "1 to n_experts 3, got 4"),
         ({"windows": (3,)}, r"windows: expected one a layer \(2\), got 1"),
         ({"windows": (3, 0)}, "windows: expected at least 1 token, got 0"),
         ({"ropes": ("global", "far")}, "ropes: expected each of global, local, none, got 'far'"),

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from irl_jax.models.mesh import make_mesh
 from irl_jax.models.sharding import REPLICATED, RULES, constrain, stacked
 from irl_jax.train.shard import shardings
 from irl_jax.types import InputError
+from tests.models.cases import MIXED, SWITCHED, assert_near, random_params, run
 
 CONFIG = DecoderConfig(
     vocab_size=32,
@@ -55,6 +58,31 @@ def test_rules_cover_the_decoder_its_lora_and_a_head(params):
     assert alone["mlp"]["down"]["a"] == down["lora_a"]
     assert alone["mlp"]["down"]["b"] == down["lora_b"]
     assert alone["attn"]["q"]["b"] == layers["attn"]["q"]["lora_b"]
+
+
+def test_rules_cover_every_switch_and_the_experts():
+    for config in (SWITCHED, MIXED):
+        params = jax.eval_shape(lambda config=config: init_params(config, jax.random.key(0)))
+        lora = init_lora(jax.random.key(0), params, 1, targets="kernel")
+        found = specs(jax.eval_shape(lambda p, a: attach(p, a, 2.0), params, lora), sizes=(8, 1, 1))
+        specs(lora, sizes=(8, 1, 1))
+    experts = found["layers"]["mlp"]["experts"]
+    for name, part in experts.items():
+        kernel = tuple(part["kernel"])
+        assert kernel[:2] == (None, None) and {"fsdp", "tensor"} == set(kernel[2:]), name
+        assert tuple(part["lora_a"])[2] == kernel[2]
+        assert tuple(part["lora_b"])[3] == kernel[3]
+    assert found["layers"]["mlp"]["router"]["kernel"] == P(None, "fsdp")
+
+
+def test_a_mixture_of_experts_on_a_mesh_is_itself():
+    config = dataclasses.replace(MIXED, n_heads=4, d_model=16, d_ff=8, vocab_size=20, head_dim=4)
+    params, tokens = random_params(config), np.arange(32).reshape(4, 8) % 20
+    alone = run(config, params, tokens)[0]
+    mesh = make_mesh(2, 2, 2)
+    with jax.set_mesh(mesh):
+        placed = jax.device_put(params, shardings(mesh, params, RULES))
+        assert_near(run(config, placed, tokens)[0], alone)
 
 
 def test_members_of_an_ensemble_are_cut_as_one_of_them_is(params):

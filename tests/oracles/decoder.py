@@ -128,8 +128,24 @@ def activation(config, x):
     return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
+def routes(config, params, x):
+    """For each token its probability of every expert, and the k experts it goes through."""
+    for row in linear(params["router"], x):
+        prob = np.exp(row - row.max())
+        prob = prob / prob.sum()
+        yield prob, np.argsort(-prob, kind="stable")[: config.experts_per_token]
+
+
 def mlp(config, params, x):
-    """Shazeer 2020, eq. 6 (SwiGLU, GEGLU)."""
+    """Shazeer 2020, eq. 6 (SwiGLU, GEGLU); Jiang et al. 2024, section 2.1 (Mixtral)."""
+    if "router" in params:
+        out = np.zeros_like(x)
+        for t, (prob, chosen) in enumerate(routes(config, params, x)):
+            total = prob[chosen].sum() if config.normalize_experts else 1.0
+            for e in chosen:
+                expert = select(params["experts"], e)
+                out[t] += prob[e] / total * mlp(config, expert, x[t : t + 1])[0]
+        return out
     gate, up = linear(params["gate"], x), linear(params["up"], x)
     return linear(params["down"], activation(config, gate) * up)
 
@@ -143,9 +159,15 @@ def select(tree, i):
 
 def hidden(config, params, tokens):
     """Hidden states of one sequence after the final norm, f64[S, D]."""
+    return trace(config, params, tokens)[0]
+
+
+def trace(config, params, tokens):
+    """`hidden`, and for each layer what its MLP read, f64[L, S, D]."""
     x = np.asarray(params["embed"]["embedding"], np.float64)[np.asarray(tokens)]
     if config.scale_embeddings:
         x = x * math.sqrt(config.d_model)
+    read = []
     for i in range(config.n_layers):
         layer = select(params["layers"], i)
         for name, f in (("attn", attention), ("mlp", mlp)):
@@ -153,11 +175,24 @@ def hidden(config, params, tokens):
             y = x
             if config.norms in ("pre", "both"):
                 y = normed(config, y, layer[f"{name}_norm"]["scale"])
+            read += [y] if name == "mlp" else []
             y = f(config, layer[name], y, *more)
             if config.norms in ("post", "both"):
                 y = normed(config, y, layer[f"{name}_post_norm"]["scale"])
             x = x + y
-    return normed(config, x, np.asarray(params["final_norm"]["scale"], np.float64))
+    return normed(config, x, np.asarray(params["final_norm"]["scale"], np.float64)), read
+
+
+def load_balance(config, params, sequences):
+    """Fedus et al. 2021, eq. 4-6, over the tokens of all layers, every choice counted."""
+    used, mean, count = np.zeros(config.n_experts), np.zeros(config.n_experts), 0
+    for tokens in sequences:
+        for i, x in enumerate(trace(config, params, tokens)[1]):
+            for prob, chosen in routes(config, select(params["layers"], i)["mlp"], x):
+                used[chosen] += 1
+                mean += prob
+                count += 1
+    return config.n_experts * np.sum(used / count * mean / count)
 
 
 def logits(config, params, tokens):

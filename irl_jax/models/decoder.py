@@ -1,4 +1,6 @@
-"""A Llama-family decoder: GQA, RoPE, RMSNorm, SwiGLU; scan over layers; shared prompts.
+"""A decoder: GQA, RoPE, RMSNorm, gated MLP or experts; scan over layers; shared prompts.
+
+`DecoderConfig` has the switches in which families of models differ from Llama.
 
 `forward` serves four uses with one code path:
 

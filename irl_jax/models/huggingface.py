@@ -330,7 +330,7 @@ def tensors_of(
         parts = list(group)
         held = {part.path: held.get(part.path, flat[part.path]) for part in parts}
         held = {path: np.asarray(leaf) for path, leaf in held.items()}
-        leaves = [(part, held[part.path][part.index]) for part in parts]
+        leaves = [(part, held[part.path][part.place]) for part in parts]
         tensors = [leaf.T if part.transposed else leaf for part, leaf in leaves]
         whole = np.concatenate(tensors) if len(tensors) > 1 else tensors[0]
         yield name, np.ascontiguousarray(whole, dtype=jnp.dtype(dtype))

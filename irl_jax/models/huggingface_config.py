@@ -139,7 +139,6 @@ def effective(config: DecoderConfig) -> DecoderConfig:
     """The configuration without what no checkpoint holds or what changes nothing in it."""
     hides = lambda window: window is not None and window < config.max_positions
     windows = tuple(window if hides(window) else None for window in config.windows)
-    default = DecoderConfig.__dataclass_fields__
     return dataclasses.replace(
         config,
         used_vocab=None,
@@ -147,9 +146,7 @@ def effective(config: DecoderConfig) -> DecoderConfig:
         dtype="float32",
         windows=windows if any(windows) else (),
         ropes=config.ropes if set(config.ropes) != {"global"} else (),
-        local_rope_theta=config.local_rope_theta
-        if "local" in config.ropes
-        else default["local_rope_theta"].default,
+        local_rope_theta=(config if "local" in config.ropes else DecoderConfig).local_rope_theta,
         query_scalar=None if config.query_scalar == config.head_dim else config.query_scalar,
         rotary_dim=None if config.rotary_dim == config.head_dim else config.rotary_dim,
     )

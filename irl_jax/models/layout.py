@@ -25,8 +25,8 @@ class Slot(NamedTuple):
         name: the tensor's name in the checkpoint.
         shape: its shape there; a projection is [D_out, D_in].
         path: "/"-joined path of the parameter.
-        index: on the parameter's leading axes, the layer, and the expert where there are
-            any; empty if it is not stacked.
+        place: index on the parameter's leading axes, of the layer, and of the expert where
+            there are any; empty if it is not stacked.
         rows: the first row of the tensor that is the parameter's, and the first after; None
             if all are.
     """
@@ -34,7 +34,7 @@ class Slot(NamedTuple):
     name: str
     shape: tuple[int, ...]
     path: str
-    index: tuple[int, ...]
+    place: tuple[int, ...]
     rows: tuple[int, int] | None = None
 
     @property
@@ -65,8 +65,8 @@ def slots(shapes: Mapping[str, tuple[int, ...]], names: Mapping[str, str]) -> li
         shape = shapes[path]
         depth = path.startswith("layers/") + ("/experts/" in path)
         inner = shape[depth:][::-1] if path.endswith("kernel") else shape[depth:]
-        for index in np.ndindex(*shape[:depth]):
-            found.append(Slot(names[path].format(*index), inner, path, index))
+        for place in np.ndindex(*shape[:depth]):
+            found.append(Slot(names[path].format(*place), inner, path, place))
     parts: dict[str, list[Slot]] = {}
     for slot in found:
         parts.setdefault(slot.name, []).append(slot)
@@ -130,5 +130,5 @@ def assemble(
         tensor = read(slot.name)
         if slot.rows is not None:
             tensor = tensor[slice(*slot.rows)]
-        flat[slot.path][slot.index][...] = tensor.T if slot.transposed else tensor
+        flat[slot.path][slot.place][...] = tensor.T if slot.transposed else tensor
     return unflatten_dict(flat, sep="/")

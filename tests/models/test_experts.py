@@ -111,3 +111,17 @@ def test_gradients_are_those_of_every_expert_on_every_token(params):
     grouped = lambda p, x: Experts(MIXED).apply({"params": p}, x)
     gradient = lambda f: jax.jit(jax.grad(lambda *a: jnp.sin(f(*a)).sum(), (0, 1)))(layer, x)
     assert_trees_near(gradient(grouped), gradient(dense), 1e-5)
+
+
+def test_members_of_an_ensemble_are_each_alone(params):
+    """`vmap` over LoRAs of the experts, and its gradient."""
+    tokens, _ = rows()
+    lora = init_lora(jax.random.key(0), params, 1, "mlp")
+    wave = lambda x, i: 0.1 * jnp.cos(i + jnp.arange(x.size)).reshape(x.shape)
+    members = [jax.tree.map(lambda x, i=i: x + wave(x, i), lora) for i in range(2)]
+    loss = lambda m: jnp.sin(run(MIXED, attach(params, m, 1.0), tokens)[0]).sum()
+    gradient = jax.value_and_grad(loss)
+    together = jax.jit(jax.vmap(gradient))(jax.tree.map(lambda *x: jnp.stack(x), *members))
+    one = jax.jit(gradient)
+    for i, member in enumerate(members):
+        assert_trees_near(jax.tree.map(lambda x, i=i: x[i], together), one(member), 1e-4)

@@ -14,7 +14,13 @@ from jax.sharding import PartitionSpec as P
 
 from irl_jax.losses.distillation import generalised_jsd
 from irl_jax.masking import check_range, gather_logp, gather_q
-from irl_jax.models.decoder import DecoderConfig, forward, unembedding, vocabulary_logits
+from irl_jax.models.decoder import (
+    DecoderConfig,
+    forward,
+    forward_balanced,
+    unembedding,
+    vocabulary_logits,
+)
 from irl_jax.models.sharding import constrain, parts
 from irl_jax.types import InputError, Prompt, PyTree
 
@@ -319,6 +325,25 @@ def sequence_logp(config: DecoderConfig, params: PyTree, tokens: Array, segment:
     hidden, _ = forward(config, params, tokens, segment=segment)
     logp = token_logp(config, params, hidden[:, :-1], tokens[:, 1:])
     return _predicted(logp, segment)
+
+
+def sequence_logp_balance(
+    config: DecoderConfig, params: PyTree, tokens: Array, segment: Array
+) -> tuple[Array, Array | None]:
+    """`sequence_logp`, and how evenly experts are used: `models.mlp.load_balance`, f32[].
+
+    Args:
+        config: the shape.
+        params: parameters of the decoder.
+        tokens: i32[B, T].
+        segment: i32[B, T], 0 on padding.
+
+    Returns:
+        f32[B, T] log-probs (nats), and the balance; None for a model without experts.
+    """
+    hidden, _, balance = forward_balanced(config, params, tokens, segment=segment)
+    logp = token_logp(config, params, hidden[:, :-1], tokens[:, 1:])
+    return _predicted(logp, segment), balance
 
 
 def sequence_q(

@@ -32,6 +32,7 @@ from irl_jax.models.logprob import (
     completion_logp_collision,
     completion_logp_kl,
     sequence_logp,
+    sequence_logp_balance,
     sequence_q,
 )
 from irl_jax.models.lora import attach
@@ -82,8 +83,14 @@ class Extended:
     keywords: dict[str, Array]
 
 
-def sft_objective(config: DecoderConfig, adapt: Adapt = full) -> Objective:
-    """Negative log-likelihood of demonstrations.
+def sft_objective(config: DecoderConfig, adapt: Adapt = full, *, balance: float = 0.0) -> Objective:
+    """Negative log-likelihood of demonstrations, and of a mixture how evenly its experts are used.
+
+    Args:
+        config: the shape.
+        adapt: how what is trained becomes a decoder.
+        balance: weight of `models.mlp.load_balance`, which is a metric of every mixture. It
+            is that of a micro-batch, so that a split batch has another sum.
 
     Returns:
         `(params, batch: Demonstration, key, reference) -> Loss`; with `full`, the
@@ -92,8 +99,12 @@ def sft_objective(config: DecoderConfig, adapt: Adapt = full) -> Objective:
 
     def objective(params: PyTree, batch: Demonstration, key: Array, *frozen: PyTree) -> Loss:
         decoder = adapt(params, frozen[0] if frozen else None)
-        logp = sequence_logp(config, decoder, batch.tokens, batch.segment)
-        return nll(logp, batch)
+        if not config.n_experts:
+            return nll(sequence_logp(config, decoder, batch.tokens, batch.segment), batch)
+        logp, even = sequence_logp_balance(config, decoder, batch.tokens, batch.segment)
+        loss = nll(logp, batch)
+        metrics = {**loss.metrics, "balance": (loss.weight * even, loss.weight)}
+        return Loss(loss.total + balance * loss.weight * even, loss.weight, metrics)
 
     return objective
 

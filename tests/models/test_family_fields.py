@@ -117,6 +117,11 @@ def test_what_is_written_is_read(model_type):
         assert config_of(PLACE, fields) == c
 
 
+def test_the_number_of_experts_has_two_names():
+    for name in ("num_experts", "num_local_experts"):
+        assert read("qwen3_moe", head_dim=4, **{name: 9}).n_experts == 9
+
+
 def test_rope_of_both_kinds_of_layers():
     """As transformers 4 and 5 write it."""
     scaled = {"rope_type": "linear", "factor": 8.0, "rope_theta": 5e5}

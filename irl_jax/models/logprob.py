@@ -329,19 +329,24 @@ def sequence_logp(config: DecoderConfig, params: PyTree, tokens: Array, segment:
 
 def sequence_logp_balance(
     config: DecoderConfig, params: PyTree, tokens: Array, segment: Array
-) -> tuple[Array, Array | None]:
+) -> tuple[Array, Array]:
     """`sequence_logp`, and how evenly experts are used: `models.mlp.load_balance`, f32[].
 
     Args:
-        config: the shape.
+        config: the shape of a mixture of experts.
         params: parameters of the decoder.
         tokens: i32[B, T].
         segment: i32[B, T], 0 on padding.
 
     Returns:
-        f32[B, T] log-probs (nats), and the balance; None for a model without experts.
+        f32[B, T] log-probs (nats), and the balance.
+
+    Raises:
+        InputError: if the model has no experts.
     """
     hidden, _, balance = forward_balanced(config, params, tokens, segment=segment)
+    if balance is None:
+        raise InputError("config: n_experts is 0; only a mixture of experts has a balance")
     logp = token_logp(config, params, hidden[:, :-1], tokens[:, 1:])
     return _predicted(logp, segment), balance
 

@@ -110,6 +110,8 @@ def test_what_is_written_is_read(model_type):
     plain = read(model_type, head_dim=4)
     config = read(model_type, head_dim=4, **FIELDS[model_type])
     assert config != plain
+    if "attention_bias" in FIELDS[model_type]:
+        assert config.attention_bias and config.output_bias
     for c in (plain, config):
         fields = json.loads(json.dumps(write_config(c, "float32", None)))
         assert fields["model_type"] == model_type

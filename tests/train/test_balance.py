@@ -3,10 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from irl_jax.models.decoder import forward_balanced
+from irl_jax.models.logprob import sequence_logp_balance
 from irl_jax.train.objectives import sft_objective
-from irl_jax.types import Demonstration
+from irl_jax.types import Demonstration, InputError
 from tests.models.cases import CONFIG, MIXED, assert_near, random_params
 
 
@@ -33,3 +35,5 @@ def test_a_model_without_experts_has_no_balance():
         sft_objective(CONFIG, balance=0.3), random_params(CONFIG), batch(), jax.random.key(0)
     )
     assert "balance" not in loss.metrics
+    with pytest.raises(InputError, match="n_experts is 0"):
+        sequence_logp_balance(CONFIG, random_params(CONFIG), batch().tokens, batch().segment)

@@ -59,10 +59,8 @@ def slots(shapes: Mapping[str, tuple[int, ...]], names: Mapping[str, str]) -> li
             another for that of the expert. Parameters of one name are rows of one tensor,
             in their order here.
     """
-    order = list(names)
-    found = []
-    for path in sorted(shapes, key=order.index):
-        shape = shapes[path]
+    order, found = list(names), []
+    for path, shape in shapes.items():
         depth = path.startswith("layers/") + ("/experts/" in path)
         inner = shape[depth:][::-1] if path.endswith("kernel") else shape[depth:]
         for place in np.ndindex(*shape[:depth]):
@@ -70,7 +68,8 @@ def slots(shapes: Mapping[str, tuple[int, ...]], names: Mapping[str, str]) -> li
     parts: dict[str, list[Slot]] = {}
     for slot in found:
         parts.setdefault(slot.name, []).append(slot)
-    return [slot for group in parts.values() for slot in _joined(group)]
+    below = lambda slot: order.index(slot.path)
+    return [slot for group in parts.values() for slot in _joined(sorted(group, key=below))]
 
 
 def _joined(parts: list[Slot]) -> list[Slot]:

@@ -55,9 +55,7 @@ def load_huggingface(directory: str | Path) -> tuple[DecoderConfig, PyTree]:
     directory = Path(directory)
     config = read_config(directory / "config.json")
     with contextlib.ExitStack() as stack:
-        files = open_tensors(directory, stack)
-        for name in [n for n in files if n.endswith("rotary_emb.inv_freq")]:
-            del files[name]  # a constant of older checkpoints
+        files = drop_constants(open_tensors(directory, stack))
         names = FAMILIES[model_type(config)].names
         head, embedding = names["unembed/kernel"], names["embed/embedding"]
         if config.tie_embeddings and {head, embedding} <= set(files):
@@ -144,6 +142,11 @@ def open_tensors(directory: Path, stack: contextlib.ExitStack) -> dict[str, Any]
     return {tensor: files[name] for tensor, name in weight_map.items()}
 
 
+def drop_constants(files: Mapping[str, Any]) -> dict[str, Any]:
+    """The tensors of a checkpoint without the constants that older ones hold."""
+    return {name: file for name, file in files.items() if not name.endswith("rotary_emb.inv_freq")}
+
+
 def open_file(path: Path, stack: contextlib.ExitStack) -> Any:
     """One safetensors file, which the stack closes.
 
@@ -204,24 +207,49 @@ def save_huggingface(
         InputError: if the directory is not empty or cannot be written, `dtype` is unknown,
             or the parameters or ids are not those of `config`.
     """
-    directory = Path(directory)
-    if dtype not in DTYPES:
-        raise InputError(f"dtype {dtype!r} is not supported; use one of {', '.join(DTYPES)}")
     flat = flatten_dict(params, sep="/")
     check_params(config, flat)
     generation = generation_config(config, eos_token_id, pad_token_id)
     first = None if eos_token_id is None else int(np.ravel(eos_token_id)[0])
+    fields = {"config.json": write_config(config, dtype, first)}
+    if generation:
+        fields[GENERATION] = generation
+    names = FAMILIES[model_type(config)].names
+    write_model(Path(directory), fields, param_shapes(config), names, flat, dtype)
+
+
+def write_model(
+    directory: Path,
+    objects: Mapping[str, Mapping[str, Any]],
+    shapes: Mapping[str, tuple[int, ...]],
+    names: Mapping[str, str],
+    flat: Mapping[str, Any],
+    dtype: str,
+) -> None:
+    """Writes a directory of JSON files and tensors, whole or not at all.
+
+    Args:
+        directory: must not exist, or be empty.
+        objects: name of a file -> its fields.
+        shapes: parameter path -> shape.
+        names: parameter path -> tensor name, with {} for the number of the layer.
+        flat: parameter path -> array.
+        dtype: of the tensors.
+
+    Raises:
+        InputError: the directory is not empty or cannot be written, or `dtype` is unknown.
+    """
+    if dtype not in DTYPES:
+        raise InputError(f"dtype {dtype!r} is not supported; use one of {', '.join(DTYPES)}")
     temporary = directory.parent / f".{uuid.uuid4().hex}.tmp"
     try:
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             raise InputError(f"{directory}: exists and is not empty; choose another directory")
         directory.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
-        write_json(temporary / "config.json", write_config(config, dtype, first))
-        if generation:
-            write_json(temporary / GENERATION, generation)
-        wanted = slots(param_shapes(config), FAMILIES[model_type(config)].names)
-        write_tensors(temporary, shards(wanted, dtype), flat, dtype)
+        for name, fields in objects.items():
+            write_json(temporary / name, fields)
+        write_tensors(temporary, shards(slots(shapes, names), dtype), flat, dtype)
         for file in temporary.glob("*.safetensors"):  # for its writer alone, as safetensors has it
             shutil.copymode(temporary / "config.json", file)
         temporary.replace(directory)

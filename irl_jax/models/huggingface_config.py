@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,33 @@ from irl_jax.types import InputError
 WHOLE = "expected a whole Hugging Face model directory"
 """What to do about a file of a model that cannot be read."""
 
+CAUSAL, CLASSIFIER = "ForCausalLM", "ForSequenceClassification"
+"""Ends of the names of classes of transformers: a language model, a reward model."""
+
 GENERATION = "generation_config.json"
 """File in which transformers looks first for where a completion ends."""
 
 
 def read_config(path: Path) -> DecoderConfig:
-    """The configuration from a config.json.
+    """The configuration of a language model from its config.json.
 
     Raises:
-        InputError: naming the file and the field.
+        InputError: naming the file and the field; it is a reward model's.
     """
-    return config_of(path, read_object(path, WHOLE))
+    fields = read_object(path, WHOLE)
+    found = architecture_of(fields)
+    if found is not None and found.endswith(CLASSIFIER):
+        raise InputError(
+            f"{path.parent}: is a reward model ({found}), no language model; expected one that "
+            f"ends in {CAUSAL}"
+        )
+    return config_of(path, fields)
+
+
+def architecture_of(fields: Mapping[str, Any]) -> str | None:
+    """The class of transformers that a config.json names; None if it names none."""
+    given = fields.get("architectures")
+    return given[0] if isinstance(given, list) and given and isinstance(given[0], str) else None
 
 
 def config_of(path: Path, given: dict[str, Any]) -> DecoderConfig:

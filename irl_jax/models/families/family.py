@@ -94,6 +94,8 @@ class Family:
         fields: configuration -> the fields of config.json that not all families have.
         rope: fields and context length -> base and scaling of the rotary frequencies, as
             arguments of `DecoderConfig`.
+        reward_architecture: class of transformers that loads reward models of the family; by
+            default as it is named in most.
     """
 
     architecture: str
@@ -103,3 +105,9 @@ class Family:
     switches: Callable[[Fields, int], dict[str, Any]]
     fields: Callable[[DecoderConfig], dict[str, Any]]
     rope: Callable[[Fields, int], dict[str, Any]] = read_rope
+    reward_architecture: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.reward_architecture:
+            name = self.architecture.replace("ForCausalLM", "ForSequenceClassification")
+            object.__setattr__(self, "reward_architecture", name)

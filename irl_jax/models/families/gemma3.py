@@ -68,6 +68,7 @@ def write(config: DecoderConfig) -> dict[str, Any]:
 
 FAMILY = Family(
     architecture="Gemma3ForCausalLM",
+    reward_architecture="Gemma3TextForSequenceClassification",
     defaults=DEFAULTS
     | {
         "attn_logit_softcapping": None,

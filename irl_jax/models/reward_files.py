@@ -66,6 +66,12 @@ class RewardFiles:
     pad_token_id: int | None
     own: Mapping[str, Any]
 
+    def scalar_head(self, number: int) -> PyTree:
+        """The head of one label, as `models.heads.init_scalar_head` gives it."""
+        if len(self.labels) == 1:
+            return self.head
+        return {name: leaf[..., number] for name, leaf in self.head.items()}
+
 
 def is_model_directory(path: str | Path) -> bool:
     """Whether a directory's config.json is that of a Hugging Face model."""
@@ -158,30 +164,25 @@ def read_pad(path: Path, fields: Mapping[str, Any], rows: int) -> int | None:
     return pad
 
 
-def pick_label(model: RewardFiles, label: str | None, place: str | Path) -> PyTree:
-    """The scalar head of one label.
+def pick_label(labels: Sequence[str], label: str | None, place: str | Path) -> int:
+    """The number of the label that is the reward.
 
     Args:
-        model: whose labels they are.
+        labels: those of a model.
         label: its name; None will do if there is one label.
         place: the model, named in messages.
 
     Raises:
         InputError: listing the labels, if there is no such label or a choice is to be made.
     """
-    if label is None and len(model.labels) == 1:
-        return model.head
-    if label not in model.labels:
-        has = f"{place}: has the labels {', '.join(model.labels)}"
-        raise InputError(
-            f"{has}; say which one is the reward, --read.label {model.labels[0]}"
-            if label is None
-            else f"{has}, but no {label!r} (--read.label)"
-        )
-    if len(model.labels) == 1:
-        return model.head
-    number = model.labels.index(label)
-    return {name: leaf[..., number] for name, leaf in model.head.items()}
+    if label is None and len(labels) == 1:
+        return 0
+    has = f"{place}: has the labels {', '.join(labels)}"
+    if label is None:
+        raise InputError(f"{has}; say which one is the reward, --read.label {labels[0]}")
+    if label not in labels:
+        raise InputError(f"{has}, but no {label!r}; correct --read.label")
+    return list(labels).index(label)
 
 
 def read_index(tokens: Sequence[int], pad_token_id: int | None) -> int:

@@ -1,7 +1,8 @@
 """`irl-jax score`: how good is a reward? Comparisons, scored and looked at from every side.
 
-The reward of a run of `irl-jax reward` or `experiments.preference_to_policy`, or a baseline (the
-likelihood of a response under a language model, its length), gives every response of a file a
+The reward of a run of `irl-jax reward` or `experiments.preference_to_policy`, a published reward
+model (a directory that `AutoModelForSequenceClassification` of transformers loads), or a baseline
+(the likelihood of a response under a language model, its length), gives every response of a file a
 number. The report says how often it orders responses as people did, in each subset and over all;
 whether it is as sure as it is right; how far it goes by length; how edits that change no meaning
 move it; and, where responses have scores, what it is worth in best-of-n.
@@ -38,7 +39,10 @@ from irl_jax.eval.ranking import kendall, pair_accuracy, spearman, within_prompt
 from irl_jax.eval.subsets import SubsetAccuracy, all_above, by_subset, chance, mean_over_subsets
 from irl_jax.eval.ties import ties
 from irl_jax.files import as_json, write_atomic
+from irl_jax.models.reward_files import is_model_directory
 from irl_jax.recipes.launch import Clock, kept, launch
+from irl_jax.recipes.published import check_published, check_read
+from irl_jax.recipes.published import in_log_odds as published_log_odds
 from irl_jax.recipes.score_config import ScoreConfig
 from irl_jax.recipes.score_report import conclusion, write_report
 from irl_jax.recipes.scorers import (
@@ -76,14 +80,30 @@ def main(config: ScoreConfig) -> None:
     records = read(config)
     inputs = {"data": config.data, "read.tokenizer": config.read.tokenizer}
     sha256 = identities(inputs) | identity(config.model, config.reward)
-    if config.reward == "learned" and not config.held_out:
-        run = required(config.model, config.reward)
-        if run_settings(Path(run))[SHA256].get("data.path") == sha256["data"]:
-            print(
-                f"warning: {run} was trained on {config.data}; --held-out scores what it held out",
-                file=sys.stderr,
-            )
+    if config.reward == "learned":
+        check_learned(config, sha256["data"])
     launch(config, partial(experiment, config, records), conclusion, pinned={SHA256: sha256})
+
+
+def check_learned(config: ScoreConfig, data: str) -> None:
+    """Checks a learned reward before it is loaded, and warns of one that saw what is scored.
+
+    Args:
+        config: of the scoring.
+        data: SHA-256 of what is scored.
+
+    Raises:
+        InputError: a directory is no reward model's, or is not read as `config` says.
+    """
+    run = Path(required(config.model, config.reward))
+    if is_model_directory(run):
+        check_published(run, config.read.label)
+        check_read(config.read, run)
+    elif not config.held_out and run_settings(run)[SHA256].get("data.path") == data:
+        print(
+            f"warning: {run} was trained on {config.data}; --held-out scores what it held out",
+            file=sys.stderr,
+        )
 
 
 def read(config: ScoreConfig) -> list[EvaluationRecord]:
@@ -113,6 +133,11 @@ def held_out_of(run: Path, records: Sequence[EvaluationRecord]) -> list[Evaluati
     Raises:
         InputError: no finished run, or a prompt that its model's template refuses.
     """
+    if is_model_directory(run):
+        raise InputError(
+            f"held_out: {run}: is a reward model's directory, no run that held prompts out; leave "
+            "it away"
+        )
     settings = run_settings(run)
     split = HeldOut(settings["data"]["held_out"], settings["seed"], run_identity(run, settings))
     found = []
@@ -225,7 +250,10 @@ def in_log_odds(config: ScoreConfig) -> bool:
     """Whether a difference of two rewards is the log-odds of a preference."""
     if config.reward != "learned":
         return False
-    loss = loss_of(run_settings(Path(required(config.model, config.reward))))
+    path = Path(required(config.model, config.reward))
+    if is_model_directory(path):
+        return published_log_odds(path)
+    loss = loss_of(run_settings(path))
     return loss is not None and loss.log_odds
 
 

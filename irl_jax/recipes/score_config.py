@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from irl_jax.masking import check_range
-from irl_jax.recipes.scorers import ReadConfig
+from irl_jax.recipes.read_config import ReadConfig
 from irl_jax.types import InputError
 
 
@@ -17,7 +17,7 @@ class ScoreConfig:
 
     data: Path | None = None  # JSON Lines (.gz if gzipped) of comparisons or scored responses
     reward: Literal["learned", "likelihood", "length"] = "learned"  # what gives the numbers
-    model: str | None = None  # learned: a run's directory; likelihood: smollm2, tiny, GGUF, HF
+    model: str | None = None  # learned: a run's or a reward model's; likelihood: smollm2, GGUF, HF
     run_dir: Path = Path("runs/score")  # directory of results; a run resumes there
     held_out: bool = False  # score only prompts that the run of a learned reward held out
     ties: Literal["error", "drop"] = "error"  # what becomes of a line whose sides are equal

@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,18 +21,21 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from irl_jax.data.chat import Text
-from irl_jax.data.encode import Encoder
+from irl_jax.data.encode import EncodedGroup, Encoder
 from irl_jax.data.identity import Identity
 from irl_jax.data.jsonl import GroupRecord
 from irl_jax.files import as_json
 from irl_jax.losses.table import LOSSES, Published, look_up
-from irl_jax.masking import check_range, masked_mean
+from irl_jax.masking import masked_mean
 from irl_jax.models.logprob import completion_logp
-from irl_jax.recipes.embeddings import map_groups
+from irl_jax.models.reward_files import is_model_directory
 from irl_jax.recipes.examples import DataConfig, limits, template_of
 from irl_jax.recipes.language_model import load_language_model, load_tokenizer, model_path
 from irl_jax.recipes.launch import given_model
+from irl_jax.recipes.parts import Scorer, in_parts
 from irl_jax.recipes.policy_training import LoraConfig
+from irl_jax.recipes.published import published_scorer
+from irl_jax.recipes.read_config import ReadConfig
 from irl_jax.recipes.reward_config import MembersConfig
 from irl_jax.recipes.reward_model import aggregate, member_rewards, reward_params
 from irl_jax.rollout.session import LanguageModel
@@ -41,28 +44,6 @@ from irl_jax.train.objectives import lora
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import SHA256
 from irl_jax.types import InputError, Prompt, PyTree
-
-# N prompts, each with responses -> f64[K] of each, the rewards of its K responses
-Scorer = Callable[[Sequence[GroupRecord]], list[np.ndarray]]
-TOGETHER = (4, 2)  # responses that share the encoding of their prompt, the most first
-
-
-@dataclass(frozen=True)
-class ReadConfig:
-    """How a language model reads prompts and responses."""
-
-    tokenizer: Path | None = None  # directory of another one; None: a run's own, or the model's
-    max_prompt: int | None = None  # tokens; None: a run's own, else half the context, at most 512
-    max_completion: int | None = None  # tokens of a response, EOS included; None: likewise
-    overlong: Literal["error", "truncate"] = "error"  # what becomes of a longer one
-    chat: Literal["model", "dialogue"] | None = None  # template; None: a run's, or the model's
-    batch_size: int = 16  # prompts at a time
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation
-
-    def __post_init__(self) -> None:
-        for name in ("max_prompt", "max_completion", "batch_size"):
-            if getattr(self, name) is not None:
-                check_range(f"read.{name}", getattr(self, name), 1)
 
 
 def characters(response: Text) -> int:
@@ -104,11 +85,16 @@ def learned_scorer(
 ) -> Scorer:
     """The reward model of a finished run, see `run_settings`, in the units of its loss.
 
-    Of several members it is the aggregate that rewarded the run's policy.
+    Of several members it is the aggregate that rewarded the run's policy. The directory of a
+    reward model in Hugging Face's layout is read by `published_scorer`.
     """
     del place
     path = Path(required(model, "learned"))
+    if is_model_directory(path):
+        return published_scorer(path, config, progress)
     settings = run_settings(path)
+    if config.label is not None:
+        raise InputError(f"read.label: {path}: a run has one reward; leave it out")
     own = settings.get("tokenizer")
     language_model = load_language_model(
         settings["model"], path, seed=settings["seed"], dtype=config.dtype, progress=progress,
@@ -152,7 +138,7 @@ def required(model: str | None, reward: str) -> str:
     """
     if model is None:
         what = {
-            "learned": "the directory of a run of irl-jax reward",
+            "learned": "the directory of a run of irl-jax reward, or of a reward model",
             "likelihood": "smollm2, a GGUF file or a Hugging Face directory",
         }[reward]
         raise InputError(f"model: --reward {reward} needs one; give {what}")
@@ -181,8 +167,8 @@ def run_settings(path: Path) -> dict[str, Any]:
     if not known or not reward_of(settings):
         raise InputError(
             f"model: {path}: is no run of irl-jax reward, irl-jax irl or "
-            "experiments.preference_to_policy; give one, or --reward likelihood to score by a "
-            "language model"
+            "experiments.preference_to_policy, and no reward model's directory; give one, or "
+            "--reward likelihood to score by a language model"
         )
     loss = loss_of(settings)
     if loss is not None and (loss.kind == "steps" or loss.form == "airl_token"):
@@ -232,6 +218,8 @@ def identity(model: str | None, reward: str) -> dict[str, str]:
     if reward != "learned":
         return identities({"model": given_model(required(model, reward))})
     path = Path(required(model, reward))
+    if is_model_directory(path):
+        return identities({"model": path})
     settings = run_settings(path)
     members = vars(ensemble_of(settings))
     whole = hashlib.sha256(json.dumps([settings["lora"], members]).encode())
@@ -317,55 +305,19 @@ def token_scorer(
         control=data.control,
     )
 
-    def score(groups: Sequence[GroupRecord]) -> list[np.ndarray]:
+    def encode(groups: Sequence[GroupRecord]) -> list[EncodedGroup]:
         messages = [group.source for group in groups if not isinstance(group.prompt, str)]
         if template is None and messages:
             raise InputError(
                 f"{messages[0]}: holds messages, but the model has no chat template; "
                 "give one that has, or --read.chat dialogue"
             )
-        out = [np.zeros(len(group.completions)) for group in groups]
-        parts = list(shares([len(group.completions) for group in groups]))
-        for size in TOGETHER:
-            own = [(i, rows) for i, rows in parts if len(rows) == size]
-            encoded = encoder.groups(
-                replace(groups[i], completions=[groups[i].completions[k] for k in rows])
-                for i, rows in own
-            )
-            if not own:
-                continue
-            values = map_groups(
-                rewards,
-                encoded,
-                pad_id=model.tokenizer.pad_id,
-                batch_size=config.batch_size,
-                advance=progress.stage(f"{size} responses at a time", len(own)),
-            )
-            for (i, rows), found in zip(own, values, strict=True):
-                out[i][rows] = found
-        return out
+        return encoder.groups(groups)
 
-    return score
-
-
-def shares(counts: Sequence[int]) -> list[tuple[int, list[int]]]:
-    """Each group's responses in parts of the sizes of `TOGETHER`; the last is filled up.
-
-    Args:
-        counts: number of responses of each group.
-
-    Returns:
-        (number of the group, numbers of its responses), the last of them repeated.
-
-    Example:
-        >>> shares([2, 5])
-        [(0, [0, 1]), (1, [0, 1, 2, 3]), (1, [4, 4])]
-    """
-    parts = []
-    for i, count in enumerate(counts):
-        start = 0
-        while start < count:
-            size = next((n for n in TOGETHER if n <= count - start), TOGETHER[-1])
-            parts.append((i, [min(start + k, count - 1) for k in range(size)]))
-            start += size
-    return parts
+    return in_parts(
+        encode,
+        rewards,
+        pad_id=model.tokenizer.pad_id,
+        batch_size=config.batch_size,
+        progress=progress,
+    )

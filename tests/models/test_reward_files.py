@@ -141,13 +141,13 @@ def test_labels_are_rewards_by_name(saved):
     found = load_reward_model(path)
     assert found.labels == ("helpful", "brief") and found.head["kernel"].shape == (32, 2)
     for i, label in enumerate(found.labels):
-        head = pick_label(found, label, path)
+        head = found.scalar_head(pick_label(found.labels, label, path))
         np.testing.assert_array_equal(head["kernel"], found.head["kernel"][:, i])
         assert head["bias"].shape == ()
     with pytest.raises(InputError, match=r"model: has the labels helpful, brief; say which one"):
-        pick_label(found, None, path)
+        pick_label(found.labels, None, path)
     with pytest.raises(InputError, match=r"has the labels helpful, brief, but no 'long'"):
-        pick_label(found, "long", path)
+        pick_label(found.labels, "long", path)
 
 
 def test_config_of_two_labels_that_transformers_leaves_unsaid(tmp_path):
@@ -204,11 +204,11 @@ WRONG = {
         changed_tensors(lambda t: t.update({"score.bias": np.ones(3, np.float32)})),
         r"tensor score\.bias: expected shape \[2\], found \[3\]",
     ),
-    "labels not numbered": (changed_fields(id2label={"1": "a", "2": "b"}), r"config\.json: id2label"),
+    "labels not numbered": (changed_fields(id2label={"1": "a", "2": "b"}), r"json: id2label: exp"),
     "labels contradicted": (changed_fields(num_labels=3), r"config\.json: id2label: expected"),
     "no labels": (changed_fields(id2label=None, num_labels=0), r"config\.json: num_labels: exp"),
     "unsupported family": (
-        changed_fields(model_type="deberta-v2", architectures=["DebertaV2ForSequenceClassification"]),
+        changed_fields(model_type="deberta-v2", architectures=["DebertaForSequenceClassification"]),
         r'config\.json: model_type "deberta-v2" is not supported; only llama',
     ),
     "another class": (

@@ -16,10 +16,11 @@ from irl_jax.dynamics.weights import has_signal
 from irl_jax.eval.intervals import paired_difference
 from irl_jax.files import as_json, writing
 from irl_jax.models.mesh import fetch
+from irl_jax.recipes.export import export, exported_files
 from irl_jax.recipes.language_model import load_language_model
 from irl_jax.recipes.launch import Clock, given_model, launch_prepared, settings_of
 from irl_jax.recipes.movement import policy_kl
-from irl_jax.recipes.policy_training import Training, align, check_batches, export
+from irl_jax.recipes.policy_training import Training, align, check_batches
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.rollout.session import Session, width_of
 from irl_jax.train.keys import Stage
@@ -153,10 +154,10 @@ def experiment(
     seconds["train"] = seconds.pop("train and measure") - seconds["measure"]
     if jax.process_index() > 0:
         return {}
-    files = [f"export/{path.name}" for path in sorted(exported.glob("*"))]
     summary = summarise(config, questions, run)
     summary = as_json(
-        summary | {"kl": kl, "seconds": seconds, "export": exported, "exported": files}
+        summary
+        | {"kl": kl, "seconds": seconds, "export": exported, "exported": exported_files(exported)}
     )
     write_report(run, summary)
     run.finish(summary)

@@ -67,9 +67,12 @@ class RewardFiles:
     own: Mapping[str, Any]
 
     def scalar_head(self, number: int) -> PyTree:
-        """The head of one label, as `models.heads.init_scalar_head` gives it."""
+        """The head of one label, as `models.heads.init_scalar_head` gives it.
+
+        With one label it has the bias that a run of ours trained, which is not in the tensors.
+        """
         if len(self.labels) == 1:
-            return self.head
+            return self.head | {"bias": self.head["bias"] + np.float32(self.own.get("bias", 0.0))}
         return {name: leaf[..., number] for name, leaf in self.head.items()}
 
 
@@ -220,7 +223,7 @@ def save_reward_model(
     """Writes a directory that `AutoModelForSequenceClassification.from_pretrained` loads.
 
     The directory appears whole or not at all. The tokenizer's files are not written. A head
-    of transformers has no bias; to add a constant to every score changes no comparison.
+    of transformers has no bias; one in `own` ("bias") is added to our scores alone.
 
     Args:
         directory: must not exist, or be empty.

@@ -30,12 +30,14 @@ from irl_jax.files import as_json
 from irl_jax.losses.table import Published
 from irl_jax.recipes.align_config import AlignConfig
 from irl_jax.recipes.align_report import HELD_OUT, conclusion, write_report
+from irl_jax.recipes.card import policy_card
 from irl_jax.recipes.examples import Examples, as_text, limits
+from irl_jax.recipes.export import export, exported_files
 from irl_jax.recipes.forms import offline_objective, online_method
 from irl_jax.recipes.launch import Clock, given_model
 from irl_jax.recipes.movement import policy_kl
 from irl_jax.recipes.options import as_options, find_loss
-from irl_jax.recipes.policy_training import POLICY, Training, Updates, align, export
+from irl_jax.recipes.policy_training import POLICY, Training, Updates, align
 from irl_jax.recipes.quality import ORDERED, implicit_rewards, quality, score
 from irl_jax.recipes.run_reward import RunReward, load_reward, reward_identity
 from irl_jax.recipes.teacher import Teacher, load_teacher
@@ -372,9 +374,7 @@ def improve(
                 {"before": start, "after": params}, evaluation.batch_size,
             )  # fmt: skip
         implicit = implied(ready, policy, evaluation.batch_size, progress)
-    with clock("export"):
-        exported = export(run.path, training.session.model, policy, dtype=config.export_dtype)
-    return {
+    found = {
         "loss": config.loss,
         "updates": step,
         **counts(examples),
@@ -382,9 +382,12 @@ def improve(
         "held_out": losses,
         "implicit": implicit,
         **compare(before, after),
-        "export": exported,
-        "exported": [f"export/{path.name}" for path in sorted(exported.glob("*"))],
     }
+    with clock("export"):
+        card = policy_card("align", config, AlignConfig(), run.config, found)
+        model = training.session.model
+        exported = export(run.path, model, policy, dtype=config.export_dtype, card=card)
+    return {**found, "export": exported, "exported": exported_files(exported)}
 
 
 def experiment(

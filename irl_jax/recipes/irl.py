@@ -29,11 +29,12 @@ from irl_jax.eval.intervals import bootstrap, paired_difference
 from irl_jax.files import as_json
 from irl_jax.models.mesh import fetch, global_batch
 from irl_jax.recipes.align import compare, write_samples
+from irl_jax.recipes.card import policy_card
+from irl_jax.recipes.export import export, exported_files
 from irl_jax.recipes.irl_config import IrlConfig
 from irl_jax.recipes.irl_report import conclusion, write_report
 from irl_jax.recipes.irl_training import Ready, demonstrated, prepare, train
 from irl_jax.recipes.launch import Clock
-from irl_jax.recipes.policy_training import export
 from irl_jax.recipes.run_reward import reward_identity
 from irl_jax.recipes.training import counts, held_out_losses, launch_loss, policy_start
 from irl_jax.rollout.session import Completions, chunks
@@ -165,17 +166,21 @@ def experiment(
             {"before": start, "after": state.params["policy"]}, config.evaluation.batch_size,
         )  # fmt: skip
         found = measured(config, ready, measure, before, after)
-    with clock("export"):
-        exported = export(run.path, session.model, policy, dtype=config.export_dtype)
-    summary = as_json({
+    known = {
         "loss": config.loss,
         "updates": int(state.step),
         **counts(examples),
         "held_out_prompts": len(before.text),
         "held_out": losses,
         **found,
+    }
+    with clock("export"):
+        card = policy_card("irl", config, IrlConfig(), run.config, known)
+        exported = export(run.path, session.model, policy, dtype=config.export_dtype, card=card)
+    summary = as_json({
+        **known,
         "export": exported,
-        "exported": [f"export/{path.name}" for path in sorted(exported.glob("*"))],
+        "exported": exported_files(exported),
         "seconds": clock.seconds,
         "report": run.report,
     })  # fmt: skip

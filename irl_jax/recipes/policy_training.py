@@ -1,14 +1,12 @@
-"""What a run needs to train a policy: a LoRA or every weight, updates, export."""
+"""What a run needs to train a policy: a LoRA or every weight, updates."""
 
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -17,13 +15,10 @@ from jax import Array
 
 from irl_jax.data.encode import EncodedPrompt
 from irl_jax.data.feeds import make_feed
-from irl_jax.files import writing
 from irl_jax.masking import check_range
-from irl_jax.models.huggingface import save_huggingface
 from irl_jax.models.lora import init_lora, merge
-from irl_jax.models.mesh import fetch
 from irl_jax.models.sharding import RULES, stacked
-from irl_jax.rollout.session import LanguageModel, Session
+from irl_jax.rollout.session import Session
 from irl_jax.train.checkpoint import Checkpointer
 from irl_jax.train.keys import Stage, stage_key
 from irl_jax.train.loop import Evaluation
@@ -345,41 +340,3 @@ def check_batches(
                 f"{name}: {size} does not divide over {ways} devices (mesh.data x mesh.fsdp); "
                 f"choose a multiple of {ways}, or fewer devices"
             )
-
-
-def export(run_dir: Path, model: LanguageModel, policy: PyTree, *, dtype: str) -> Path:
-    """Writes export/: a policy as safetensors, with its tokenizer; whole or not at all.
-
-    Args:
-        run_dir: where.
-        model: its shape and tokenizer.
-        policy: parameters of the decoder.
-        dtype: of the weights in the file.
-
-    Returns:
-        The directory, which other libraries load.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    params = fetch(policy)
-    final, partial_place = run_dir / "export", run_dir / ".export.partial"
-    if jax.process_index() > 0:
-        return final
-    with writing(final):
-        shutil.rmtree(partial_place, ignore_errors=True)
-        try:
-            save_huggingface(
-                partial_place,
-                model.config,
-                params,
-                dtype=dtype,
-                eos_token_id=model.eos_ids,
-                pad_token_id=model.tokenizer.pad_id,
-            )
-            model.tokenizer.save(partial_place)
-            shutil.rmtree(final, ignore_errors=True)
-            partial_place.rename(final)
-        finally:
-            shutil.rmtree(partial_place, ignore_errors=True)
-    return final

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from jax import Array
 
+from irl_jax.eval.calibration import calibration_error, pair_confidence
 from irl_jax.eval.intervals import Interval, bootstrap
+from irl_jax.eval.probes import length_bias
 from irl_jax.eval.ranking import auc, pair_accuracy, pooled, spearman
 from irl_jax.losses.scores import log_ratio
 from irl_jax.models.mesh import fetch
@@ -104,6 +106,30 @@ def quality(examples: Examples, rewards: np.ndarray) -> dict[str, Interval]:
     return {
         name: pair_accuracy(by[:, column], weights, clusters[rows])
         for column, name in enumerate(("accuracy", "longer_accuracy"))
+    }
+
+
+def audit(examples: Examples, rewards: np.ndarray, *, log_odds: bool) -> dict[str, Any] | None:
+    """How sure a reward is of held-out pairs, and how far it goes by length.
+
+    Args:
+        examples: pairs; None is returned of others.
+        rewards: f64[N, 2] of their held-out side.
+        log_odds: whether a difference of two rewards is the log-odds of a preference.
+
+    Returns:
+        `calibration`, the expected calibration error, None of other rewards; `length`, a
+        `LengthBias` in tokens, None where fewer than two prompts have sides of unequal length.
+    """
+    if examples.kind.name != "pairs":
+        return None
+    clusters = prompt_labels(examples)
+    length = np.array([[len(ids) for ids in completions_of(x)] for x in examples.held_out])
+    uneven = np.unique(clusters[length[:, 0] != length[:, 1]])
+    error = calibration_error(*pair_confidence(rewards), clusters) if log_odds else None
+    return {
+        "calibration": error,
+        "length": length_bias(rewards, length, clusters) if len(uneven) > 1 else None,
     }
 
 

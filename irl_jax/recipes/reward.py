@@ -25,12 +25,14 @@ from jax import Array
 
 from irl_jax.files import as_json
 from irl_jax.losses.table import Published
+from irl_jax.recipes.card import reward_card
 from irl_jax.recipes.examples import Examples
+from irl_jax.recipes.export import export_reward, exported_files
 from irl_jax.recipes.forms import init_reward, reward_objective
 from irl_jax.recipes.launch import Clock
 from irl_jax.recipes.options import as_options
 from irl_jax.recipes.policy_training import Training
-from irl_jax.recipes.quality import ORDERED, quality, score, spread
+from irl_jax.recipes.quality import ORDERED, audit, quality, score, spread
 from irl_jax.recipes.reward_config import RewardConfig
 from irl_jax.recipes.reward_model import REWARD, RewardModel, aggregate
 from irl_jax.recipes.reward_report import conclusion, write_report
@@ -173,7 +175,9 @@ def learn(
         losses = held_out_losses(
             training, examples, objective_of(config, ready), trained, config.evaluation.batch_size
         )
-        order = measure(learned, examples, config.evaluation.batch_size, progress)
+        order = measure(
+            learned, examples, config.evaluation.batch_size, progress, log_odds=ready.row.log_odds
+        )
     return learned, {
         "loss": config.loss,
         "updates": int(state.step),
@@ -186,9 +190,17 @@ def learn(
 def experiment(
     config: RewardConfig, ready: Ready, run: RunDirectory, progress: Progress
 ) -> dict[str, Any]:
-    """Trains, measures, reports; returns the summary."""
+    """Trains, measures, exports, reports; returns the summary."""
     clock = Clock(run.path / "seconds.json")
-    found = learn(config, ready, run, progress, clock)[1]
+    learned, found = learn(config, ready, run, progress, clock)
+    if ready.examples.kind.name in ORDERED:  # a reward of steps is no reward of a text
+        with clock("export"):
+            exported = export_reward(
+                run.path, learned, config.data, dtype=config.export_dtype,
+                log_odds=ready.row.log_odds,
+                card=partial(reward_card, config, RewardConfig(), run.config, found),
+            )  # fmt: skip
+        found |= {"export": exported, "exported": exported_files(exported)}
     summary = as_json({**found, "seconds": clock.seconds, "report": run.report})
     if jax.process_index() == 0:
         write_report(run, summary)
@@ -197,7 +209,7 @@ def experiment(
 
 
 def measure(
-    learned: RewardModel, examples: Examples, batch_size: int, progress: Progress
+    learned: RewardModel, examples: Examples, batch_size: int, progress: Progress, *, log_odds: bool
 ) -> dict[str, Any]:
     """How well a reward model orders held-out completions.
 
@@ -206,14 +218,15 @@ def measure(
         examples: whose held-out side is measured.
         batch_size: examples at a time.
         progress: shows how many are done.
+        log_odds: whether a difference of two rewards is the log-odds of a preference.
 
     Returns:
         `quality`, as the function of that name; empty of steps, whose rewards are not of
-        completions. `members`, None of a single one: `quality` of each alone and, of pairs,
-        their `spread`.
+        completions. `audit`, as the function of that name. `members`, None of a single one:
+        `quality` of each alone and, of pairs, their `spread`.
     """
     if examples.kind.name not in ORDERED:
-        return {"quality": {}, "members": None}
+        return {"quality": {}, "audit": None, "members": None}
     by_member = score(
         learned.training.session,
         examples,
@@ -227,4 +240,9 @@ def measure(
         alone = [quality(examples, by_member[:, m]) for m in range(by_member.shape[1])]
         apart = spread(examples, by_member) if examples.kind.name == "pairs" else None
         members = {"quality": alone, "spread": apart}
-    return {"quality": quality(examples, np.asarray(judged, np.float64)), "members": members}
+    rewards = np.asarray(judged, np.float64)
+    return {
+        "quality": quality(examples, rewards),
+        "audit": audit(examples, rewards, log_odds=log_odds),
+        "members": members,
+    }

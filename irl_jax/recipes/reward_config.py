@@ -43,3 +43,5 @@ class RewardConfig(Settings, RewardLearning):
     """A reward model by any published loss: a language model with a head."""
 
     GROUP: ClassVar[str] = ""
+
+    export_dtype: Literal["float32", "bfloat16"] = "float32"  # of the exported weights

@@ -16,8 +16,8 @@ from irl_jax.models.huggingface import save_huggingface
 from irl_jax.models.mesh import make_mesh
 from irl_jax.models.pretrained import minilm_path
 from irl_jax.recipes.embeddings import embed_texts
+from irl_jax.recipes.export import export
 from irl_jax.recipes.language_model import load_language_model
-from irl_jax.recipes.policy_training import export
 from irl_jax.rollout.sampling import Sampling
 from irl_jax.rollout.session import LanguageModel, Session
 from irl_jax.train.progress import Progress

@@ -250,7 +250,9 @@ def test_what_cannot_be_written(saved, tmp_path):
         save_reward_model(place, found.config, found.params, kernel, pad_token_id=61)
     assert not place.exists()
     save_reward_model(place, found.config, found.params, kernel, own={"bias": 0.5})
-    assert load_reward_model(place).own == {"bias": 0.5}
+    own = load_reward_model(place)
+    assert own.own == {"bias": 0.5}
+    assert (own.head["bias"], own.scalar_head(0)["bias"]) == (0.0, 0.5)
     with pytest.raises(InputError, match="exists and is not empty"):
         save_reward_model(place, found.config, found.params, kernel)
 

@@ -75,7 +75,8 @@ def export_reward(
 
     Of several members each has a directory, export/member_1, ... The LoRA is inside the weights,
     and the bias of the head, which a head of transformers does not have, is in config.json for
-    our own reader alone. The chat template ends a conversation with EOS, at which the reward was trained to be read.
+    our own reader alone. The chat template ends a conversation with EOS, at which the reward
+    was trained to be read.
 
     Args:
         run_dir: where.

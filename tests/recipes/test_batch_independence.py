@@ -49,9 +49,11 @@ def test_scores_are_the_same_in_every_batch(name, number):
     """Batch size, order, filling rows, bucket and what pads: 1e-5 in float32."""
     config = config_of(Path("config.json"), FAMILIES[name][number].to_dict())
     rng = np.random.default_rng(1)
-    draw = lambda shape: rng.normal(size=shape).astype(np.float32) / max(shape[0], 4) ** 0.5
-    flat = {path: draw(shape[-2:]) + np.zeros(shape, np.float32)
-            for path, shape in param_shapes(config).items()}  # fmt: skip
+    draw = lambda shape: rng.normal(size=shape).astype(np.float32) / np.float32(shape[-1] ** 0.5)
+    flat = {
+        path: draw(shape) * 0.5 + 1 if path.endswith("scale") else draw(shape)
+        for path, shape in param_shapes(config).items()
+    }
     head = {"kernel": draw((config.d_model,)), "bias": np.float32(0.5)}
     model = config, unflatten_dict(flat, sep="/"), head
     groups = conversations(config.vocab_size)

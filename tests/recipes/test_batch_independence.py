@@ -46,7 +46,7 @@ def scores(model, groups, order, batch_size: int, shape, pad_id: int) -> np.ndar
 
 @pytest.mark.parametrize(("name", "number"), CASES)
 def test_scores_are_the_same_in_every_batch(name, number):
-    """Batch size, order, filling rows, bucket and what pads: 1e-5 in float32."""
+    """Batch size, order, filling rows, bucket and what pads: 1e-5 of the largest score in float32."""
     config = config_of(Path("config.json"), FAMILIES[name][number].to_dict())
     rng = np.random.default_rng(1)
     draw = lambda shape: rng.normal(size=shape).astype(np.float32) / np.float32(shape[-1] ** 0.5)
@@ -61,4 +61,4 @@ def test_scores_are_the_same_in_every_batch(name, number):
     assert np.isfinite(alone).all() and np.ptp(alone) > 0.1
     for pad_id in (3, 9):
         found = scores(model, groups, rng.permutation(GROUPS), 5, WIDE, pad_id)
-        np.testing.assert_allclose(found, alone, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(found, alone, rtol=0, atol=1e-5 * np.abs(alone).max())

@@ -20,7 +20,7 @@ BREAKS = (
 )
 TEMPLATES = {
     "a break behind EOS": BREAKS,
-    "a break at its own end": BREAKS.replace(" + '\n'", "") + "\n",
+    "a break at its own end": BREAKS + "\n",
     "blocks on lines of their own": (
         "  {% set turns = messages %}\n  {% for m in turns %}\n"
         "{{ 'A' if m.role == 'assistant' else 'U' }}{{ m.content }}{{ eos_token }}\n"
@@ -63,6 +63,18 @@ def test_the_whole_is_what_the_reward_was_trained_on(name, add_bos, spm):
         TEMPLATES[name], "p", add_generation_prompt=True, tokens=spm.template_tokens
     )
     assert prompt.removeprefix("<s>") == expected.removeprefix("<s>")
+
+
+def test_another_template_begins_with_bos_as_the_tokenizer_says(spm):
+    own = replace(spm, add_bos=True)
+    record = RECORDS[0]
+    (trained,) = Encoder(own, 99, 99, template=DIALOGUE_TEMPLATE).groups([record])
+    tokenizer, _ = reward_tokenizer(own, DIALOGUE_TEMPLATE, None)
+    (exported,) = WholeEncoder(tokenizer, 99, tokenizer.chat_template).groups([record])
+    assert exported.prompt + exported.completions[0] == trained.prompt + trained.completions[0]
+    (given,) = WholeEncoder(own, 99, DIALOGUE_TEMPLATE).groups([record])
+    text = "\n\nHuman: p q\n\nAssistant: c d"
+    assert given.prompt + given.completions[0] == own.encode(text, add_bos=True)
 
 
 def test_a_template_that_ends_with_eos_stays(spm):

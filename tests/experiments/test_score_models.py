@@ -274,8 +274,8 @@ def no_such_run(path, run):
 
 def no_run(path, run):
     return ["--model", str(path)], (
-        r"model: \S+: is no run of irl-jax reward, irl-jax irl or "
-        r"experiments\.preference_to_policy; give one, or --reward likel"
+        r"model: \S+: is no run of irl-jax reward, irl-jax irl or experiments\.preference_to_policy"
+        ", and no reward model's directory; give one, or --reward likel"
     )
 
 

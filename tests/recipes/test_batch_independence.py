@@ -46,7 +46,7 @@ def scores(model, groups, order, batch_size: int, shape, pad_id: int) -> np.ndar
 
 @pytest.mark.parametrize(("name", "number"), CASES)
 def test_scores_are_the_same_in_every_batch(name, number):
-    """Batch size, order, filling rows, bucket and what pads: 1e-5 of the largest score in float32."""
+    """Batch size, order, filling rows, bucket and what pads: 1e-5 of the largest score."""
     config = config_of(Path("config.json"), FAMILIES[name][number].to_dict())
     rng = np.random.default_rng(1)
     draw = lambda shape: rng.normal(size=shape).astype(np.float32) / np.float32(shape[-1] ** 0.5)

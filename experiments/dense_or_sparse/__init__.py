@@ -1,10 +1,10 @@
 """Dense or sparse: a reward at the end, or a teacher at every token, at equal compute.
 
-A small decoder that was shown a few sums practises others. It spends a budget of compute, counted in
-passes over tokens, on GRPO by whether its answers are right; on distillation from a larger decoder
-that knows the answers, by KL(policy‖teacher) at its own tokens or KL(teacher‖policy) at the
+A small decoder that was shown a few sums practises others. It spends a budget of compute, counted
+in passes over tokens, on GRPO by whether its answers are right; on distillation from a larger
+decoder that knows the answers, by KL(policy‖teacher) at its own tokens or KL(teacher‖policy) at the
 teacher's; on both, one after the other; or it lets a larger decoder that knows no more than itself
-practise by GRPO first, and learns from that. The control is that larger decoder before it practised.
+practise by GRPO first, and learns from that. The control is that decoder before it practised.
 
 Claim: A teacher that knows the answers is worth more than the reward at 200 batches, and no surely
     different from it at 50. A teacher that has to find them first, on half of the budget, is worth

@@ -25,6 +25,7 @@ from typing import Any, NoReturn, TypeVar, get_type_hints
 
 import tyro
 
+from irl_jax.recipes.hub import fetched
 from irl_jax.types import InputError
 
 Config = TypeVar("Config")
@@ -97,6 +98,8 @@ def parse(
 ) -> Config:
     """Config with the fields replaced that args name; of a flag given twice, the last.
 
+    A value hf://OWNER/NAME is fetched from the hub, see `irl_jax.recipes.hub`.
+
     Args:
         config: the defaults, an instance of a frozen dataclass.
         args: the command line.
@@ -106,7 +109,7 @@ def parse(
             then `--help-all` lists the rest.
 
     Raises:
-        InputError: a value that the configuration refuses.
+        InputError: a value that the configuration refuses, or that the hub does not have.
         SystemExit: 0 after `--help`; 2 for an unknown flag or a value of another type, after
             tyro has told which.
     """
@@ -133,7 +136,7 @@ def parse(
         parser(args)  # prints what is wrong, and exits with status 2
         raise
     _check_numbers(parsed)
-    return parsed
+    return fetched(parsed)
 
 
 def _input_error(error: BaseException | None) -> InputError | None:

@@ -38,7 +38,7 @@ from irl_jax.types import InputError
 class SampleCommand:
     """Prompts, and how they are answered."""
 
-    model: str = "smollm2"  # smollm2, a GGUF file, a Hugging Face directory, hf://OWNER/NAME, or a run
+    model: str = "smollm2"  # smollm2, a GGUF file, a directory, hf://OWNER/NAME, or a run
     prompt: tuple[str, ...] = ()  # what is asked, as a user's message
     data: Path | None = None  # JSON Lines (.gz if gzipped) of prompts, in place of --prompt
     out: Path | None = None  # JSON Lines of prompts and completions; None: the terminal

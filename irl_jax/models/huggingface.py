@@ -14,6 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
+from jax.sharding import Mesh
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -27,7 +28,7 @@ from irl_jax.models.huggingface_config import (
     read_config,
     write_config,
 )
-from irl_jax.models.layout import Slot, assemble, check_tensors, param_shapes, slots
+from irl_jax.models.layout import Slot, assemble, check_tensors, param_shapes, slots, stream
 from irl_jax.types import InputError, PyTree
 
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -37,15 +38,18 @@ SHARD_BYTES = 5 * 10**9
 """An export larger than this is cut into several files."""
 
 
-def load_huggingface(directory: str | Path) -> tuple[DecoderConfig, PyTree]:
+def load_huggingface(
+    directory: str | Path, mesh: Mesh | None = None
+) -> tuple[DecoderConfig, PyTree]:
     """Reads a model directory of one of the families (`irl_jax.models.families`).
 
     Args:
         directory: holds config.json and model.safetensors, or the shards named by
             model.safetensors.index.json; tensors bf16, f16 or f32.
+        mesh: where the parameters are to lie; each process then reads what it holds.
 
     Returns:
-        The configuration and a nested dict of numpy f32 arrays.
+        The configuration and a nested dict of f32 arrays, of numpy without a mesh.
 
     Raises:
         InputError: if the directory is no such model, a file is damaged, a tensor is
@@ -66,7 +70,7 @@ def load_huggingface(directory: str | Path) -> tuple[DecoderConfig, PyTree]:
                     "ties them; set tie_word_embeddings to false"
                 )
             del files[head]
-        return config, read_params(directory, files, param_shapes(config), names)
+        return config, read_params(directory, files, param_shapes(config), names, mesh)
 
 
 def read_params(
@@ -74,6 +78,7 @@ def read_params(
     files: Mapping[str, Any],
     shapes: Mapping[str, tuple[int, ...]],
     names: Mapping[str, str],
+    mesh: Mesh | None = None,
 ) -> PyTree:
     """Reads all tensors of a model, once they are known to be those that it needs.
 
@@ -83,9 +88,10 @@ def read_params(
             one must have its place.
         shapes: parameter path -> shape.
         names: parameter path -> tensor name, with {} for the number of the layer.
+        mesh: as `load_huggingface` takes it.
 
     Returns:
-        Nested dict of numpy f32 arrays.
+        Nested dict of f32 arrays, of numpy without a mesh.
 
     Raises:
         InputError: a tensor is missing, has another shape or no place, or is not of
@@ -100,7 +106,9 @@ def read_params(
             raise InputError(
                 f"{directory}: tensor {slot.name} is {dtype}; only {', '.join(FLOATS)}"
             )
-    return assemble(shapes, wanted, lambda name: files[name].get_tensor(name))
+    if mesh is None:
+        return assemble(shapes, wanted, lambda name: files[name].get_tensor(name))
+    return stream(shapes, wanted, lambda name, part: files[name].get_slice(name)[part], mesh)
 
 
 def open_tensors(directory: Path, stack: contextlib.ExitStack) -> dict[str, Any]:

@@ -7,15 +7,23 @@ exporter differ only in the tensors' names, so the rest is here.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import Mesh
 
 from irl_jax.models.decoder import DecoderConfig, init_params
+from irl_jax.models.mesh import parameter_shardings
+from irl_jax.models.sharding import RULES
 from irl_jax.types import InputError, PyTree
+
+# tensor name, slices of its dimensions -> that part of it
+ReadPart = Callable[[str, tuple[slice, ...]], np.ndarray]
 
 
 class Slot(NamedTuple):
@@ -131,3 +139,61 @@ def assemble(
             tensor = tensor[slice(*slot.rows)]
         flat[slot.path][slot.place][...] = tensor.T if slot.transposed else tensor
     return unflatten_dict(flat, sep="/")
+
+
+def stream(
+    shapes: Mapping[str, tuple[int, ...]], wanted: list[Slot], read: ReadPart, mesh: Mesh
+) -> PyTree:
+    """Reads parameters to where they lie on a mesh, as `assemble` reads them to the host.
+
+    Each process reads what its devices hold, and at a time no more than one device holds of one
+    parameter.
+
+    Args:
+        shapes: parameter path -> shape.
+        wanted: what `slots` gave.
+        read: gives parts of tensors.
+        mesh: the devices; parameters are cut by `models.sharding.RULES`.
+
+    Returns:
+        Nested dict of f32 arrays.
+
+    Raises:
+        InputError: the mesh does not fit a parameter.
+    """
+    placed: dict[str, dict[tuple[int, ...], Slot]] = {path: {} for path in shapes}
+    for slot in wanted:
+        placed[slot.path][slot.place] = slot
+    structs = {path: jax.ShapeDtypeStruct(shape, np.float32) for path, shape in shapes.items()}
+    shardings = flatten_dict(
+        parameter_shardings(mesh, unflatten_dict(structs, sep="/"), RULES), sep="/"
+    )
+    arrays = {
+        path: jax.make_array_from_callback(
+            shape, shardings[path], partial(_part, placed[path], shape, read)
+        )
+        for path, shape in shapes.items()
+    }
+    return unflatten_dict(arrays, sep="/")
+
+
+def _part(
+    placed: Mapping[tuple[int, ...], Slot],
+    shape: tuple[int, ...],
+    read: ReadPart,
+    index: tuple[slice, ...],
+) -> np.ndarray:
+    """A part of a parameter, from the tensors at the places on its leading axes."""
+    bounds = [cut.indices(size)[:2] for cut, size in zip(index, shape, strict=True)]
+    depth = len(next(iter(placed)))
+    out = np.empty([stop - start for start, stop in bounds], np.float32)
+    for place in itertools.product(*(range(*ends) for ends in bounds[:depth])):
+        slot = placed[place]
+        inner = bounds[depth:][::-1] if slot.transposed else bounds[depth:]
+        if slot.rows is not None:
+            (start, stop), *others = inner
+            inner = [(slot.rows[0] + start, slot.rows[0] + stop), *others]
+        tensor = read(slot.name, tuple(slice(*ends) for ends in inner))
+        here = tuple(i - start for i, (start, _) in zip(place, bounds, strict=False))
+        out[here] = tensor.T if slot.transposed else tensor
+    return out

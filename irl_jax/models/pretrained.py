@@ -5,20 +5,23 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+from jax.sharding import Mesh
+
 from irl_jax.models.decoder import DecoderConfig
 from irl_jax.models.gguf import load_gguf
 from irl_jax.models.huggingface import load_huggingface
 from irl_jax.types import InputError, PyTree
 
 
-def load_pretrained(path: str | Path) -> tuple[DecoderConfig, PyTree]:
+def load_pretrained(path: str | Path, mesh: Mesh | None = None) -> tuple[DecoderConfig, PyTree]:
     """Configuration and parameters from a GGUF file or a Hugging Face directory.
 
     Args:
         path: a file is read as GGUF, a directory as Hugging Face's layout.
+        mesh: where the parameters of a directory are to lie, see `load_huggingface`.
 
     Returns:
-        The configuration and a nested dict of numpy f32 arrays.
+        The configuration and a nested dict of f32 arrays, of numpy without a mesh or of a GGUF.
 
     Raises:
         InputError: if there is nothing at `path`, or what is there is no model this
@@ -27,7 +30,7 @@ def load_pretrained(path: str | Path) -> tuple[DecoderConfig, PyTree]:
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such GGUF file or Hugging Face model directory")
-    return load_huggingface(path) if path.is_dir() else load_gguf(path)
+    return load_huggingface(path, mesh) if path.is_dir() else load_gguf(path)
 
 
 def smollm2_path() -> Path:

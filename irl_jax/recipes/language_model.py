@@ -43,6 +43,7 @@ def load_language_model(
     dtype: str,
     progress: Progress,
     tokenizer: Path | None = None,
+    mesh: Mesh | None = None,
 ) -> LanguageModel:
     """Loads a language model, or makes the tiny one.
 
@@ -56,6 +57,7 @@ def load_language_model(
         dtype: compute dtype, `float32` or `bfloat16`.
         progress: shows the training of the tiny model.
         tokenizer: a directory whose tokenizer is taken in place of the model's own.
+        mesh: where the parameters of a directory are to lie at once; on the host if None.
 
     Raises:
         InputError: if there is no such model or tokenizer, or the tokenizer has more ids
@@ -66,7 +68,7 @@ def load_language_model(
     path = model_path(name, run_dir, seed)
     if name == "tiny" and not path.exists():
         make_tiny(path, seed=seed, progress=progress)
-    config, params = load_pretrained(path)
+    config, params = load_pretrained(path, mesh)
     found = load_tokenizer(path if tokenizer is None else tokenizer)
     ends = read_eos_ids(path, config.vocab_size)
     config = with_vocabulary(config, found.vocab_size, path)

@@ -87,7 +87,7 @@ def load_reward_model(
     own = settings.get("tokenizer")
     model = load_language_model(
         settings["model"], run, seed=settings["seed"], dtype=settings["dtype"], progress=progress,
-        tokenizer=own and Path(own),
+        tokenizer=own and Path(own), mesh=session.mesh,
     )  # fmt: skip
     check_tokens(run, settings, model.tokenizer, session.model.tokenizer, data)
     base = Session.create(

@@ -57,7 +57,7 @@ def load_teacher(config: AlignConfig, session: Session, progress: Progress) -> T
     assert config.teacher is not None and config.run_dir is not None
     model = load_language_model(
         config.teacher, Path(config.run_dir), seed=config.seed, dtype=config.dtype,
-        progress=progress, tokenizer=config.tokenizer,
+        progress=progress, tokenizer=config.tokenizer, mesh=session.mesh,
     )  # fmt: skip
     if not same_tokens(model.tokenizer, session.model.tokenizer):
         raise InputError(

@@ -231,7 +231,7 @@ def open_model(
     with writing(config.run_dir):
         model = load_language_model(
             config.model, config.run_dir, seed=config.seed, dtype=config.dtype, progress=progress,
-            tokenizer=config.tokenizer,
+            tokenizer=config.tokenizer, mesh=mesh,
         )  # fmt: skip
     records = read_records(
         config.data, kind, model.tokenizer, config.run_dir / "data",

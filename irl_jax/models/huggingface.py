@@ -28,7 +28,15 @@ from irl_jax.models.huggingface_config import (
     read_config,
     write_config,
 )
-from irl_jax.models.layout import Slot, assemble, check_tensors, param_shapes, slots, stream
+from irl_jax.models.layout import (
+    ReadPart,
+    Slot,
+    assemble,
+    check_tensors,
+    param_shapes,
+    slots,
+    stream,
+)
 from irl_jax.types import InputError, PyTree
 
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -108,7 +116,21 @@ def read_params(
             )
     if mesh is None:
         return assemble(shapes, wanted, lambda name: files[name].get_tensor(name))
-    return stream(shapes, wanted, lambda name, part: files[name].get_slice(name)[part], mesh)
+    return stream(shapes, wanted, part_reader(directory), mesh)
+
+
+def part_reader(directory: Path) -> ReadPart:
+    """Reads parts of a model's tensors; of a file nothing stays mapped in memory in between."""
+    whole = (directory / FILE).is_file()
+    weight_map = {} if whole else read_weight_map(directory / INDEX)
+
+    def read(name: str, part: tuple[slice, ...]) -> np.ndarray:
+        with contextlib.ExitStack() as stack:
+            file = open_file(directory / weight_map.get(name, FILE), stack)
+            found: np.ndarray = file.get_slice(name)[part]
+        return found
+
+    return read
 
 
 def open_tensors(directory: Path, stack: contextlib.ExitStack) -> dict[str, Any]:

@@ -235,7 +235,7 @@ def test_every_import_is_declared():
     """What irl_jax imports is in pyproject.toml, and what is there is imported."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    offered = extras["demo"] + extras["reasoning"] + extras["bayes"]
+    offered = extras["demo"] + extras["hub"] + extras["reasoning"] + extras["bayes"]
     declared = distributions(project["dependencies"] + offered)
     compared = distributions(extras["parity"])  # by benchmarks
     providers = importlib.metadata.packages_distributions()

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict
+from jax.sharding import Mesh
 
 from irl_jax.files import read_object
 from irl_jax.models.decoder import DecoderConfig
@@ -51,7 +52,7 @@ class RewardFiles:
 
     Attributes:
         config: the shape of the decoder; its embedding is tied, since nothing is unembedded.
-        params: nested dict of numpy f32 arrays.
+        params: nested dict of f32 arrays, of numpy where they are read to the host.
         head: {"kernel": f32[D, labels], "bias": f32[labels]}; of one label, as
             `models.heads.init_scalar_head` gives it, {"kernel": f32[D], "bias": f32[]}.
         labels: their names, in the order of the scores.
@@ -82,12 +83,13 @@ def is_model_directory(path: str | Path) -> bool:
     return file.is_file() and "architectures" in read_object(file, WHOLE)
 
 
-def load_reward_model(directory: str | Path) -> RewardFiles:
+def load_reward_model(directory: str | Path, mesh: Mesh | None = None) -> RewardFiles:
     """Reads an `…ForSequenceClassification` of one of the families.
 
     Args:
         directory: holds config.json and safetensors, as `load_huggingface` takes them, with
             the head's tensors `score.weight` [labels, D] and, in some, `score.bias` [labels].
+        mesh: where the parameters are to lie, as `load_huggingface` takes it.
 
     Raises:
         InputError: as `load_huggingface`; it is a language model; the head is missing, or has
@@ -106,7 +108,7 @@ def load_reward_model(directory: str | Path) -> RewardFiles:
         shapes = param_shapes(config) | {"score/kernel": (config.d_model, len(labels))}
         if HEAD["score/bias"] in files:
             shapes["score/bias"] = (len(labels),)
-        params = read_params(directory, files, shapes, {**names, **HEAD})
+        params = read_params(directory, files, shapes, {**names, **HEAD}, mesh)
     head = {"bias": np.zeros(len(labels), np.float32), **params.pop("score")}
     if len(labels) == 1:
         head = {name: leaf[..., 0] for name, leaf in head.items()}

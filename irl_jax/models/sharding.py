@@ -51,7 +51,10 @@ RULES: Rules = (
     (r"experts/down/(lora_)?a$", P(None, None, "tensor")),  # [L, E, F, r]
     (r"experts/down/(lora_)?b$", P(None, None, None, "fsdp")),  # [L, E, r, D]
     (r"norm/scale$", P()),  # [L, D], [D]; of queries and keys [L, H or heads * H]
-    (r"head|spread|cutpoints", P()),  # scalar heads, of values and variances: [D], []; [C - 1]
+    (
+        r"head|score|spread|cutpoints",
+        P(),
+    ),  # scalar heads, of values and variances: [D], []; [C - 1]
 )
 """Rules of `irl_jax.models.decoder`, its LoRA leaves and the heads put on it."""
 

@@ -42,7 +42,7 @@ class PolicyBasics(Source, PolicyLearning):
 
     GROUP: ClassVar[str] = ""
 
-    reward: str | None = None  # MODULE:FUNCTION of texts, or the run of `irl-jax reward`
+    reward: str | None = None  # MODULE:FUNCTION of texts, a run or directory of a reward model
 
 
 @dataclass(frozen=True)

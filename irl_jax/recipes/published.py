@@ -1,4 +1,4 @@
-"""A reward model from a directory in Hugging Face's layout, as a function of texts.
+"""A published reward model: a scorer of texts, and what a policy learns from.
 
 It reads what its publishers had it read: a conversation as its own chat template renders it,
 with what the template writes behind the response, at the position that transformers reads.
@@ -6,34 +6,45 @@ with what the template writes behind the response, at the position that transfor
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.sharding import NamedSharding
 
+from irl_jax.data.batches import collate_groups
+from irl_jax.data.encode import EncodedGroup
 from irl_jax.data.encode_whole import WholeEncoder
+from irl_jax.data.jsonl import GroupRecord
 from irl_jax.files import read_object
 from irl_jax.models.decoder import DecoderConfig
 from irl_jax.models.heads import apply_scalar_head, last_value
 from irl_jax.models.huggingface_config import WHOLE, config_of
 from irl_jax.models.logprob import completion_hidden
+from irl_jax.models.mesh import fetch
 from irl_jax.models.reward_files import (
     OWN,
+    RewardFiles,
     check_architecture,
     load_reward_model,
     pick_label,
     read_labels,
 )
+from irl_jax.models.sharding import BATCH
 from irl_jax.models.vocabulary import check_vocabulary
+from irl_jax.recipes.embeddings import MULTIPLE
 from irl_jax.recipes.examples import template_of
 from irl_jax.recipes.language_model import load_tokenizer
 from irl_jax.recipes.parts import Scorer, in_parts
 from irl_jax.recipes.read_config import ReadConfig
+from irl_jax.recipes.text_rewards import PromptReader
 from irl_jax.train.progress import Progress
-from irl_jax.types import InputError, Prompt, PyTree
+from irl_jax.types import Group, InputError, LoopContext, Prompt, PyTree
 
 
 @partial(jax.jit, static_argnames="config")
@@ -69,20 +80,104 @@ def published_scorer(path: Path, config: ReadConfig, progress: Progress) -> Scor
     check_read(config, path)
     model = load_reward_model(path)
     head = model.scalar_head(pick_label(model.labels, config.label, path))
-    place = path if config.tokenizer is None else config.tokenizer
-    tokenizer = load_tokenizer(place)
-    check_vocabulary(path, tokenizer.vocab_size, model.config.vocab_size)
-    template = template_of(config.chat or "model", tokenizer)
-    encoder = WholeEncoder(tokenizer, model.config.max_positions, template, model.pad_token_id)
-    shape = replace(model.config, dtype=config.dtype)
     params, head = jax.tree.map(jnp.asarray, (model.params, head))
+    encoder = encoder_of(path, config, model)
     return in_parts(
         encoder.groups,
-        partial(head_rewards, shape, params, head),
-        pad_id=tokenizer.pad_id,
+        partial(head_rewards, replace(model.config, dtype=config.dtype), params, head),
+        pad_id=encoder.tokenizer.pad_id,
         batch_size=config.batch_size,
         progress=progress,
     )
+
+
+def encoder_of(path: Path, config: ReadConfig, model: RewardFiles) -> WholeEncoder:
+    """How a directory's model reads conversations.
+
+    Raises:
+        InputError: its tokenizer is missing, or has more ids than its embedding has rows.
+    """
+    tokenizer = load_tokenizer(path if config.tokenizer is None else config.tokenizer)
+    check_vocabulary(path, tokenizer.vocab_size, model.config.vocab_size)
+    template = template_of(config.chat or "model", tokenizer)
+    return WholeEncoder(tokenizer, model.config.max_positions, template, model.pad_token_id)
+
+
+@dataclass
+class PublishedReward:
+    """A published reward model as a policy's reward, see `recipes.run_reward.RunReward`.
+
+    It reads texts, by its own template: its tokens need not be the policy's.
+
+    Attributes:
+        rewards: `Prompt` of B rows, i32[B, K, T], bool[B, K, T] -> f32[B, K].
+        encoder: of conversations.
+        reader: of the policy's prompts and completions.
+    """
+
+    rewards: Callable[[Prompt, Array, Array], Array]
+    encoder: WholeEncoder
+    reader: PromptReader
+    _shape: tuple[int, int] = field(default=(0, 0), init=False)  # grows: few programs
+
+    def reward(self, group: Group, context: LoopContext) -> Array:
+        """The reward f32[B, K], for `train.online.train_online`; 0 in a row that fills a batch."""
+        del context
+        return self.reader.place(self._values(group))
+
+    def measure(self, group: Group, texts: list[list[str]]) -> dict[str, np.ndarray]:
+        """{"reward": f64[B, K]}, for `Session.respond`."""
+        del texts
+        return {"reward": self._values(group).astype(np.float64)}
+
+    def _values(self, group: Group) -> np.ndarray:
+        records, texts = self.reader.read(group)
+        asked = [i for i, record in enumerate(records) if record is not self.reader.nothing]
+        read = self.encoder.groups(
+            GroupRecord(records[i].prompt, list(texts[i]), {}, records[i].source, records[i].tools)
+            for i in asked
+        )
+        longest = [max(sizes) for sizes in zip(*(one.lengths for one in read), strict=True)]
+        rounded = [
+            max(before, -(-size // MULTIPLE) * MULTIPLE)
+            for before, size in zip(self._shape, longest, strict=True)
+        ]
+        fits = sum(rounded) <= self.encoder.max_tokens
+        prompt, rest = rounded if fits else longest
+        self._shape = prompt, rest
+        rows: list[EncodedGroup | None] = [None] * len(records)
+        for i, one in zip(asked, read, strict=True):
+            rows[i] = one
+        batch = collate_groups(rows, self._shape, pad_id=self.encoder.tokenizer.pad_id)
+        mesh = self.reader.session.mesh
+        with jax.set_mesh(mesh):
+            placed = jax.device_put(batch, NamedSharding(mesh, BATCH))
+            found: np.ndarray = fetch(self.rewards(*placed))
+        there = np.array([row is not None for row in rows])
+        return np.where(there[:, None], found, 0.0)
+
+
+def published_reward(path: Path, reader: PromptReader, dtype: str) -> PublishedReward:
+    """The reward of a directory, on the mesh of the policy.
+
+    Args:
+        path: the directory.
+        reader: of the policy's prompts and completions.
+        dtype: compute dtype.
+
+    Raises:
+        InputError: it is no reward model, or has several labels.
+    """
+    model = load_reward_model(path, reader.session.mesh)
+    if len(model.labels) > 1:
+        raise InputError(
+            f"reward: {path}: has the labels {', '.join(model.labels)}; a policy learns from a "
+            "model with one, or from a FILE.py:FUNCTION"
+        )
+    encoder = encoder_of(path, ReadConfig(), model)
+    head = jax.tree.map(jnp.asarray, model.scalar_head(0))
+    rewards = partial(head_rewards, replace(model.config, dtype=dtype), model.params, head)
+    return PublishedReward(rewards, encoder, reader)
 
 
 def check_read(config: ReadConfig, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The reward that `--reward` names: a user's function of texts, or a trained reward model."""
+"""The reward that `--reward` names: a user's function of texts, or a reward model."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import numpy as np
 from jax import Array
 
 from irl_jax.data.encode import EncodedPrompt
+from irl_jax.models.reward_files import is_model_directory
 from irl_jax.recipes.examples import DataConfig
 from irl_jax.recipes.language_model import load_language_model
 from irl_jax.recipes.options import digest, load_function
 from irl_jax.recipes.policy_training import LoraConfig, Training
+from irl_jax.recipes.published import published_reward
 from irl_jax.recipes.reward_model import RewardModel, reward_params
 from irl_jax.recipes.scorers import ensemble_of, identity, run_settings
 from irl_jax.recipes.text_rewards import PromptReader, TextReward
@@ -54,7 +56,7 @@ def load_reward(
 
     Args:
         name: MODULE:FUNCTION or FILE.py:FUNCTION, written as `TextReward` says; or the
-            directory of a finished run that trained a reward model.
+            directory of a finished run that trained a reward model, or of a published one.
         session: samples the completions.
         prompts: every prompt that may be answered.
         data: how the prompts are encoded.
@@ -66,6 +68,9 @@ def load_reward(
     """
     if ":" in name:
         return TextReward(name, load_function(name, "reward"), PromptReader(session, prompts))
+    if is_model_directory(name):
+        reader = PromptReader(session, prompts)
+        return published_reward(Path(name), reader, session.model.config.dtype)
     return load_reward_model(Path(name), session, data, progress)
 
 

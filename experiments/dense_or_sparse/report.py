@@ -25,7 +25,7 @@ def conclusion(summary: dict[str, Any], report: Path) -> str:
     for budget, rows in summary["after"].items():
         gains = {arm: [x, summary["p"][budget][arm]] for arm, x in summary["gain"][budget].items()}
         parts += [f"after compute of {budget} batches of GRPO", [["", *HEADS], *lines(rows)]]
-        parts += [f"practised, less by {SPARSE}, and p", gains]
+        parts += [f"practised, more than by {SPARSE}, and p", gains]
     return closing(*parts, report=report)
 
 
@@ -62,7 +62,7 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
                 ),
             ),
             section(
-                f"Practised, less by {SPARSE}",
+                f"Practised, more than by {SPARSE}",
                 CORRECTED,
                 *(
                     table(

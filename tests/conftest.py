@@ -9,6 +9,7 @@ seconds of each room. What the caller has set already is kept, and
 processes that tests start inherit the same environment.
 """
 
+import gc
 import os
 from collections import Counter
 from pathlib import Path
@@ -18,6 +19,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LONG = 60  # seconds of a run whose rooms are summed
+MAPS = Path("/proc/self/maps")  # of Linux, a line for each map of memory that a process has
+MOST_MAPS = 30_000  # of the 65,530 that it may have; a compiled program takes seven
 
 
 def _set_environment() -> None:
@@ -73,6 +76,19 @@ def pytest_make_collect_report(collector):
     report = yield
     _require_extra(report, collector.config)
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item, nextitem):
+    """Forgets compiled programs between files, before a process has all maps of memory it may."""
+    yield
+    if (nextitem is None or nextitem.path != item.path) and MAPS.exists():
+        with MAPS.open() as maps:
+            if sum(1 for _ in maps) > MOST_MAPS:
+                import jax
+
+                jax.clear_caches()
+                gc.collect()
 
 
 def _room(nodeid: str) -> str:

@@ -19,6 +19,7 @@ arXiv 1910.07467.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -31,11 +32,13 @@ from jax import Array
 
 from irl_jax.masking import segment_positions
 from irl_jax.models.attention import attend, soft_cap
+from irl_jax.models.chunked_attention import Sight, chunked_attend
 from irl_jax.models.decoder_config import ROPES, DecoderConfig
 from irl_jax.models.linear import Linear
 from irl_jax.models.mlp import MLP, ROUTING, Experts, load_balance
 from irl_jax.models.rope import rope_table, rotate
 from irl_jax.models.sharding import BATCH, constrain
+from irl_jax.models.visibility import visible
 from irl_jax.types import InputError, PyTree
 
 
@@ -97,7 +100,7 @@ class Attention(nn.Module):
         self,
         x: Array,
         rope: tuple[Array, Array],
-        masks: list[Array],
+        masks: list[Array] | Sight,
         prefix: tuple[Array, Array] | None,
         cache: tuple[Array, Array, Array] | None,
     ) -> tuple[Array, tuple[Array, Array]]:
@@ -126,8 +129,12 @@ class Attention(nn.Module):
         keys, values = [key], [value]
         if prefix is not None:
             keys, values = [prefix[0], key], [prefix[1], value]
-        divisor = math.sqrt(c.query_scalar or c.head_dim)
-        out = attend(query, keys, values, masks, divisor=divisor, cap=c.attention_softcap)
+        how = {"divisor": math.sqrt(c.query_scalar or c.head_dim), "cap": c.attention_softcap}
+        if isinstance(masks, Sight):
+            assert c.attention_chunk is not None
+            out = chunked_attend(query, keys, values, masks, chunk=c.attention_chunk, **how)
+        else:
+            out = attend(query, keys, values, masks, **how)
         out = out.transpose(0, 2, 4, 1, 3, 5).reshape(b, k, s, c.n_heads * c.head_dim)
         return Linear(c.d_model, c.output_bias, name="o")(out), (key, value)
 
@@ -167,7 +174,7 @@ class Block(nn.Module):
         x: Array,
         prefix: tuple[Array, Array] | None,
         rope: tuple[Array, Array],
-        masks: list[Array],
+        masks: list[Array] | Sight,
         cache: tuple[Array, Array, Array] | None = None,
         distances: list[Array] | None = None,
         kind: LayerKind | None = None,
@@ -178,7 +185,8 @@ class Block(nn.Module):
             x: the residual stream.
             prefix: keys and values of the prompts.
             rope: of `rope_table`.
-            masks: of the keys of the prompts and of the tokens themselves, for `attend`.
+            masks: of the keys of the prompts and of the tokens themselves, for `attend`, or a
+                `Sight` for `chunked_attend`.
             cache: keys and values before the tokens, and how many there are.
             distances: i32 of the masks' shapes, how many tokens before a query a key is;
                 needed where there are windows.
@@ -188,7 +196,9 @@ class Block(nn.Module):
         x = constrain(x, BATCH)
         if kind is not None and kind.rope is not None:
             rope = rope[0][kind.rope], rope[1][kind.rope]
-        if kind is not None and distances is not None:
+        if isinstance(masks, Sight):
+            masks = masks if kind is None else replace(masks, window=kind.window)
+        elif kind is not None and distances is not None:
             masks = [mask & (d < kind.window) for mask, d in zip(masks, distances, strict=True)]
         norm = partial(RMSNorm, c.norm_eps, c.norm_offset)
         before, after = c.norms != "post", c.norms != "pre"
@@ -212,11 +222,13 @@ class Layers(nn.Module):
         x: Array,
         prefix: tuple[Array, Array] | None,
         rope: tuple[Array, Array],
-        masks: list[Array],
+        masks: list[Array] | Sight,
         distances: list[Array] | None = None,
     ) -> tuple[Array, tuple[Array, Array]]:
         """f[B, K, S, D] -> f[B, K, S, D] and the keys and values of all layers."""
-        policy = None if self.config.remat else jax.checkpoint_policies.dots_saveable
+        # a policy that keeps products keeps those of all pairs of chunks
+        whole = self.config.remat or self.config.attention_chunk is not None
+        policy = None if whole else jax.checkpoint_policies.dots_saveable
         block = nn.remat(Block, prevent_cse=False, policy=policy)
         everywhere = nn.broadcast
         scanned = nn.scan(
@@ -299,21 +311,6 @@ def vocabulary_logits(config: DecoderConfig, hidden: Array, kernel: Array) -> Ar
     return jnp.where(jnp.arange(config.vocab_size) < config.used_vocab, scores, -jnp.inf)
 
 
-def distances(positions: Array, keys: Array, prompt: Array | None) -> list[Array]:
-    """How many tokens before a query each key is, for every set of keys.
-
-    Args:
-        positions: i32[B, K, S], of the queries.
-        keys: i32[B, K or 1, T], positions of the keys that are not the prompts'.
-        prompt: bool[B, P], which columns of the prompts hold tokens, if there are any.
-
-    Returns:
-        i32[B, 1, K, 1, S, P] with prompts, and i32[B, 1, K, 1, S, T].
-    """
-    places = [keys] if prompt is None else [jnp.cumsum(prompt, -1)[:, None] - 1, keys]
-    return [(positions[..., None] - place[:, :, None])[:, None, :, None] for place in places]
-
-
 @partial(jax.jit, static_argnums=0)  # a step that runs the model several times traces it once
 def forward(
     config: DecoderConfig,
@@ -372,23 +369,17 @@ def forward_balanced(
     if segment is not None:
         valid = segment != 0
         positions = segment_positions(segment)[:, None]
-        same = (segment[:, :, None] == segment[:, None, :])[:, None]
     else:
         valid = jnp.ones(tokens.shape, bool) if mask is None else mask
         positions = jnp.maximum(jnp.cumsum(valid, -1) - 1, 0).reshape(b, k, s)
-        same = jnp.ones((1, 1, 1, 1), bool)
-    key_valid = valid.reshape(b, k, 1, s)
-    own = (jnp.tri(s, dtype=bool) & key_valid & same)[:, None, :, None]
-    masks, prefix_kv = [own], None
+    prefix_kv = None
     if prefix is not None:
         positions = positions + prefix.mask.sum(-1)[:, None, None]
-        masks = [prefix.mask[:, None, None, None, None, :], own]
         prefix_kv = (prefix.k, prefix.v)
+    prompt = None if prefix is None else prefix.mask
+    masks, apart = visible(config, positions, valid.reshape(b, k, s), segment, prompt)
     x = embed(config, params, tokens_3d)
     rope = rope_table(config, positions)
-    apart = None
-    if config.windows:
-        apart = distances(positions, positions, None if prefix is None else prefix.mask)
     out: Any = Layers(config).apply(
         {"params": {"layers": params["layers"]}},
         *(x, prefix_kv, rope, masks, apart),

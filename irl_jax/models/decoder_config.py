@@ -81,6 +81,9 @@ class DecoderConfig:
         remat: keep only the input of each block for the backward pass and recompute
             the rest; otherwise the results of matmuls are kept and only what lies
             between them is recomputed, which is as fast as keeping everything.
+        attention_chunk: queries, and keys, that attention holds the scores of at a time, so
+            that its memory grows with the length, and blocks are recomputed as by `remat`;
+            None: of all. Decoding holds all.
         dtype: compute dtype of the blocks; parameters and log-probs stay f32.
         family: the layout in which checkpoints of it are written, a `model_type` of
             `irl_jax.models.families`; "llama" is Llama, Mistral or Qwen2, as the other
@@ -122,6 +125,7 @@ class DecoderConfig:
     attention_bias: bool = False
     used_vocab: int | None = None
     remat: bool = False
+    attention_chunk: int | None = None
     dtype: str = "float32"
     family: str = "llama"
     output_bias: bool = False
@@ -148,12 +152,16 @@ class DecoderConfig:
         Raises:
             InputError: if `n_kv_heads` does not divide `n_heads`, `head_dim` or
                 `rotary_dim` does not fit RoPE, `used_vocab` is no part of the vocabulary,
-                a field is none of its `CHOICES`, `windows` or `ropes` are not one a layer, or
-                a token has more experts than there are.
+                `attention_chunk` is below 1, a field is none of its `CHOICES`, `windows` or
+                `ropes` are not one a layer, or a token has more experts than there are.
         """
         if self.used_vocab is not None and not 1 <= self.used_vocab <= self.vocab_size:
             raise InputError(
                 f"used_vocab: expected 1 to {self.vocab_size} (vocab_size), got {self.used_vocab}"
+            )
+        if self.attention_chunk is not None and self.attention_chunk < 1:
+            raise InputError(
+                f"attention_chunk: expected at least 1 token, got {self.attention_chunk}"
             )
         for name, known in CHOICES.items():
             if (value := getattr(self, name)) not in known:

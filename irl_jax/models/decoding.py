@@ -18,13 +18,13 @@ from irl_jax.models.decoder import (
     KV,
     Block,
     DecoderConfig,
-    distances,
     embed,
     final_norm,
     forward,
     layer_kinds,
 )
 from irl_jax.models.rope import rope_table
+from irl_jax.models.visibility import distances
 from irl_jax.types import Prompt, PyTree
 
 

@@ -160,6 +160,7 @@ def effective(config: DecoderConfig) -> DecoderConfig:
         config,
         used_vocab=None,
         remat=False,
+        attention_chunk=None,
         dtype="float32",
         windows=windows if any(windows) else (),
         ropes=config.ropes if set(config.ropes) != {"global"} else (),

@@ -84,6 +84,7 @@ class Settings(Source):
     tokenizer: Path | None = None  # directory of another tokenizer; None: the model's own
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation
     remat: bool = False  # recompute activations in the backward pass: less memory, slower
+    attention_chunk: int | None = None  # tokens of whose scores are held at a time; None: of all
     accumulate: int = 1  # micro-batches of an update: less memory, slower
     save_every: int = 50  # updates between checkpoints
     lora: LoraConfig = field(default_factory=LoraConfig)

@@ -177,7 +177,10 @@ class Opened:
             sampling: how completions are drawn.
             train: a LoRA, or every weight.
         """
-        model = replace(self.model, config=replace(self.model.config, remat=config.remat))
+        shape = replace(
+            self.model.config, remat=config.remat, attention_chunk=config.attention_chunk
+        )
+        model = replace(self.model, config=shape)
         session = Session.create(
             model, self.mesh, prompt_width=width, max_new_tokens=new_tokens, sampling=sampling
         )

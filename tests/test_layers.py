@@ -56,6 +56,7 @@ FORBIDDEN = (
 )
 
 NEEDED_BY_OTHERS = {"array-record"}  # tensorflow-datasets reads and writes with it
+OFFERED = ("demo", "hub", "reasoning", "bayes", "parquet")  # extras that irl_jax imports
 PEERS = {
     f"experiments.benchmarks.peers.{name}"
     for name in ("trl_update", "tunix_update", "imitation_control")
@@ -235,7 +236,7 @@ def test_every_import_is_declared():
     """What irl_jax imports is in pyproject.toml, and what is there is imported."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    offered = extras["demo"] + extras["hub"] + extras["reasoning"] + extras["bayes"]
+    offered = sum((extras[name] for name in OFFERED), [])
     declared = distributions(project["dependencies"] + offered)
     compared = distributions(extras["parity"])  # by benchmarks
     providers = importlib.metadata.packages_distributions()

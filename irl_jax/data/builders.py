@@ -26,7 +26,7 @@ import tensorflow_datasets as tfds
 from irl_jax.data.chat import Text
 from irl_jax.data.identity import Identity
 from irl_jax.data.kinds import Kind
-from irl_jax.files import file_sha256
+from irl_jax.data.parquet import content_sha256
 from irl_jax.types import InputError
 
 R = TypeVar("R")  # a record of `irl_jax.data.kinds`
@@ -296,6 +296,6 @@ def _check_space(directory: Path, error: Exception) -> None:
 
 def _digest(path: Path) -> str:
     try:
-        return file_sha256(path)
+        return content_sha256(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error

@@ -21,7 +21,7 @@ from irl_jax.data.extras import tools_of
 from irl_jax.data.fields import field
 from irl_jax.data.jsonl import Scores, reversed_scores, sides_of
 from irl_jax.data.judged import scored_of
-from irl_jax.data.lines import read_jsonl
+from irl_jax.data.lines import read_objects
 from irl_jax.types import InputError
 
 WHOLE = "all"  # subset of a line that names none
@@ -66,7 +66,7 @@ def read_evaluation(
     """Yields the records of a file.
 
     Args:
-        path: JSON Lines file, `.gz` if gzipped.
+        path: JSON Lines (`.gz` if gzipped) or Parquet, as `read_objects` reads them.
         ties: what becomes of a line with a response that is both chosen and rejected.
         scores: what becomes of one whose `score_chosen` is below its `score_rejected`.
 
@@ -74,7 +74,7 @@ def read_evaluation(
         InputError: as `read_preferences`; lists that are empty or of different lengths,
             responses to different prompts, scores that are no numbers.
     """
-    for line, row in read_jsonl(path):
+    for line, row in read_objects(path):
         source = f"{path}:{line}"
         subset, name = row.get("subset", WHOLE), row.get("id", line)
         if not isinstance(subset, str) or not subset:

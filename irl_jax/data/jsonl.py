@@ -1,7 +1,7 @@
 r"""JSON Lines files to records: preferences, prompts, demonstrations.
 
-A file is read line by line, plain or gzipped. What is wrong with a line is said
-as `FILE:LINE: what; fix`.
+A file is read line by line, plain or gzipped, or row by row, of Parquet. What is wrong with a
+line is said as `FILE:LINE: what; fix`.
 
 A text is either plain (`str`) or a conversation (a list of `{"role", "content"}`
 messages). The forms of a preference that are read:
@@ -30,7 +30,7 @@ from typing import Any, Literal
 from irl_jax.data.chat import Message, Text
 from irl_jax.data.extras import check_unread, tools_of, with_system
 from irl_jax.data.fields import Weights, field, number, text_of
-from irl_jax.data.lines import read_jsonl
+from irl_jax.data.lines import read_objects
 from irl_jax.data.turns import check_prompt, separate
 from irl_jax.types import InputError
 
@@ -123,17 +123,17 @@ def read_preferences(
     """Yields the pairs of a file, in any of the forms of this module.
 
     Args:
-        path: JSON Lines file, `.gz` if gzipped.
+        path: JSON Lines (`.gz` if gzipped) or Parquet, as `read_objects` reads them.
         ties: what becomes of a pair whose sides are equal.
         scores: what becomes of a pair whose `score_chosen` is below its `score_rejected`.
 
     Raises:
-        InputError: as `read_jsonl`; a missing field, a wrong type, equal sides,
+        InputError: as `read_objects`; a missing field, a wrong type, equal sides,
             sides that answer different prompts, a number that f32 cannot hold, weights that
             add up to one.
     """
     weights = Weights()
-    for line, row in read_jsonl(path):
+    for line, row in read_objects(path):
         source = f"{path}:{line}"
         names = ("chosen", "rejected")
         sides = [field(row, name, source) for name in names]
@@ -155,13 +155,13 @@ def read_prompts(path: str | Path, *, prompt_field: str = "prompt") -> Iterator[
     """Yields the prompts of a file.
 
     Args:
-        path: JSON Lines file, `.gz` if gzipped.
+        path: JSON Lines (`.gz` if gzipped) or Parquet, as `read_objects` reads them.
         prompt_field: field with the prompt, a string or a list of messages.
 
     Raises:
-        InputError: as `read_jsonl`; a missing field or a wrong type.
+        InputError: as `read_objects`; a missing field or a wrong type.
     """
-    for line, row in read_jsonl(path):
+    for line, row in read_objects(path):
         source = f"{path}:{line}"
         prompt = text_of(field(row, prompt_field, source), prompt_field, source)
         if isinstance(prompt, list):
@@ -184,14 +184,14 @@ def read_demonstrations(
     answer alone, give it as the completion.
 
     Args:
-        path: JSON Lines file, `.gz` if gzipped.
+        path: JSON Lines (`.gz` if gzipped) or Parquet, as `read_objects` reads them.
         prompt_field: field with the prompt.
         completion_field: field with the completion.
 
     Raises:
-        InputError: as `read_jsonl`; a missing field or a wrong type.
+        InputError: as `read_objects`; a missing field or a wrong type.
     """
-    for line, row in read_jsonl(path):
+    for line, row in read_objects(path):
         source = f"{path}:{line}"
         prompt: Text
         given: Text

@@ -27,7 +27,7 @@ from irl_jax.data.chat import Text, as_messages
 from irl_jax.data.extras import tools_of
 from irl_jax.data.fields import Weights, field, number
 from irl_jax.data.jsonl import sides_of
-from irl_jax.data.lines import kind, names, read_jsonl, shown
+from irl_jax.data.lines import kind, names, read_objects, shown
 from irl_jax.types import InputError
 
 Scale = Literal["number", "probability", "category"]  # what a score may be
@@ -124,7 +124,7 @@ def read_ratings(
     """Yields the ratings of a file.
 
     Args:
-        path: JSON Lines file, `.gz` if gzipped.
+        path: JSON Lines (`.gz` if gzipped) or Parquet, as `read_objects` reads them.
         completion_field: field with the completion.
         scale: what a `score` may be: any "number", a "probability" in [0, 1], or a
             "category" 0, 1, ... A `label` is all three.
@@ -134,7 +134,7 @@ def read_ratings(
             that is neither good nor bad, a score that is not what it may be.
     """
     weights = Weights()
-    for line, row in read_jsonl(path):
+    for line, row in read_objects(path):
         source = f"{path}:{line}"
         field(row, "prompt", source)
         given = field(row, completion_field, source)
@@ -150,7 +150,7 @@ def read_rankings(
     """Yields the rankings of a file; lines may differ in how many responses they rank.
 
     Args:
-        path: JSON Lines file, `.gz` if gzipped.
+        path: JSON Lines (`.gz` if gzipped) or Parquet, as `read_objects` reads them.
         ties: what becomes of a line with equal scores, or the same response twice.
 
     Raises:
@@ -158,7 +158,7 @@ def read_rankings(
             to K, both ranks and scores.
     """
     weights = Weights()
-    for line, row in read_jsonl(path):
+    for line, row in read_objects(path):
         source = f"{path}:{line}"
         prompt, responses = _responses(row, source)
         tie = None
@@ -189,14 +189,14 @@ def read_scored(path: str | Path) -> Iterator[ScoredRecord]:
     equal.
 
     Args:
-        path: JSON Lines file, `.gz` if gzipped.
+        path: JSON Lines (`.gz` if gzipped) or Parquet, as `read_objects` reads them.
 
     Raises:
         InputError: as `read_preferences`; fewer than two responses, another number of
             scores, lines that differ in K, a weight.
     """
     k = 0
-    for line, row in read_jsonl(path):
+    for line, row in read_objects(path):
         source = f"{path}:{line}"
         prompt, responses, scores = scored_of(row, source)
         k = k or len(responses)
@@ -217,7 +217,7 @@ def read_steps(path: str | Path, *, step_separator: str = "\n") -> Iterator[Step
     """Yields the answers of a file whose steps were judged.
 
     Args:
-        path: JSON Lines file, `.gz` if gzipped.
+        path: JSON Lines (`.gz` if gzipped) or Parquet, as `read_objects` reads them.
         step_separator: stands between two steps.
 
     Raises:
@@ -225,7 +225,7 @@ def read_steps(path: str | Path, *, step_separator: str = "\n") -> Iterator[Step
             another number of labels, a label outside [0, 1], no label at all.
     """
     weights = Weights()
-    for line, row in read_jsonl(path):
+    for line, row in read_objects(path):
         source = f"{path}:{line}"
         field(row, "prompt", source)
         steps = field(row, "completions", source)

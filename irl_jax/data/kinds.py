@@ -37,7 +37,7 @@ from irl_jax.data.judged import (
     read_scored,
     read_steps,
 )
-from irl_jax.data.lines import names, read_jsonl
+from irl_jax.data.lines import names, read_objects
 from irl_jax.types import InputError
 
 
@@ -144,12 +144,12 @@ def guess(path: str | Path) -> Kind:
     """The kind of a file, by the fields of its first line: the one that reads most of them.
 
     Args:
-        path: JSON Lines file, `.gz` if gzipped.
+        path: JSON Lines (`.gz` if gzipped) or Parquet, as `read_objects` reads them.
 
     Raises:
-        InputError: as `read_jsonl`; the fields are those of no kind.
+        InputError: as `read_objects`; the fields are those of no kind.
     """
-    line, row = next(read_jsonl(path))
+    line, row = next(read_objects(path))
     found = [
         (len(fields), kind) for kind in _ALL for fields in kind.known_by if set(fields) <= set(row)
     ]

@@ -1,7 +1,8 @@
-"""A file of JSON Lines, plain or gzipped: its objects, or what is wrong with it.
+"""A file of examples: its objects, or what is wrong with it.
 
-Every reader of a file goes through `read_jsonl`: what it yields can be encoded as UTF-8
-again, and what is no JSON Lines is named for what it is.
+Every reader of a file goes through `read_objects`: JSON Lines, plain or gzipped, or tables
+(`irl_jax.data.parquet`). What `read_jsonl` yields can be encoded as UTF-8 again, and what is no
+JSON Lines is named for what it is.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from irl_jax.data.parquet import read_tables, table_files
 from irl_jax.types import InputError
 
 GZIP = b"\x1f\x8b"
@@ -30,6 +32,23 @@ FORMS = {
 
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # an escape that may be half a surrogate pair
 _WHOLE = 2**24  # bytes that are looked at to tell JSON over several lines from a broken line
+
+
+def read_objects(path: str | Path) -> Iterator[tuple[int | str, dict[str, Any]]]:
+    """Yields (place, object) of a file or a directory; `PATH:PLACE` is where the object is.
+
+    Args:
+        path: JSON Lines, where the place is the line's number, or Parquet or Arrow as
+            `irl_jax.data.parquet` reads it, where it is `row N` or `SHARD:row N`.
+
+    Raises:
+        InputError: as `read_jsonl` and `read_tables`.
+    """
+    try:
+        files = table_files(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    return read_tables(path, files) if files else read_jsonl(path)
 
 
 def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:

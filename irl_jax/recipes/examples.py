@@ -32,7 +32,7 @@ Shape = tuple[int, ...]  # tokens of prompts, tokens of completions; or of both 
 class FileConfig:
     """Where examples come from."""
 
-    path: Path | None = None  # JSON Lines (.gz if gzipped) of what is learned from
+    path: Path | None = None  # JSONL (.gz) or Parquet, file or directory, of what is learned from
     held_out: float = 0.1  # share of the prompts that is kept from training, to measure on
 
 

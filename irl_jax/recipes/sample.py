@@ -40,7 +40,7 @@ class SampleCommand:
 
     model: str = "smollm2"  # smollm2, a GGUF file, a directory, hf://OWNER/NAME, or a run
     prompt: tuple[str, ...] = ()  # what is asked, as a user's message
-    data: Path | None = None  # JSON Lines (.gz if gzipped) of prompts, in place of --prompt
+    data: Path | None = None  # JSONL (.gz) or Parquet of prompts, in place of --prompt
     out: Path | None = None  # JSON Lines of prompts and completions; None: the terminal
     completions: int = 1  # of each prompt
     temperature: float = 1.0  # divides the logits; 0: the most likely token

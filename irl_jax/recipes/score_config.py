@@ -15,7 +15,7 @@ from irl_jax.types import InputError
 class ScoreConfig:
     """A reward and what it is held against."""
 
-    data: Path | None = None  # JSON Lines (.gz if gzipped) of comparisons or scored responses
+    data: Path | None = None  # JSONL (.gz) or Parquet of comparisons or scored responses
     reward: Literal["learned", "likelihood", "length"] = "learned"  # what gives the numbers
     model: str | None = None  # learned: a run's or a reward model's; likelihood: smollm2, GGUF, HF
     run_dir: Path = Path("runs/score")  # directory of results; a run resumes there

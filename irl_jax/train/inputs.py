@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from irl_jax.data.parquet import content_sha256, holds_tables
 from irl_jax.files import file_sha256, read_object
 from irl_jax.models.huggingface import FILE, INDEX
 from irl_jax.models.huggingface_config import WHOLE
@@ -37,11 +38,12 @@ def identities(inputs: Mapping[str, str | Path | None]) -> dict[str, str]:
 def sha256_of(path: str | Path, flag: str) -> str:
     """SHA-256 of a file's content, or of the names and contents of what a directory holds.
 
-    Of a model's directory that is its configuration, its tokenizer and the weights that
+    Of a directory of Parquet or Arrow files that is those (`irl_jax.data.parquet`). Of a
+    model's directory it is its configuration, its tokenizer and the weights that
     are loaded; what else lies there (a README, weights in another format) may change.
 
     Args:
-        path: a file, or a directory.
+        path: a file, a directory, or a split in one.
         flag: that names it.
 
     Returns:
@@ -52,8 +54,8 @@ def sha256_of(path: str | Path, flag: str) -> str:
     """
     path = Path(path)
     try:
-        if not path.is_dir():
-            return file_sha256(path)
+        if not path.is_dir() or holds_tables(path):
+            return content_sha256(path)
         whole = hashlib.sha256()
         for name in sorted(_names(path)):
             whole.update(f"{file_sha256(path / name)}  {name}\n".encode())

@@ -14,10 +14,10 @@ from irl_jax.data.jsonl import (
     DemonstrationRecord,
     PromptRecord,
     read_demonstrations,
-    read_jsonl,
     read_preferences,
     read_prompts,
 )
+from irl_jax.data.lines import read_jsonl
 from irl_jax.types import InputError
 
 HH_RLHF = Path(__file__).parents[3] / "shared/data/hh_rlhf/harmless-base-test.jsonl.gz"

@@ -116,7 +116,7 @@ def message_for_a_side(place):
 
 def parquet(place):
     place.data.write_bytes(b"PAR1" + bytes(100) + b"PAR1")
-    return [], r"\S+/prefs\.jsonl: expected JSON Lines, .* this is Parquet; convert it"
+    return [], r"\S+/prefs\.jsonl: cannot be read \(.*\); check the file"
 
 
 def array(place):

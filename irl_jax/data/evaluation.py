@@ -75,33 +75,55 @@ def read_evaluation(
             responses to different prompts, scores that are no numbers.
     """
     for line, row in read_objects(path):
-        source = f"{path}:{line}"
-        subset, name = row.get("subset", WHOLE), row.get("id", line)
-        if not isinstance(subset, str) or not subset:
-            raise InputError(f"{source}: `subset` is {subset!r}; expected a name")
-        if isinstance(name, bool) or not isinstance(name, str | int):
-            raise InputError(f"{source}: `id` is {name!r}; expected a string or a whole number")
-        values = None
-        if "scores" in row or ("responses" in row and "chosen" not in row):
-            prompt, responses, values = scored_of(row, source)
-            chosen = 0
-        else:
-            better, worse = (_several(row, side, source) for side in ("chosen", "rejected"))
-            if len(better) == len(worse) == 1 and reversed_scores(row, source, scores):
-                better, worse = worse, better
-            names = ["chosen"] * len(better) + ["rejected"] * len(worse)
-            prompt, responses = sides_of(row, [*better, *worse], names, source)
-            chosen = len(better)
-            if any(response in responses[chosen:] for response in responses[:chosen]):
-                if ties == "drop":
-                    continue
-                raise InputError(
-                    f"{source}: `chosen` equals `rejected`; remove the line or read with "
-                    "ties='drop'"
-                )
-        yield EvaluationRecord(
-            prompt, responses, chosen, values, subset, str(name), source, tools_of(row, source)
-        )
+        record = evaluation_of(row, line, f"{path}:{line}", ties=ties, scores=scores)
+        if record is not None:
+            yield record
+
+
+def evaluation_of(
+    row: dict[str, Any],
+    place: int | str,
+    source: str,
+    *,
+    ties: Literal["error", "drop"] = "error",
+    scores: Scores = "error",
+) -> EvaluationRecord | None:
+    """The record of an object in one of the forms of this module; None if it is dropped.
+
+    Args:
+        row: the object.
+        place: its id, if it has none of its own.
+        source: `FILE:LINE`.
+        ties: as `read_evaluation`.
+        scores: as `read_evaluation`.
+
+    Raises:
+        InputError: as `read_evaluation`.
+    """
+    subset, name = row.get("subset", WHOLE), row.get("id", place)
+    if not isinstance(subset, str) or not subset:
+        raise InputError(f"{source}: `subset` is {subset!r}; expected a name")
+    if isinstance(name, bool) or not isinstance(name, str | int):
+        raise InputError(f"{source}: `id` is {name!r}; expected a string or a whole number")
+    values = None
+    if "scores" in row or ("responses" in row and "chosen" not in row):
+        prompt, responses, values = scored_of(row, source)
+        chosen = 0
+    else:
+        better, worse = (_several(row, side, source) for side in ("chosen", "rejected"))
+        if len(better) == len(worse) == 1 and reversed_scores(row, source, scores):
+            better, worse = worse, better
+        names = ["chosen"] * len(better) + ["rejected"] * len(worse)
+        prompt, responses = sides_of(row, [*better, *worse], names, source)
+        chosen = len(better)
+        if any(response in responses[chosen:] for response in responses[:chosen]):
+            if ties == "drop":
+                return None
+            raise InputError(
+                f"{source}: `chosen` equals `rejected`; remove the line or read with ties='drop'"
+            )
+    tools = tools_of(row, source)
+    return EvaluationRecord(prompt, responses, chosen, values, subset, str(name), source, tools)
 
 
 def _several(row: dict[str, Any], side: str, source: str) -> list[Any]:

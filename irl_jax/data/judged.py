@@ -10,7 +10,8 @@ column are kept, and what is wrong with a line is said as `FILE:LINE: what; fix`
   the best) or `scores` (the highest is the best);
 * scored responses: `prompt`, `responses` and `scores`, as many on every line;
 * labelled steps: `prompt`, `completions` (the steps of one answer) and `labels`, as TRL's
-  stepwise supervision.
+  stepwise supervision; or a line of PRM800K, Math-Shepherd or ProcessBench
+  (`irl_jax.data.process_files`).
 
 Each but scored responses may have a `weight`.
 """
@@ -28,6 +29,7 @@ from irl_jax.data.extras import tools_of
 from irl_jax.data.fields import Weights, field, number
 from irl_jax.data.jsonl import sides_of
 from irl_jax.data.lines import kind, names, read_objects, shown
+from irl_jax.data.process_files import as_steps
 from irl_jax.types import InputError
 
 Scale = Literal["number", "probability", "category"]  # what a score may be
@@ -225,8 +227,9 @@ def read_steps(path: str | Path, *, step_separator: str = "\n") -> Iterator[Step
             another number of labels, a label outside [0, 1], no label at all.
     """
     weights = Weights()
-    for line, row in read_objects(path):
+    for line, given in read_objects(path):
         source = f"{path}:{line}"
+        row = as_steps(given, source)
         field(row, "prompt", source)
         steps = field(row, "completions", source)
         if not isinstance(steps, list) or not steps:

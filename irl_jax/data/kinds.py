@@ -38,6 +38,7 @@ from irl_jax.data.judged import (
     read_steps,
 )
 from irl_jax.data.lines import names, read_objects
+from irl_jax.data.process_files import PROCESS_FILES
 from irl_jax.types import InputError
 
 
@@ -110,8 +111,8 @@ _ALL = (
     Kind(
         "steps",
         "prompt, completions (the steps of an answer), labels (true, false or 0 to 1; null: "
-        "not judged); optional: weight",
-        (("prompt", "completions", "labels"),),
+        "not judged); optional: weight; or a line of PRM800K, Math-Shepherd or ProcessBench",
+        (("prompt", "completions", "labels"), *(form.fields for form in PROCESS_FILES.values())),
         StepsRecord,
         read_steps,
         encode_steps,

@@ -11,8 +11,14 @@ A line of `--data` is {"prompt", "chosen", "rejected"}, with `subset` and `id` i
 as strings, messages, or lists of several responses (RewardBench, RewardBench 2, HH-RLHF); or
 {"prompt", "responses", "scores"}.
 
+With `--benchmark NAME` the file is that of a published benchmark, as its publisher has it (JSON
+Lines, an array, or a directory of Parquet). Its published aggregate is reported beside the rest,
+with what a known model reached. NAME is rewardbench, rewardbench-2, rm-bench, judgebench,
+ppe-preference or ppe-correctness.
+
 Examples:
     irl-jax score --model RUN --data test.jsonl
+    irl-jax score --model DIR --benchmark rm-bench --data total_dataset.json
 """
 
 from __future__ import annotations
@@ -27,6 +33,7 @@ from typing import Any
 
 import numpy as np
 
+from irl_jax.data.benchmarks import read_benchmark
 from irl_jax.data.builders import HELD_OUT, HeldOut
 from irl_jax.data.chat import Message, Text
 from irl_jax.data.evaluation import EvaluationRecord, read_evaluation
@@ -43,6 +50,7 @@ from irl_jax.models.reward_files import is_model_directory
 from irl_jax.recipes.launch import Clock, kept, launch
 from irl_jax.recipes.published import check_published, check_read
 from irl_jax.recipes.published import in_log_odds as published_log_odds
+from irl_jax.recipes.score_benchmark import benchmark_measures
 from irl_jax.recipes.score_config import ScoreConfig
 from irl_jax.recipes.score_report import conclusion, write_report
 from irl_jax.recipes.scorers import (
@@ -114,7 +122,10 @@ def read(config: ScoreConfig) -> list[EvaluationRecord]:
     """
     if config.data is None:
         raise InputError("data: no file of comparisons; give one, --data comparisons.jsonl")
-    records = list(read_evaluation(config.data, ties=config.ties, scores=config.scores))
+    if config.benchmark is not None:
+        records = list(read_benchmark(config.benchmark, config.data, ties=config.ties))
+    else:
+        records = list(read_evaluation(config.data, ties=config.ties, scores=config.scores))
     if config.held_out:
         records = held_out_of(Path(required(config.model, config.reward)), records)
     if config.limit is not None and config.limit < len(records):
@@ -229,7 +240,8 @@ def experiment(
             "prompts": int(prompt.max() + 1),
             "responses": sum(map(len, rewards)),
             **(accurate := accuracies(records, rewards, prompt)),
-            "ties": ties_measures(records, rewards, accurate["subsets"]),
+            "ties": (tied := ties_measures(records, rewards, accurate["subsets"])),
+            "benchmark": benchmark_measures(config.benchmark, records, rewards, prompt, tied),
             **pair_measures(records, rewards, prompt, log_odds=in_log_odds(config)),
             "edits": edit_measures(edited, rewards, after, prompt),
             "edited_pairs": len(edited),

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from irl_jax.data.benchmarks import BENCHMARKS
+from irl_jax.data.process_files import PROCESS_FILES
 from irl_jax.masking import check_range
 from irl_jax.recipes.read_config import ReadConfig
 from irl_jax.types import InputError
@@ -16,6 +18,7 @@ class ScoreConfig:
     """A reward and what it is held against."""
 
     data: Path | None = None  # JSONL (.gz) or Parquet of comparisons or scored responses
+    benchmark: str | None = None  # rewardbench, rewardbench-2, rm-bench, judgebench, ppe-...
     reward: Literal["learned", "likelihood", "length"] = "learned"  # what gives the numbers
     model: str | None = None  # learned: a run's or a reward model's; likelihood: smollm2, GGUF, HF
     run_dir: Path = Path("runs/score")  # directory of results; a run resumes there
@@ -33,8 +36,22 @@ class ScoreConfig:
             raise InputError(
                 f"held_out: a {self.reward} reward has no run that held prompts out; leave it away"
             )
+        if self.benchmark is not None:
+            self._check_benchmark(self.benchmark)
         if self.limit is not None:
             check_range("limit", self.limit, 2)
+
+    def _check_benchmark(self, name: str) -> None:
+        known = ", ".join(BENCHMARKS)
+        if name in PROCESS_FILES:
+            raise InputError(
+                f"benchmark: {PROCESS_FILES[name].title} needs a reward of steps, and a "
+                f"{self.reward} reward of irl-jax score judges whole responses; give one of {known}"
+            )
+        if name not in BENCHMARKS:
+            raise InputError(f"benchmark: no {name!r}; expected one of {known}")
+        if self.scores == "swap":
+            raise InputError("scores: a benchmark's sides are not swapped; leave it away")
 
 
 CONFIG = ScoreConfig()

@@ -45,6 +45,11 @@ def conclusion(summary: dict[str, Any], report: Path) -> str:
     several = len(summary["subsets"]) > 1
     if several:
         rows |= {f"{k} ({v['records']})": v["accuracy"] for k, v in summary["subsets"].items()}
+    if benchmark := summary.get("benchmark"):
+        rows |= {f"{benchmark['title']}, {k}": float(v) for k, v in benchmark["parts"].items()}
+        rows[benchmark["title"]] = benchmark["overall"]
+        if published := benchmark["published"]:
+            rows[f"{published['model']}, published"] = published["value"]
     rows["accuracy, mean over records"] = summary["accuracy"]
     if several:
         rows["accuracy, mean over subsets"] = summary["accuracy_over_subsets"]
@@ -72,6 +77,8 @@ def conclusion(summary: dict[str, Any], report: Path) -> str:
 def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
     """Writes report.html."""
     sections = [section("Results", headline(summary)), subsets(summary)]
+    if summary["benchmark"]:
+        sections.insert(1, of_benchmark(summary["benchmark"], summary["records"]))
     if summary["ties"]:
         sections.append(many_right(summary["ties"]))
     sections.append(section("Calibration", *calibration(summary["calibration"])))
@@ -130,6 +137,24 @@ def subsets(summary: dict[str, Any]) -> Markup:
         f"{as_interval(summary['pair_accuracy'])}. Intervals resample prompts, 95 %. A subset of "
         "one prompt says nothing.",
     )
+
+
+def of_benchmark(found: dict[str, Any], records: int) -> Markup:
+    """The table of a benchmark's own aggregate."""
+    rows: list[list[Any]] = [[name, value, None] for name, value in found["parts"].items()]
+    published = found["published"]
+    rows.append(["overall", found["overall"], published and published["value"]])
+    model = published["model"] if published else "a known model"
+    said = [f"By the rule of the publisher of {found['place']}."]
+    if published:
+        said.append(f"The number of {model} is of {published['where']}.")
+    else:
+        said.append("No published number was found whose source could be named.")
+    if found["missing"]:
+        said.append(f"Not the whole benchmark: no record of {', '.join(found['missing'])}.")
+    elif found["whole"] and records != found["whole"]:
+        said.append(f"{records} records; the whole benchmark has {found['whole']}.")
+    return section(found["title"], table(["part", "this reward", model], rows), " ".join(said))
 
 
 def many_right(found: dict[str, Any]) -> Markup:

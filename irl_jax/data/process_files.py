@@ -10,7 +10,7 @@ such a file is given where any other one of steps is. It is known by its fields.
 * ProcessBench (Qwen/ProcessBench): `label` is the first wrong step, from 0, or −1; the steps
   before it are right, and those after it were not judged.
 
-Reference: Lightman et al. 2023, "Let's Verify Step by Step", arXiv 2305.20050; Wang et al. 2024,
+Reference: Lightman et al. 2023, "Let's Verify Step by Step", arXiv 2305.20050; Wang et al. 2023,
 "Math-Shepherd", arXiv 2312.08935; Zheng et al. 2024, "ProcessBench", arXiv 2412.06559. That a
 neutral step of PRM800K counts as right is the choice of Qwen/Qwen2.5-Math-7B-PRM800K.
 """

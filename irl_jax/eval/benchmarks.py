@@ -59,8 +59,10 @@ def rewardbench(means: Mapping[str, float]) -> dict[str, float]:
     Args:
         means: subset -> accuracy a_s, of the subsets that there are.
 
-    Reference: Lambert et al. 2024, "RewardBench", arXiv 2403.13787; the weights are those of
-    `rewardbench/constants.py` and `analysis/get_benchmark_results.py` in the authors' code.
+    The weights are those of `rewardbench/constants.py` and `analysis/get_benchmark_results.py` in
+    the authors' code, https://github.com/allenai/reward-bench.
+
+    Reference: Lambert et al. 2024, "RewardBench", arXiv 2403.13787.
 
     Example:
         >>> rewardbench({"math-prm": 1.0, "hep-go": 0.0, "donotanswer": 1.0})["Reasoning"]
@@ -103,8 +105,9 @@ def rm_bench(means: Mapping[str, ArrayLike]) -> dict[str, float]:
     Args:
         means: domain -> matrix f[3, 3], or its nine entries.
 
-    Reference: Liu et al. 2024, "RM-Bench", arXiv 2410.16184, and `compute_accuracy` in
-    https://github.com/THU-KEG/RM-Bench.
+    A prompt's matrix is that of `compute_accuracy` in https://github.com/THU-KEG/RM-Bench.
+
+    Reference: Liu et al. 2024, "RM-Bench", arXiv 2410.16184.
 
     Example:
         >>> found = rm_bench({"chat": [[1, 0, 0], [1, 1, 0], [1, 1, 1]]})
@@ -114,9 +117,8 @@ def rm_bench(means: Mapping[str, ArrayLike]) -> dict[str, float]:
     halves: dict[str, list[F64]] = {}
     for name, matrix in means.items():
         m = finite(name, np.reshape(matrix, (3, 3)))
-        below = [float(m[np.tril_indices(3, -1)].mean())]
-        styles = [*below, float(np.diag(m).mean()), float(m[np.triu_indices(3, 1)].mean())]
-        halves.setdefault(name.partition("-")[0], []).append(np.array(styles))
+        levels = (m[np.tril_indices(3, -1)], np.diag(m), m[np.triu_indices(3, 1)])
+        halves.setdefault(name.partition("-")[0], []).append(np.mean(levels, axis=1))
     domains = {name: np.mean(values, axis=0) for name, values in halves.items()}
     parts = {name: float(values.mean()) for name, values in domains.items()}
     styles = np.mean(list(domains.values()), axis=0)
@@ -137,8 +139,9 @@ def in_both_orders(decisions: ArrayLike) -> float:
     Raises:
         InputError: another shape or another number.
 
-    Reference: Tan et al. 2024, "JudgeBench", arXiv 2410.12784, and `compute_final_metrics` in
-    https://github.com/ScalerLab/JudgeBench.
+    As `compute_final_metrics` in https://github.com/ScalerLab/JudgeBench counts them.
+
+    Reference: Tan et al. 2024, "JudgeBench", arXiv 2410.12784.
 
     Example:
         >>> in_both_orders([[1, 1], [1, 0], [1, -1], [0, 0]])
@@ -176,8 +179,9 @@ def processbench(predicted: ArrayLike, label: ArrayLike) -> dict[str, float]:
     Raises:
         InputError: lengths differ, or there are no answers with or none without an error.
 
-    Reference: Zheng et al. 2024, "ProcessBench", arXiv 2412.06559, and `code/run_eval_prm_trl.py`
-    in https://github.com/QwenLM/ProcessBench.
+    As `code/run_eval_prm_trl.py` in https://github.com/QwenLM/ProcessBench computes it.
+
+    Reference: Zheng et al. 2024, "ProcessBench", arXiv 2412.06559.
 
     Example:
         >>> processbench([1, 2, -1, 0], [1, 1, -1, -1])
@@ -220,7 +224,7 @@ def right(name: str, rewards: ArrayLike, chosen: int, scores: ArrayLike | None) 
     if name == "rm-bench":
         return (r[:3, None] > r[None, 3:]).astype(float).ravel()
     if name in ("rewardbench", "judgebench"):
-        return np.array([float(r[:chosen].min() > r[chosen:].max())])
+        return np.array([float(np.min(r[:chosen]) > np.max(r[chosen:]))])
     return np.array([all_above(r, chosen)])
 
 

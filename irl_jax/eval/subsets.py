@@ -135,7 +135,8 @@ def mean_over_subsets(
     six subsets); Lambert et al. 2024, "RewardBench", arXiv 2403.13787 (the mean over
     sections, each a mean over records: name the section as the subset).
 
-    Differs: RewardBench weights the subset math-prm of its section Reasoning up.
+    Differs: RewardBench weights the subset math-prm of its section Reasoning up, see
+    `irl_jax.eval.benchmarks.rewardbench`.
     """
     values, _, names, labels = _columns(right, right, subset, clusters)
     _, number = np.unique(names, return_inverse=True)

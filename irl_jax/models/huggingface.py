@@ -269,19 +269,38 @@ def write_model(
     Raises:
         InputError: the directory is not empty or cannot be written, or `dtype` is unknown.
     """
+    check_dtype(dtype)
+    with whole_directory(directory) as temporary:
+        for name, fields in objects.items():
+            write_json(temporary / name, fields)
+        write_tensors(temporary, shards(slots(shapes, names), dtype), flat, dtype)
+
+
+def check_dtype(dtype: str) -> None:
+    """Raises `InputError` unless tensors are written in this dtype."""
     if dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r} is not supported; use one of {', '.join(DTYPES)}")
+
+
+@contextlib.contextmanager
+def whole_directory(directory: Path) -> Iterator[Path]:
+    """A directory to fill with files, JSON among them, that then takes the place of another.
+
+    Args:
+        directory: must not exist, or be empty; it appears whole or not at all.
+
+    Raises:
+        InputError: the directory is not empty or cannot be written.
+    """
     temporary = directory.parent / f".{uuid.uuid4().hex}.tmp"
     try:
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             raise InputError(f"{directory}: exists and is not empty; choose another directory")
         directory.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
-        for name, fields in objects.items():
-            write_json(temporary / name, fields)
-        write_tensors(temporary, shards(slots(shapes, names), dtype), flat, dtype)
+        yield temporary
         for file in temporary.glob("*.safetensors"):  # for its writer alone, as safetensors has it
-            shutil.copymode(temporary / "config.json", file)
+            shutil.copymode(next(temporary.glob("*.json")), file)
         temporary.replace(directory)
     except (SafetensorError, OSError) as error:  # what the operating system refused
         raise InputError(

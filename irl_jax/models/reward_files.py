@@ -2,6 +2,7 @@
 
 `AutoModelForSequenceClassification` of transformers gives a sequence as many scores as it has
 labels, read at its last token that is not padding. A head with one label is a reward model.
+It may also be an adapter of PEFT on a language model or a reward model.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
@@ -30,6 +32,7 @@ from irl_jax.models.huggingface import (
 )
 from irl_jax.models.huggingface_config import (
     CAUSAL,
+    CLASSIFIER,
     WHOLE,
     architecture_of,
     config_of,
@@ -37,6 +40,16 @@ from irl_jax.models.huggingface_config import (
     write_config,
 )
 from irl_jax.models.layout import param_shapes
+from irl_jax.models.lora import merge
+from irl_jax.models.peft_files import (
+    REWARD,
+    SCORE,
+    is_adapter,
+    load_adapter,
+    open_adapter,
+    read_adapter_config,
+)
+from irl_jax.models.pretrained import base_path, load_pretrained
 from irl_jax.types import InputError, PyTree
 
 HEAD = {"score/kernel": "score.weight", "score/bias": "score.bias"}
@@ -44,6 +57,9 @@ HEAD = {"score/kernel": "score.weight", "score/bias": "score.bias"}
 
 OWN = "irl_jax"
 """Field of config.json for what is known of a reward model that a run wrote."""
+
+OWN_FILE = "irl_jax.json"
+"""The same beside an adapter of PEFT, with its label and the token that pads."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +94,9 @@ class RewardFiles:
 
 
 def is_model_directory(path: str | Path) -> bool:
-    """Whether a directory's config.json is that of a Hugging Face model."""
+    """Whether a directory is a model in Hugging Face's layout, or an adapter of PEFT on one."""
     file = Path(path) / "config.json"
-    return file.is_file() and "architectures" in read_object(file, WHOLE)
+    return is_adapter(path) or (file.is_file() and "architectures" in read_object(file, WHOLE))
 
 
 def load_reward_model(directory: str | Path, mesh: Mesh | None = None) -> RewardFiles:
@@ -88,7 +104,8 @@ def load_reward_model(directory: str | Path, mesh: Mesh | None = None) -> Reward
 
     Args:
         directory: holds config.json and safetensors, as `load_huggingface` takes them, with
-            the head's tensors `score.weight` [labels, D] and, in some, `score.bias` [labels].
+            the head's tensors `score.weight` [labels, D] and, in some, `score.bias` [labels];
+            or an adapter of PEFT with such a head, on a directory or a language model.
         mesh: where the parameters are to lie, as `load_huggingface` takes it.
 
     Raises:
@@ -96,11 +113,12 @@ def load_reward_model(directory: str | Path, mesh: Mesh | None = None) -> Reward
             not one row a label.
     """
     directory = Path(directory)
+    if is_adapter(directory):
+        return load_adapted_reward(directory)
     path = directory / "config.json"
+    labels, own = describe_reward(directory)
     fields = read_object(path, WHOLE)
     config = dataclasses.replace(config_of(path, fields), tie_embeddings=True)
-    check_architecture(path, fields)
-    labels = read_labels(path, fields)
     names = FAMILIES[model_type(config)].names
     with contextlib.ExitStack() as stack:
         files = drop_constants(open_tensors(directory, stack))
@@ -112,11 +130,85 @@ def load_reward_model(directory: str | Path, mesh: Mesh | None = None) -> Reward
     head = {"bias": np.zeros(len(labels), np.float32), **params.pop("score")}
     if len(labels) == 1:
         head = {name: leaf[..., 0] for name, leaf in head.items()}
+    pad = read_pad(path, fields, config.vocab_size)
+    return RewardFiles(config, params, head, labels, pad, own)
+
+
+def load_adapted_reward(directory: Path) -> RewardFiles:
+    """Reads an adapter of PEFT with the head of a reward model, merged into its base.
+
+    Raises:
+        InputError: as `load_reward_model`.
+    """
+    labels, own = describe_reward(directory)
+    base = base_path(directory)
+    if is_reward_model(base):
+        found = load_reward_model(base)
+        config, params, pad = found.config, found.params, found.pad_token_id
+    else:
+        config, params = load_pretrained(base)
+        config, pad = dataclasses.replace(config, tie_embeddings=True), None
+        params.pop("unembed", None)
+        if (file := base / "config.json").is_file():
+            pad = read_pad(file, read_object(file, WHOLE), config.vocab_size)
+    if own:
+        pad = read_pad(directory / OWN_FILE, own, config.vocab_size)
+    adapter = load_adapter(directory, config)
+    assert adapter.head is not None
+    if len(adapter.head) != len(labels):
+        raise InputError(
+            f"{directory}: tensor of the score: {len(adapter.head)} rows for the labels "
+            f"{', '.join(labels)}; is it another base?"
+        )
+    kernel, bias = adapter.head.T, np.zeros(len(labels), np.float32)
+    head = {"kernel": kernel, "bias": bias}
+    if len(labels) == 1:
+        head = {name: leaf[..., 0] for name, leaf in head.items()}
+    params = jax.tree.map(np.asarray, merge(params, adapter.lora, adapter.scale))
+    return RewardFiles(config, params, head, labels, pad, own)
+
+
+def is_reward_model(base: Path) -> bool:
+    """Whether a directory's config.json names an `…ForSequenceClassification`."""
+    file = base / "config.json"
+    found = architecture_of(read_object(file, WHOLE)) if file.is_file() else None
+    return found is not None and found.endswith(CLASSIFIER)
+
+
+def describe_reward(directory: Path) -> tuple[tuple[str, ...], Mapping[str, Any]]:
+    """The labels of a reward model's directory, and what a run of ours wrote of it.
+
+    Raises:
+        InputError: it is none.
+    """
+    if is_adapter(directory):
+        return describe_adapter(directory)
+    path = directory / "config.json"
+    fields = read_object(path, WHOLE)
+    config_of(path, fields)
+    check_architecture(path, fields)
     own = fields.get(OWN)
-    return RewardFiles(
-        config, params, head, labels, read_pad(path, fields, config.vocab_size),
-        own if isinstance(own, dict) else {},
-    )  # fmt: skip
+    return read_labels(path, fields), own if isinstance(own, dict) else {}
+
+
+def describe_adapter(directory: Path) -> tuple[tuple[str, ...], Mapping[str, Any]]:
+    """`describe_reward` of an adapter of PEFT: the labels of its base, or numbered ones.
+
+    Raises:
+        InputError: it is a language model's.
+    """
+    fields, base, path = read_adapter_config(directory), base_path(directory), directory / OWN_FILE
+    if fields["task_type"] != REWARD:
+        raise fields.error(f"is a LoRA of a language model, no reward model ({REWARD})")
+    if path.is_file():
+        own = read_object(path, "fetch the whole directory again")
+        return (str(own.get("label", "reward")),), own
+    if is_reward_model(base):
+        return describe_reward(base)[0], {}
+    with contextlib.ExitStack() as stack:
+        file = open_adapter(directory, stack)
+        rows = file.get_slice(SCORE).get_shape()[0] if SCORE in file.keys() else 1  # noqa: SIM118
+    return tuple(f"LABEL_{i}" for i in range(rows)), {}
 
 
 def check_architecture(path: Path, fields: Mapping[str, Any]) -> None:

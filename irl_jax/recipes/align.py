@@ -32,7 +32,7 @@ from irl_jax.recipes.align_config import AlignConfig
 from irl_jax.recipes.align_report import HELD_OUT, conclusion, write_report
 from irl_jax.recipes.card import policy_card
 from irl_jax.recipes.examples import Examples, as_text, limits
-from irl_jax.recipes.export import export, exported_files
+from irl_jax.recipes.export import check_export, export_policy, exported_files
 from irl_jax.recipes.forms import offline_objective, online_method
 from irl_jax.recipes.launch import Clock, given_model
 from irl_jax.recipes.movement import policy_kl
@@ -174,6 +174,7 @@ def make_ready(
     Raises:
         InputError: data that the loss cannot learn from, a hyper-parameter out of its range.
     """
+    check_export(config, training.session.model)
     examples = with_margins(examples, config.margin)
     ready = Ready(row, training, examples, reward)
     if not ready.online:
@@ -385,8 +386,7 @@ def improve(
     }
     with clock("export"):
         card = policy_card("align", config, AlignConfig(), run.config, found)
-        model = training.session.model
-        exported = export(run.path, model, policy, dtype=config.export_dtype, card=card)
+        exported = export_policy(replace(config, run_dir=run.path), training, params, card)
     return {**found, "export": exported, "exported": exported_files(exported)}
 
 

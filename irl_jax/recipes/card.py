@@ -20,6 +20,9 @@ from irl_jax.train.run import SHA256
 
 Rows = Sequence[tuple[str, Any]]
 
+BESIDE = "load the base model, then this directory by `PeftModel.from_pretrained` of peft"
+"""How an adapter is loaded."""
+
 PLACES = ("run_dir", "track", "mesh")
 """Settings that say where a run was, and nothing of what it did."""
 
@@ -56,11 +59,14 @@ def reward_card(
             f"One of {ensemble.members} members, of which the run made one reward "
             f"({ensemble.aggregate}); measures are of that one."
         )
+    loads = "load it with `AutoModelForSequenceClassification` of transformers"
+    if config.export == "adapter":
+        loads = f"a LoRA and a head: {BESIDE}"
     return _card(
+        config,
         "text-classification",
         f"A reward model by {config.loss}",
-        "A score of responses; load it with `AutoModelForSequenceClassification` of transformers, "
-        "or give its directory to `irl-jax score --model`.",
+        f"A score of responses; {loads}, or give its directory to `irl-jax score --model`.",
         made_from(config, settings, found),
         [*reward_measures(found)],
         notes,
@@ -81,10 +87,14 @@ def policy_card(
         found: what the summary holds of the policy.
     """
     rows = [(k.replace("_", " "), v) for k, v in found.items() if isinstance(v, Interval)]
+    loads = "A language model; load it with `AutoModelForCausalLM` of transformers."
+    if config.export == "adapter":
+        loads = f"A LoRA of a language model; {BESIDE}."
     return _card(
+        config,
         "text-generation",
         f"A policy by {config.loss}",
-        "A language model; load it with `AutoModelForCausalLM` of transformers.",
+        loads,
         made_from(config, settings, found),
         [*held_out_losses(found), *rows],
         [],
@@ -155,11 +165,12 @@ def difference(settings: Mapping[str, Any], default: Mapping[str, Any] | None) -
 
 
 def _card(
-    task: str, title: str, says: str, made: Rows, measured: Rows, notes: Sequence[str],
+    config: Any, task: str, title: str, says: str, made: Rows, measured: Rows, notes: Sequence[str],
     line: str | None,
 ) -> str:  # fmt: skip
     """The Markdown of a card."""
-    head = f"---\nlibrary_name: transformers\npipeline_tag: {task}\ntags:\n- irl_jax\n---"
+    library = "peft" if config.export == "adapter" else "transformers"
+    head = f"---\nlibrary_name: {library}\npipeline_tag: {task}\ntags:\n- irl_jax\n---"
     versions = [
         ("irl_jax", irl_jax.__version__),
         ("jax", jax.__version__),

@@ -17,6 +17,7 @@ Examples:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -30,7 +31,7 @@ from irl_jax.files import as_json
 from irl_jax.models.mesh import fetch, global_batch
 from irl_jax.recipes.align import compare, write_samples
 from irl_jax.recipes.card import policy_card
-from irl_jax.recipes.export import export, exported_files
+from irl_jax.recipes.export import export_policy, exported_files
 from irl_jax.recipes.irl_config import IrlConfig
 from irl_jax.recipes.irl_report import conclusion, write_report
 from irl_jax.recipes.irl_training import Ready, demonstrated, prepare, train
@@ -176,7 +177,8 @@ def experiment(
     }
     with clock("export"):
         card = policy_card("irl", config, IrlConfig(), run.config, known)
-        exported = export(run.path, session.model, policy, dtype=config.export_dtype, card=card)
+        learned = state.params["policy"]
+        exported = export_policy(replace(config, run_dir=run.path), training, learned, card)
     summary = as_json({
         **known,
         "export": exported,

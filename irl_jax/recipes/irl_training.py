@@ -24,6 +24,7 @@ from irl_jax.models.heads import init_scalar_head
 from irl_jax.models.mesh import global_batch
 from irl_jax.models.sharding import RULES
 from irl_jax.recipes.examples import MULTIPLE, Examples
+from irl_jax.recipes.export import check_export
 from irl_jax.recipes.forms import Options
 from irl_jax.recipes.irl_config import IrlConfig
 from irl_jax.recipes.options import as_options
@@ -91,6 +92,7 @@ def prepare(config: IrlConfig, row: Published, sha256: str, progress: Progress) 
         InputError: whatever there is to fix in the data, the model or the flags.
     """
     opened = open_model(config, row, (config,), progress, sha256=sha256)
+    check_export(config, opened.model)
     examples = opened.examples
     width = width_of(examples.train_prompts, examples.held_out_prompts)
     training = opened.training(

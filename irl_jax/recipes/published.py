@@ -21,21 +21,12 @@ from irl_jax.data.batches import collate_groups
 from irl_jax.data.encode import EncodedGroup
 from irl_jax.data.encode_whole import WholeEncoder
 from irl_jax.data.jsonl import GroupRecord
-from irl_jax.files import read_object
 from irl_jax.models.decoder import DecoderConfig
 from irl_jax.models.heads import apply_scalar_head, last_value
-from irl_jax.models.huggingface_config import WHOLE, config_of
 from irl_jax.models.logprob import completion_hidden
-from irl_jax.models.mesh import fetch
-from irl_jax.models.reward_files import (
-    OWN,
-    RewardFiles,
-    check_architecture,
-    load_reward_model,
-    pick_label,
-    read_labels,
-)
-from irl_jax.models.sharding import BATCH
+from irl_jax.models.mesh import fetch, parameter_shardings, put
+from irl_jax.models.reward_files import RewardFiles, describe_reward, load_reward_model, pick_label
+from irl_jax.models.sharding import BATCH, RULES
 from irl_jax.models.vocabulary import check_vocabulary
 from irl_jax.recipes.embeddings import MULTIPLE
 from irl_jax.recipes.examples import template_of
@@ -168,7 +159,8 @@ def published_reward(path: Path, reader: PromptReader, dtype: str) -> PublishedR
     Raises:
         InputError: it is no reward model, or has several labels.
     """
-    model = load_reward_model(path, reader.session.mesh)
+    mesh = reader.session.mesh
+    model = load_reward_model(path, mesh)
     if len(model.labels) > 1:
         raise InputError(
             f"reward: {path}: has the labels {', '.join(model.labels)}; a policy learns from a "
@@ -176,7 +168,8 @@ def published_reward(path: Path, reader: PromptReader, dtype: str) -> PublishedR
         )
     encoder = encoder_of(path, ReadConfig(), model)
     head = jax.tree.map(jnp.asarray, model.scalar_head(0))
-    rewards = partial(head_rewards, replace(model.config, dtype=dtype), model.params, head)
+    params = put(model.params, parameter_shardings(mesh, model.params, RULES))
+    rewards = partial(head_rewards, replace(model.config, dtype=dtype), params, head)
     return PublishedReward(rewards, encoder, reader)
 
 
@@ -205,11 +198,7 @@ def check_published(path: Path, label: str | None) -> None:
     Raises:
         InputError: it is none, or has no such label.
     """
-    file = path / "config.json"
-    fields = read_object(file, WHOLE)
-    config_of(file, fields)
-    check_architecture(file, fields)
-    pick_label(read_labels(file, fields), label, path)
+    pick_label(describe_reward(path)[0], label, path)
 
 
 def in_log_odds(path: Path) -> bool:
@@ -218,9 +207,5 @@ def in_log_odds(path: Path) -> bool:
     A published reward model with one label is taken for one of Bradley and Terry, as nearly
     all are; of one that a run wrote config.json says by which loss it learned.
     """
-    file = path / "config.json"
-    fields = read_object(file, WHOLE)
-    own = fields.get(OWN)
-    if isinstance(own, dict) and "log_odds" in own:
-        return bool(own["log_odds"])
-    return len(read_labels(file, fields)) == 1
+    labels, own = describe_reward(path)
+    return bool(own.get("log_odds", len(labels) == 1))

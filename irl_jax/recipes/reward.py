@@ -14,7 +14,7 @@ Examples:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,7 @@ from irl_jax.files import as_json
 from irl_jax.losses.table import Published
 from irl_jax.recipes.card import reward_card
 from irl_jax.recipes.examples import Examples
-from irl_jax.recipes.export import export_reward, exported_files
+from irl_jax.recipes.export import check_export, export_reward, exported_files
 from irl_jax.recipes.forms import init_reward, reward_objective
 from irl_jax.recipes.launch import Clock
 from irl_jax.recipes.options import as_options
@@ -111,6 +111,7 @@ def make_ready(
     Raises:
         InputError: data that the loss cannot learn from, a hyper-parameter out of its range.
     """
+    check_export(config, training.session.model)
     examples = with_margins(examples, config.margin)
     ready = Ready(row, training, examples)
     if row.form == "cutpoints" and categories(examples) < 2:
@@ -196,8 +197,7 @@ def experiment(
     if ready.examples.kind.name in ORDERED:  # a reward of steps is no reward of a text
         with clock("export"):
             exported = export_reward(
-                run.path, learned, config.data, dtype=config.export_dtype,
-                log_odds=ready.row.log_odds,
+                replace(config, run_dir=run.path), learned, log_odds=ready.row.log_odds,
                 card=partial(reward_card, config, RewardConfig(), run.config, found),
             )  # fmt: skip
         found |= {"export": exported, "exported": exported_files(exported)}

@@ -44,4 +44,5 @@ class RewardConfig(Settings, RewardLearning):
 
     GROUP: ClassVar[str] = ""
 
+    export: Literal["merged", "adapter"] = "merged"  # a LoRA inside the weights, or as of PEFT
     export_dtype: Literal["float32", "bfloat16"] = "float32"  # of the exported weights

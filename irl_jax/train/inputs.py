@@ -14,6 +14,8 @@ from irl_jax.data.parquet import content_sha256, holds_tables
 from irl_jax.files import file_sha256, read_object
 from irl_jax.models.huggingface import FILE, INDEX
 from irl_jax.models.huggingface_config import WHOLE
+from irl_jax.models.peft_files import TENSORS
+from irl_jax.models.pretrained import base_path
 from irl_jax.types import InputError
 
 READ = (".jinja", ".json", ".jsonl", ".model", ".txt")
@@ -41,6 +43,7 @@ def sha256_of(path: str | Path, flag: str) -> str:
     Of a directory of Parquet or Arrow files that is those (`irl_jax.data.parquet`). Of a
     model's directory it is its configuration, its tokenizer and the weights that
     are loaded; what else lies there (a README, weights in another format) may change.
+    To an adapter belongs its base.
 
     Args:
         path: a file, a directory, or a split in one.
@@ -59,6 +62,9 @@ def sha256_of(path: str | Path, flag: str) -> str:
         whole = hashlib.sha256()
         for name in sorted(_names(path)):
             whole.update(f"{file_sha256(path / name)}  {name}\n".encode())
+        base = base_path(path)
+        if base != path:
+            whole.update(f"{sha256_of(base, flag)}  base\n".encode())
         return whole.hexdigest()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
@@ -69,6 +75,7 @@ def _names(directory: Path) -> Iterator[str]:
     """Names of the files of a directory that are read."""
     files = {p.name for p in directory.iterdir() if p.is_file() and not p.name.startswith(".")}
     yield from (name for name in files if name.endswith(READ))
+    yield from files & {TENSORS}
     if FILE in files:
         yield FILE
     elif INDEX in files:

@@ -47,6 +47,7 @@ FORBIDDEN = (
     "blackjax",
     "gguf",
     "huggingface_hub",
+    "peft",
     "reasoning_gym",
     "sklearn",
     "tensorflow",

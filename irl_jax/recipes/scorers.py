@@ -139,7 +139,7 @@ def required(model: str | None, reward: str) -> str:
     if model is None:
         what = {
             "learned": "the directory of a run of irl-jax reward, or of a reward model",
-            "likelihood": "smollm2, a GGUF file or a Hugging Face directory",
+            "likelihood": "smollm2, a GGUF file, a Hugging Face directory or a LoRA of PEFT",
         }[reward]
         raise InputError(f"model: --reward {reward} needs one; give {what}")
     return model

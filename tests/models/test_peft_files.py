@@ -282,6 +282,7 @@ SCORE = {"task_type": "SEQ_CLS", "modules_to_save": ["score"]}
         ({"target_modules": "("}, r"target_modules: '\(': .*; fix it"),
         ({"target_modules": ["c_attn"]}, r'target_modules: \["c_attn"\] names no module of the '
          "base, which has k_proj, .*; is it another base"),
+        ({"target_modules": "up_proj"}, 'target_modules: "up_proj" names no module of the base'),
         ({"layers_to_transform": "1"}, "layers_to_transform: expected numbers"),
         ({"layers_to_transform": [1], "target_modules": ".*up_proj"}, "layers_to_transform: "),
         ({"r": 4}, r"0.mlp.up_proj.lora_A.weight: expected shape \[4, 12\], found \[3, 12\]"),

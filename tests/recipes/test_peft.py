@@ -232,7 +232,7 @@ def with_head(adapter_dir: Path, small_model_dir: Path, rows: int) -> np.ndarray
     return head
 
 
-def test_a_reward_model_without_what_a_run_knows(adapter_dir, small_model_dir):
+def test_a_reward_model_without_what_a_run_knows(adapter_dir, small_model_dir, tmp_path):
     """Labels are numbered, and the token that pads is the base's."""
     with pytest.raises(InputError, match=r"is a LoRA of a language model, no reward model"):
         load_reward_model(adapter_dir)
@@ -240,11 +240,16 @@ def test_a_reward_model_without_what_a_run_knows(adapter_dir, small_model_dir):
     found = load_reward_model(adapter_dir)
     assert found.labels == ("LABEL_0", "LABEL_1", "LABEL_2") and found.own == {}
     np.testing.assert_array_equal(found.head["kernel"], head.T)
-    assert found.config.tie_embeddings and "unembed" not in found.params
-    _, base = load_huggingface(small_model_dir)
+    assert found.config.tie_embeddings and found.pad_token_id is None
+    config, base = load_huggingface(small_model_dir)
     adapter = load_adapter(adapter_dir, found.config)
     want = jax.tree.map(np.asarray, merge(base, adapter.lora, adapter.scale))
     same(found.params["layers"], want["layers"])
+    untied = dataclasses.replace(config, tie_embeddings=False)
+    save_huggingface(tmp_path / "untied", untied, init_params(untied, jax.random.key(0)))
+    edit(adapter_dir, base_model_name_or_path=str(tmp_path / "untied"))
+    found = load_reward_model(adapter_dir)
+    assert found.config.tie_embeddings and "unembed" not in found.params
 
 
 def test_a_reward_model_on_a_reward_model(adapter_dir, small_model_dir, tmp_path):

@@ -49,7 +49,7 @@ class PolicyBasics(Source, PolicyLearning):
 class PolicySettings(Settings):
     """What every run that ends with a policy sets."""
 
-    export: Literal["merged", "adapter"] = "merged"  # a LoRA inside the weights, or as of PEFT
+    export: Literal["merged", "adapter"] = "merged"  # a LoRA in the weights, or alone for PEFT
     export_dtype: Literal["float32", "bfloat16"] = "float32"  # of the exported weights
     sample: SampleConfig = field(default_factory=SampleConfig)
 

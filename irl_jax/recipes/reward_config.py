@@ -44,5 +44,5 @@ class RewardConfig(Settings, RewardLearning):
 
     GROUP: ClassVar[str] = ""
 
-    export: Literal["merged", "adapter"] = "merged"  # a LoRA inside the weights, or as of PEFT
+    export: Literal["merged", "adapter"] = "merged"  # a LoRA in the weights, or alone for PEFT
     export_dtype: Literal["float32", "bfloat16"] = "float32"  # of the exported weights

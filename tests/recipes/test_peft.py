@@ -27,11 +27,13 @@ from irl_jax.recipes.export import adapter_base
 from irl_jax.recipes.language_model import load_language_model
 from irl_jax.recipes.published import in_log_odds
 from irl_jax.recipes.read_config import ReadConfig
+from irl_jax.recipes.reward_model import IRL
 from irl_jax.recipes.scorers import identity, learned_scorer
+from irl_jax.train.checkpoint import load_params
 from irl_jax.train.inputs import sha256_of
 from irl_jax.train.progress import Progress
 from irl_jax.types import InputError
-from tests.recipes.test_commands import launch
+from tests.recipes.test_commands import SAMPLED, launch
 
 EXTRA = 'needs pip install "irl_jax[parity]"'
 QUIET = Progress(io.StringIO())
@@ -220,6 +222,16 @@ def test_a_reward_is_exported_as_an_adapter(files, small_model_dir, tmp_path):
     assert found.labels == ("reward",) and found.pad_token_id == own["pad_token_id"]
     with pytest.raises(InputError, match="is a LoRA of a reward model, no language model"):
         load_pretrained(members[0])
+
+
+def test_irl_exports_the_lora_of_its_policy(files, small_model_dir, tmp_path):
+    run_dir = tmp_path / "run"
+    args = ["--loss", "gail", "--export", "adapter", *SAMPLED]
+    launch("irl", files["demonstrations"], small_model_dir, run_dir, *args)
+    config, _ = load_huggingface(small_model_dir)
+    found = load_adapter(run_dir / "export", config)
+    same(found.lora, load_params(run_dir / "checkpoints" / IRL)["policy"])
+    assert found.scale == 8.0 and np.abs(found.lora["layers"]["mlp"]["up"]["b"]).max() > 0.0
 
 
 def with_head(adapter_dir: Path, small_model_dir: Path, rows: int) -> np.ndarray:

@@ -237,7 +237,7 @@ def test_every_import_is_declared():
     """What irl_jax imports is in pyproject.toml, and what is there is imported."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    offered = sum((extras[name] for name in OFFERED), [])
+    offered = [wanted for name in OFFERED for wanted in extras[name]]
     declared = distributions(project["dependencies"] + offered)
     compared = distributions(extras["parity"])  # by benchmarks
     providers = importlib.metadata.packages_distributions()

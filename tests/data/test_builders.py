@@ -103,8 +103,8 @@ def test_another_split_is_another_dataset(pairs, tmp_path):
 def test_a_file_is_read_once_and_hashed_once(pairs, tmp_path, monkeypatch):
     reads, hashes = [], []
     kind = dataclasses.replace(PAIRS, read=lambda *args: reads.append(1) or PAIRS.read(*args))
-    digest = builders.file_sha256
-    monkeypatch.setattr(builders, "file_sha256", lambda path: hashes.append(1) or digest(path))
+    digest = builders.content_sha256
+    monkeypatch.setattr(builders, "content_sha256", lambda path: hashes.append(1) or digest(path))
     for i in (1, 2):
         prepare(kind, pairs, tmp_path / "cache", fraction=0.3, seed=0)
         assert (len(reads), len(hashes)) == (1, i)

@@ -109,6 +109,10 @@ def test_a_hub_name_is_its_snapshot_in_the_cache(tmp_path, monkeypatch):
     name, run = Path("THU-KEG/RM-Bench/total.json"), tmp_path / "run"
     main(replace(CONFIG, data=name, benchmark="rm-bench", reward="length", edits=0, run_dir=run))
     assert json.loads((run / "config.json").read_text())["data"] == str(data)
+    monkeypatch.chdir(tmp_path)
+    name.parent.mkdir(parents=True)
+    write_jsonl(name, ROWS["rm-bench"]())
+    assert located(name) == name  # what lies here comes first
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path):

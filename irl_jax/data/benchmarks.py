@@ -11,7 +11,6 @@ Math-Shepherd): `irl_jax.data.process_files`.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,28 +84,6 @@ def read_benchmark(
         record = evaluation_of(converted, place, source, ties=ties)
         if record is not None:
             yield record
-
-
-def located(path: Path) -> Path:
-    """Where a data set of the Hugging Face hub lies, by name, if it was downloaded.
-
-    Args:
-        path: `ORG/NAME`, or a file or split in it, as `ORG/NAME/data/test`.
-
-    Returns:
-        That of the snapshot of `main` in the cache of huggingface_hub (`HF_HUB_CACHE`, or `hub` in
-        `HF_HOME`); the path itself if it exists, or the cache has no such data set.
-    """
-    if path.exists() or path.is_absolute() or len(path.parts) < 2:
-        return path
-    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")) / "hub"
-    cache = Path(os.environ.get("HF_HUB_CACHE", home)).expanduser()
-    repository = cache / "datasets--{}--{}".format(*path.parts)
-    revision = repository / "refs" / "main"
-    if not revision.is_file():
-        return path
-    snapshot = repository / "snapshots" / revision.read_text(encoding="utf-8").strip()
-    return snapshot.joinpath(*path.parts[2:])
 
 
 def expect(benchmark: Benchmark, row: Mapping[str, Any], source: str) -> None:

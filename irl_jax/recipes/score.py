@@ -19,7 +19,7 @@ ppe-preference or ppe-correctness.
 Examples:
     irl-jax score --model RUN --data test.jsonl
     irl-jax score --model DIR --benchmark rm-bench --data total_dataset.json
-    irl-jax score --model DIR --benchmark rewardbench-2 --data allenai/reward-bench-2
+    irl-jax score --model DIR --benchmark rewardbench-2 --data hf://datasets/allenai/reward-bench-2
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from irl_jax.data.benchmarks import located, read_benchmark
+from irl_jax.data.benchmarks import read_benchmark
 from irl_jax.data.builders import HELD_OUT, HeldOut
 from irl_jax.data.chat import Message, Text
 from irl_jax.data.evaluation import EvaluationRecord, read_evaluation
@@ -86,8 +86,6 @@ class Edited:
 
 def main(config: ScoreConfig) -> None:
     """Scores a file and reports, goes on with it, or reports what is there."""
-    if config.benchmark is not None and config.data is not None:
-        config = replace(config, data=located(config.data))
     records = read(config)
     inputs = {"data": config.data, "read.tokenizer": config.read.tokenizer}
     sha256 = identities(inputs) | identity(config.model, config.reward)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from irl_jax.data.benchmarks import BENCHMARKS, located
+from irl_jax.data.benchmarks import BENCHMARKS
 from irl_jax.data.process_files import PROCESS_FILES
 from irl_jax.eval.benchmarks import PUBLISHED
 from irl_jax.recipes.score import main
@@ -94,25 +93,6 @@ def test_correctness_has_the_curve_of_best_of_n_too(tmp_path):
     summary = json.loads((run / "summary.json").read_text())
     assert summary["benchmark"]["overall"][0] == pytest.approx(summary["accuracy"][0])
     assert summary["scored"]["best_of_n"]["n"] == [1, 2, 4]
-
-
-def test_a_hub_name_is_its_snapshot_in_the_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    repo = tmp_path / "hub" / "datasets--THU-KEG--RM-Bench"
-    (repo / "refs").mkdir(parents=True)
-    (repo / "refs" / "main").write_text("abc")
-    (repo / "snapshots" / "abc").mkdir(parents=True)
-    data = write_jsonl(repo / "snapshots" / "abc" / "total.json", ROWS["rm-bench"]())
-    assert located(Path("THU-KEG/RM-Bench/total.json")) == data
-    for path in (Path("THU-KEG/Other/total.json"), Path("total.json"), data, tmp_path / "a" / "b"):
-        assert located(path) == path
-    name, run = Path("THU-KEG/RM-Bench/total.json"), tmp_path / "run"
-    main(replace(CONFIG, data=name, benchmark="rm-bench", reward="length", edits=0, run_dir=run))
-    assert json.loads((run / "config.json").read_text())["data"] == str(data)
-    monkeypatch.chdir(tmp_path)
-    name.parent.mkdir(parents=True)
-    write_jsonl(name, ROWS["rm-bench"]())
-    assert located(name) == name  # what lies here comes first
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path):

@@ -65,7 +65,7 @@ class Source:
     """What is learned from, what learns, and where that is written."""
 
     data: FileConfig = field(default_factory=FileConfig)
-    model: str = "smollm2"  # smollm2, tiny, a GGUF file, a directory, or hf://OWNER/NAME
+    model: str = "smollm2"  # smollm2, tiny, GGUF, a directory, also of a LoRA, or hf://OWNER/NAME
     run_dir: Path | None = None  # what is written, and where a run goes on; None: runs/LOSS
 
 

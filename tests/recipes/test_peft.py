@@ -19,6 +19,7 @@ from irl_jax.data.jsonl import GroupRecord
 from irl_jax.models.decoder import forward, init_params, logits
 from irl_jax.models.huggingface import load_huggingface, save_huggingface
 from irl_jax.models.lora import init_lora, merge
+from irl_jax.models.mesh import make_mesh
 from irl_jax.models.peft_files import Adapter, load_adapter, save_adapter
 from irl_jax.models.pretrained import load_pretrained
 from irl_jax.models.reward_files import load_reward_model, save_reward_model
@@ -77,6 +78,20 @@ def test_it_is_merged_into_its_base(adapter_dir, small_model_dir):
     same(merged, jax.tree.map(np.asarray, merge(params, adapter.lora, 1.5)))
     assert np.abs(merged["layers"]["mlp"]["up"]["kernel"]
                   - params["layers"]["mlp"]["up"]["kernel"]).max() > 0.1  # fmt: skip
+
+
+def test_on_a_mesh(adapter_dir, small_model_dir):
+    """Parameters lie where those of the base do, and are the same."""
+    mesh = make_mesh(1)
+    _, base = load_pretrained(small_model_dir, mesh)
+    _, found = load_pretrained(adapter_dir, mesh)
+    jax.tree.map(lambda x, y: np.testing.assert_equal(x.sharding, y.sharding), found, base)
+    _, want = load_pretrained(adapter_dir)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), found, want)
+    with_head(adapter_dir, small_model_dir, 1)
+    leaf = load_reward_model(adapter_dir, mesh).params["layers"]["mlp"]["up"]["kernel"]
+    assert leaf.sharding == base["layers"]["mlp"]["up"]["kernel"].sharding
+    np.testing.assert_allclose(leaf, want["layers"]["mlp"]["up"]["kernel"], atol=1e-6)
 
 
 def test_tokenizer_and_ends_are_those_of_the_base(adapter_dir, small_model_dir):

@@ -44,7 +44,7 @@ def load_pretrained(path: str | Path, mesh: Mesh | None = None) -> tuple[Decoder
         raise InputError(f"{path}: no such GGUF file or Hugging Face model directory")
     if not is_adapter(path):
         return load_huggingface(path, mesh) if path.is_dir() else load_gguf(path)
-    config, params, adapter = load_adapted(path)
+    config, params, adapter = load_adapted(path, mesh)
     if adapter.head is not None:
         raise InputError(
             f"{path}: is a LoRA of a reward model, no language model; expected task_type {LANGUAGE}"
@@ -52,16 +52,25 @@ def load_pretrained(path: str | Path, mesh: Mesh | None = None) -> tuple[Decoder
     return config, params
 
 
-def load_adapted(path: Path) -> tuple[DecoderConfig, PyTree, Adapter]:
+def load_adapted(path: Path, mesh: Mesh | None) -> tuple[DecoderConfig, PyTree, Adapter]:
     """The base of an adapter of PEFT with the adapter merged, as `load_pretrained`; the adapter.
 
     Raises:
         InputError: there is no base, or the adapter does not fit it.
     """
     read_adapter_config(path)
-    config, params = load_pretrained(base_path(path))
+    config, params = load_pretrained(base_path(path), mesh)
     adapter = load_adapter(path, config)
-    return config, jax.tree.map(np.asarray, merge(params, adapter.lora, adapter.scale)), adapter
+    return config, merge_adapter(params, adapter), adapter
+
+
+def merge_adapter(params: PyTree, adapter: Adapter) -> PyTree:
+    """Parameters with an adapter inside, which lie where they did: on the host or on a mesh."""
+    if isinstance(jax.tree.leaves(params)[0], np.ndarray):
+        return jax.tree.map(np.asarray, merge(params, adapter.lora, adapter.scale))
+    places = jax.tree.map(lambda leaf: leaf.sharding, params)
+    found: PyTree = jax.jit(merge, out_shardings=places)(params, adapter.lora, adapter.scale)
+    return found
 
 
 def base_path(path: Path) -> Path:

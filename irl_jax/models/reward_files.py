@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
@@ -40,7 +39,6 @@ from irl_jax.models.huggingface_config import (
     write_config,
 )
 from irl_jax.models.layout import param_shapes
-from irl_jax.models.lora import merge
 from irl_jax.models.peft_files import (
     REWARD,
     SCORE,
@@ -49,7 +47,7 @@ from irl_jax.models.peft_files import (
     open_adapter,
     read_adapter_config,
 )
-from irl_jax.models.pretrained import base_path, load_pretrained
+from irl_jax.models.pretrained import base_path, load_pretrained, merge_adapter
 from irl_jax.types import InputError, PyTree
 
 HEAD = {"score/kernel": "score.weight", "score/bias": "score.bias"}
@@ -114,7 +112,7 @@ def load_reward_model(directory: str | Path, mesh: Mesh | None = None) -> Reward
     """
     directory = Path(directory)
     if is_adapter(directory):
-        return load_adapted_reward(directory)
+        return load_adapted_reward(directory, mesh)
     path = directory / "config.json"
     labels, own = describe_reward(directory)
     fields = read_object(path, WHOLE)
@@ -134,7 +132,7 @@ def load_reward_model(directory: str | Path, mesh: Mesh | None = None) -> Reward
     return RewardFiles(config, params, head, labels, pad, own)
 
 
-def load_adapted_reward(directory: Path) -> RewardFiles:
+def load_adapted_reward(directory: Path, mesh: Mesh | None) -> RewardFiles:
     """Reads an adapter of PEFT with the head of a reward model, merged into its base.
 
     Raises:
@@ -143,10 +141,10 @@ def load_adapted_reward(directory: Path) -> RewardFiles:
     labels, own = describe_reward(directory)
     base = base_path(directory)
     if is_reward_model(base):
-        found = load_reward_model(base)
+        found = load_reward_model(base, mesh)
         config, params, pad = found.config, found.params, found.pad_token_id
     else:
-        config, params = load_pretrained(base)
+        config, params = load_pretrained(base, mesh)
         config, pad = dataclasses.replace(config, tie_embeddings=True), None
         params.pop("unembed", None)
         if (file := base / "config.json").is_file():
@@ -164,8 +162,7 @@ def load_adapted_reward(directory: Path) -> RewardFiles:
     head = {"kernel": kernel, "bias": bias}
     if len(labels) == 1:
         head = {name: leaf[..., 0] for name, leaf in head.items()}
-    params = jax.tree.map(np.asarray, merge(params, adapter.lora, adapter.scale))
-    return RewardFiles(config, params, head, labels, pad, own)
+    return RewardFiles(config, merge_adapter(params, adapter), head, labels, pad, own)
 
 
 def is_reward_model(base: Path) -> bool:

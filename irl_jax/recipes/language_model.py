@@ -6,6 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from irl_jax.data.tokenizer import Tokenizer
@@ -68,13 +71,22 @@ def load_language_model(
     if name == "tiny" and tokenizer is not None:
         raise InputError(f"tokenizer: {tokenizer}: the tiny model has its own; leave it out")
     path = model_path(name, run_dir, seed)
-    if name == "tiny" and not path.exists():
+    if name == "tiny" and _missing(path):
         make_tiny(path, seed=seed, progress=progress)
+        _missing(path)  # no process reads it before all have written it
     config, params = load_pretrained(path, mesh)
     found = load_tokenizer(path if tokenizer is None else tokenizer)
     ends = read_eos_ids(base_path(path), config.vocab_size)
     config = with_vocabulary(config, found.vocab_size, path)
     return LanguageModel(dataclasses.replace(config, dtype=dtype), params, found, ends)
+
+
+def _missing(path: Path) -> bool:
+    """Whether a process lacks a file or directory; all processes ask, and hear the same."""
+    missing = not path.exists()
+    if jax.process_count() > 1:
+        missing = bool(multihost_utils.process_allgather(np.array(missing)).any())
+    return missing
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from irl_jax.files import as_json, read_arrays, read_object, write_arrays, write_atomic
+from irl_jax.recipes.distributed import check_one_process
 from irl_jax.recipes.language_model import model_path
 from irl_jax.train.inputs import identities
 from irl_jax.train.progress import Progress
@@ -48,7 +49,11 @@ def launch(
         conclusion: the closing lines in the terminal, from the summary and the report's path.
         inputs: what is read; its content must stay the same, its place may change.
         pinned: what else must stay the same.
+
+    Raises:
+        InputError: there are several processes; `launch_prepared` runs in them.
     """
+    check_one_process("this experiment")
     settings = settings_of(config, inputs or {}) | dict(pinned or {})
     with RunDirectory(config.run_dir, settings) as run:
         if run.summary() is None:

@@ -15,7 +15,7 @@ from irl_jax.eval.intervals import Interval, bootstrap
 from irl_jax.eval.probes import length_bias
 from irl_jax.eval.ranking import auc, pair_accuracy, pooled, spearman
 from irl_jax.losses.scores import log_ratio
-from irl_jax.models.mesh import fetch
+from irl_jax.models.mesh import fetch, global_batch
 from irl_jax.recipes.examples import Examples, prompt_ids
 from irl_jax.rollout.session import Session, chunks
 from irl_jax.train.progress import Advance
@@ -70,7 +70,7 @@ def implicit_rewards(session: Session, policy: PyTree, batch: Any) -> Array:
     Reference: Rafailov et al. 2023, arXiv 2305.18290, eq. 5.
     """
     logp, ref_logp = (session.logp(params, batch, 1.0) for params in (policy, session.model.params))
-    return log_ratio(logp, ref_logp, batch.mask)
+    return log_ratio(logp, ref_logp, global_batch(session.mesh, batch.mask))
 
 
 def quality(examples: Examples, rewards: np.ndarray) -> dict[str, Interval]:

@@ -25,6 +25,7 @@ from irl_jax.data.jsonl import PromptRecord, read_prompts
 from irl_jax.files import write_atomic, writing
 from irl_jax.masking import check_range
 from irl_jax.models.mesh import make_mesh
+from irl_jax.recipes.distributed import check_one_process
 from irl_jax.recipes.examples import as_text
 from irl_jax.recipes.language_model import load_language_model
 from irl_jax.recipes.launch import given_model
@@ -65,8 +66,10 @@ def main(config: SampleCommand) -> None:
     """Answers prompts.
 
     Raises:
-        InputError: no prompt, no such model, prompts that do not fit its context.
+        InputError: no prompt, no such model, prompts that do not fit its context, or several
+            processes.
     """
+    check_one_process("irl-jax sample")
     records = read(config)
     with Progress() as progress:
         model = load(config, progress)

@@ -74,7 +74,7 @@ def prompt_of(topic: str) -> str:
 def make_tiny(path: Path, *, seed: int, progress: Progress) -> None:
     """Trains a two-layer model and its tokenizer on a made-up corpus, and saves them.
 
-    The corpus describes topics with pleasant, plain and unpleasant adjectives in equal
+    Several processes each train the same model, and the first to finish saves it. The corpus describes topics with pleasant, plain and unpleasant adjectives in equal
     parts: a policy whose valence can go both ways.
     """
     rng = np.random.default_rng([seed, 0])
@@ -108,8 +108,10 @@ def make_tiny(path: Path, *, seed: int, progress: Progress) -> None:
         shapes=[(length,)],
         seed=seed,
         remainder="drop",
+        process_index=0,
+        process_count=1,
     )
-    mesh = make_mesh(1)
+    mesh = make_mesh(1, devices=jax.local_devices()[:1])
     tx = optax.adam(optax.cosine_decay_schedule(3e-3, TINY_STEPS))
     init_key, key = jax.random.split(jax.random.key(seed))
     state = place(mesh, init_state(init_params(config, init_key), tx, key), RULES)
@@ -118,8 +120,13 @@ def make_tiny(path: Path, *, seed: int, progress: Progress) -> None:
         step, state, feed, steps=TINY_STEPS, progress=progress, stage="tiny model"
     )
     feed.close()
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.partial{jax.process_index() or ''}")
     shutil.rmtree(partial, ignore_errors=True)
     save_huggingface(partial, config, jax.device_get(state.params))
     tokenizer.save(partial)
-    partial.rename(path)
+    try:
+        partial.rename(path)
+    except OSError:
+        if not path.is_dir():
+            raise
+        shutil.rmtree(partial)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import os
 import signal
 import sys
 import threading
@@ -47,6 +49,9 @@ def context_of(
     return LoopContext(done, done / max(steps, 1), state.params, key, **said)
 
 
+ASKED = itertools.count(1)  # numbers what this process asks the others
+
+
 class Interruption:
     """A request to stop, by SIGTERM (a scheduler) or SIGINT (Ctrl-C).
 
@@ -56,13 +61,13 @@ class Interruption:
 
     signum: int | None = None
 
-    def requested(self, step: int) -> bool:
-        """Whether to stop after this update; several processes agree on it.
+    def requested(self) -> bool:
+        """Whether to stop after this update; every process asks after every update.
 
-        Args:
-            step: number of updates done; every process asks after every update.
+        Several processes agree on the update: the next that none has begun. They number their
+        questions for it, over all loops of a run, since each loop numbers its updates anew.
         """
-        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
+        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(next(ASKED)):
             self.signum = signal.SIGTERM
         return self.signum is not None
 
@@ -72,20 +77,25 @@ def interruptible() -> Iterator[Interruption]:
     """Notes SIGTERM and the first Ctrl-C instead of dying; earlier handlers come back.
 
     A second Ctrl-C stops at once. With several processes, JAX's own service notes a
-    SIGTERM that any of them gets. Outside the main thread nothing is noted, since
-    Python handles signals only there.
+    SIGTERM that any of them gets, and Ctrl-C is one. Outside the main thread nothing is
+    noted, since Python handles signals only there.
     """
     interruption = Interruption()
-    if threading.current_thread() is not threading.main_thread() or jax.process_count() > 1:
+    if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
+    several = jax.process_count() > 1
 
     def note(signum: int, _: Any) -> None:
-        interruption.signum = signum
         signal.signal(signal.SIGINT, signal.default_int_handler)
         print("\nstopping after this update (Ctrl-C: at once)", file=sys.stderr, flush=True)
+        if several:
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            interruption.signum = signum
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    noted = (signal.SIGINT,) if several else (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, note) for number in noted}
     try:
         yield interruption
     finally:
@@ -152,8 +162,7 @@ class LoopRecord:
 
     def show(self, progress: Progress) -> None:
         """Reports progress there from now on."""
-        if jax.process_index() == 0:
-            self._advance = progress.stage(self._stage, self._steps, self.start)
+        self._advance = progress.stage(self._stage, self._steps, self.start)
 
     def next_batch(self, done: int) -> PyTree:
         """The next batch; where the first one of an update began is remembered.
@@ -199,7 +208,7 @@ class LoopRecord:
         """
         self._write_down()
         self._pending = (done, metrics)
-        stop = self._interruption.requested(done)
+        stop = self._interruption.requested()
         if stop or done % self._save_every == 0 or done == self._steps:
             self._write_down()
             if self._checkpoints is not None:

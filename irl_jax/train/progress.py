@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import TextIO
 
+import jax
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
@@ -66,8 +67,11 @@ class Progress:
             done: updates of an earlier launch.
 
         Returns:
-            `(done, metrics) -> None`, to call as updates are done.
+            `(done, metrics) -> None`, to call as updates are done. Of several processes, the
+            first alone shows them.
         """
+        if jax.process_index() > 0:
+            return lambda step, metrics: None
         if self._bars is None:
             return self._lines(name, total)
         bars = self._bars

@@ -20,7 +20,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import jax
@@ -133,22 +133,31 @@ def ending_together() -> Iterator[None]:
     With one process it does nothing. With several, a failure does not return: the process exits
     when all know of it.
     """
-    try:
+    with ExitStack() as stack:
+        stack.push(_ended)
         yield
-    except BaseException as error:
-        if not name():
-            raise
-        status = error.code if isinstance(error, SystemExit) else 1
-        if not isinstance(error, SystemExit):
-            traceback.print_exc()
-        if status not in (None, 0):
-            _end(status if isinstance(status, int) else 1)
-        raise
-    if name():
+
+
+def _ended(kind: object, error: BaseException | None, _: object) -> None:
+    """Waits for the others after a success, and tells them of a failure."""
+    if not name():
+        return
+    code = error.code if isinstance(error, SystemExit) else 1
+    if error is None or code in (None, 0):
         _client().wait_at_barrier("irl_jax/done", FOREVER_MS)
         if jax.process_index() == 0:
             _client().key_value_set(ENDED, DONE)
         _watcher.join()
+        return
+    if not isinstance(error, SystemExit):
+        traceback.print_exception(error)
+    try:
+        _client().key_value_set(ENDED, f"{jax.process_index()} {code}")
+    except JaxRuntimeError as refused:
+        if "ALREADY_EXISTS" not in str(refused):
+            raise
+    _leaving.set()
+    _watcher.join()  # which exits
 
 
 _leaving = threading.Event()  # set when this process has ended by itself
@@ -156,17 +165,6 @@ _leaving = threading.Event()  # set when this process has ended by itself
 
 def _client() -> Any:
     return service.global_state.client
-
-
-def _end(status: int) -> None:
-    """Says that this process ends the run, unless another has; the watcher exits."""
-    try:
-        _client().key_value_set(ENDED, f"{jax.process_index()} {status}")
-    except JaxRuntimeError as error:
-        if "ALREADY_EXISTS" not in str(error):
-            raise
-    _leaving.set()
-    threading.Event().wait()
 
 
 def _watch() -> None:

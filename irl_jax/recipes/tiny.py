@@ -74,8 +74,9 @@ def prompt_of(topic: str) -> str:
 def make_tiny(path: Path, *, seed: int, progress: Progress) -> None:
     """Trains a two-layer model and its tokenizer on a made-up corpus, and saves them.
 
-    Several processes each train the same model, and the first to finish saves it. The corpus describes topics with pleasant, plain and unpleasant adjectives in equal
-    parts: a policy whose valence can go both ways.
+    The corpus describes topics with pleasant, plain and unpleasant adjectives in equal
+    parts: a policy whose valence can go both ways. Several processes each train the same
+    model, and the first to finish saves it.
     """
     rng = np.random.default_rng([seed, 0])
     adjectives = f"{PLEASANT} {PLAIN} {UNPLEASANT}".split()

@@ -119,10 +119,11 @@ class Job:
     """The same command as two processes of four devices each."""
 
     def __init__(self, args):
-        port = free_port()
+        command = [sys.executable, "-m", "irl_jax", *args, "--distributed"]
+        place = f"127.0.0.1:{free_port()}"
         self.processes = [
             subprocess.Popen(
-                [sys.executable, "-m", "irl_jax", *args, "--distributed", f"127.0.0.1:{port},2,{i}"],
+                [*command, f"{place},2,{i}"],
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             )
             for i in range(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -152,15 +153,19 @@ def close(found: Path, expected: Path):
 
 @pytest.mark.slow
 def test_two_processes_do_what_one_does(files, small_model_dir, tmp_path, monkeypatch):
-    """Also where one of them is stopped by Ctrl-C, and both start again."""
+    """Also where one of them is stopped by Ctrl-C, and both start again, or one of four devices."""
     whole = lambda run: [
         *ALIGN, "--data.path", str(files["pairs"]), "--model", str(small_model_dir),
         "--run-dir", str(tmp_path / run), "--steps", "40", "--save-every", "1000",
     ]  # fmt: skip
-    alone = [sys.executable, "-m", "irl_jax", *whole("one"), "--distributed", "off"]
-    give_processes(monkeypatch, devices=8)
-    one = subprocess.run(alone, capture_output=True, text=True, timeout=240)
-    assert one.returncode == 0, one.stderr
+
+    def alone(devices, *args):
+        give_processes(monkeypatch, devices=devices)
+        command = [sys.executable, "-m", "irl_jax", *args, "--distributed", "off"]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=240)
+        assert ended.returncode == 0, ended.stderr
+
+    alone(8, *whole("one"))
     give_processes(monkeypatch, devices=4)
     job = Job(whole("two"))
     while not rows(tmp_path / "two"):
@@ -174,10 +179,13 @@ def test_two_processes_do_what_one_does(files, small_model_dir, tmp_path, monkey
     assert statuses == [143, 143], errors
     assert "saved; the same command goes on from there" in errors[0]
     assert 0 < len(rows(tmp_path / "two")) < 40
+    shutil.copytree(tmp_path / "two", tmp_path / "fewer")
     statuses, printed, errors = Job(whole("two")).end()
     assert statuses == [0, 0], errors
     assert "dpo, 40 updates" in printed[0] and "dpo" not in printed[1]
     close(tmp_path / "two", tmp_path / "one")
+    alone(4, *whole("fewer"), "--mesh.data", "4")
+    close(tmp_path / "fewer", tmp_path / "one")
 
 
 FAILING = """

@@ -39,7 +39,7 @@ class Config:
     batch: int = 8  # rows
     length: int = 256  # tokens of a row
     dtype: str = "float32"  # compute dtype
-    remat: bool = False  # recompute each block in the backward pass
+    remat: str = "auto"  # what a block keeps for the backward pass, see `DecoderConfig`
     accumulate: int = 1  # micro-batches
     repeats: int = 7  # timed steps, after one that is not
 

@@ -14,6 +14,7 @@ from experiments.gsm8k.tasks import DataConfig, EvaluationConfig, RewardConfig
 from irl_jax.dynamics.advantages import group_advantages, leave_one_out
 from irl_jax.losses.policy import cispo, dapo, dr_grpo, grpo, gspo, reinforce
 from irl_jax.masking import check_range
+from irl_jax.models.decoder_config import Remat
 from irl_jax.recipes.language_model import MeshConfig
 from irl_jax.recipes.policy_training import LoraConfig, Updates
 from irl_jax.rollout.sampling import Sampling
@@ -131,7 +132,7 @@ class Config:
     run_dir: Path = Path("runs/gsm8k")  # directory of results; a run resumes there
     seed: int = 0  # seed of everything random
     dtype: Literal["float32", "bfloat16"] = "float32"  # dtype of the computation
-    remat: bool = False  # recompute activations in the backward pass: less memory, slower
+    remat: Remat = "auto"  # what blocks keep for the backward pass; full: least memory, slower
     accumulate: int = 1  # micro-batches of an update: less memory, slower
     save_every: int = 50  # rollouts between checkpoints
     samples: int = 1  # questions of a rollout whose completions go to samples.jsonl

@@ -211,6 +211,16 @@ class Block(nn.Module):
         return x, kv
 
 
+KEEPS = jax.checkpoint_policies
+REMAT = {  # see `DecoderConfig.remat`
+    "none": KEEPS.everything_saveable,
+    "dots": KEEPS.dots_saveable,
+    "dots_no_batch": KEEPS.dots_with_no_batch_dims_saveable,
+    "full": KEEPS.nothing_saveable,
+    "offload": KEEPS.offload_dot_with_no_batch_dims("device", "pinned_host"),
+}
+
+
 class Layers(nn.Module):
     """L blocks as one `lax.scan`: compile time and code size do not grow with L."""
 
@@ -226,10 +236,10 @@ class Layers(nn.Module):
         distances: list[Array] | None = None,
     ) -> tuple[Array, tuple[Array, Array]]:
         """f[B, K, S, D] -> f[B, K, S, D] and the keys and values of all layers."""
-        # a policy that keeps products keeps those of all pairs of chunks
-        whole = self.config.remat or self.config.attention_chunk is not None
-        policy = None if whole else jax.checkpoint_policies.dots_saveable
-        block = nn.remat(Block, prevent_cse=False, policy=policy)
+        name = self.config.remat
+        if name == "auto":  # `dots` would keep the products of all pairs of chunks
+            name = "dots" if self.config.attention_chunk is None else "dots_no_batch"
+        block = nn.remat(Block, prevent_cse=False, policy=REMAT[name])
         everywhere = nn.broadcast
         scanned = nn.scan(
             block,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 from irl_jax.types import InputError
 
 DTYPES = ("float32", "bfloat16", "float16")
 
+Remat = Literal["auto", "none", "dots", "dots_no_batch", "full", "offload"]
+
 CHOICES = {
     "dtype": DTYPES,
+    "remat": get_args(Remat),
     "qk_norm": ("none", "head", "width"),
     "norms": ("pre", "post", "both"),
     "activation": ("silu", "gelu_tanh"),
@@ -78,12 +82,13 @@ class DecoderConfig:
         attention_bias: whether q, k and v have a bias (Qwen2).
         used_vocab: the ids below it are those that a tokenizer gives; rows of the
             embedding from there on are padding, and never predicted. All by default.
-        remat: keep only the input of each block for the backward pass and recompute
-            the rest; otherwise the results of matmuls are kept and only what lies
-            between them is recomputed, which is as fast as keeping everything.
+        remat: what of a block is kept for the backward pass, the rest is computed again:
+            `none` computes nothing again; `dots` keeps the results of matmuls, which is as
+            fast; `dots_no_batch` those of matmuls with weights, not attention's scores;
+            `offload` keeps these in the host's memory; `full` keeps the block's input alone.
+            `auto` is `dots`, and `dots_no_batch` with `attention_chunk`.
         attention_chunk: queries, and keys, that attention holds the scores of at a time, so
-            that its memory grows with the length, and blocks are recomputed as by `remat`;
-            None: of all. Decoding holds all.
+            that its memory grows with the length; None: of all. Decoding holds all.
         dtype: compute dtype of the blocks; parameters and log-probs stay f32.
         family: the layout in which checkpoints of it are written, a `model_type` of
             `irl_jax.models.families`; "llama" is Llama, Mistral or Qwen2, as the other
@@ -124,7 +129,7 @@ class DecoderConfig:
     tie_embeddings: bool = True
     attention_bias: bool = False
     used_vocab: int | None = None
-    remat: bool = False
+    remat: str = "auto"
     attention_chunk: int | None = None
     dtype: str = "float32"
     family: str = "llama"

@@ -159,7 +159,7 @@ def effective(config: DecoderConfig) -> DecoderConfig:
     return dataclasses.replace(
         config,
         used_vocab=None,
-        remat=False,
+        remat="auto",
         attention_chunk=None,
         dtype="float32",
         windows=windows if any(windows) else (),

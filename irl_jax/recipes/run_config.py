@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import tyro
 
 from irl_jax.masking import check_range
+from irl_jax.models.decoder_config import Remat
 from irl_jax.recipes.examples import DataConfig, FileConfig
 from irl_jax.recipes.language_model import MeshConfig
 from irl_jax.recipes.policy_training import LoraConfig
@@ -83,7 +84,7 @@ class Settings(Source):
     track: Tracker | None = None  # metrics are also sent there; nothing is sent by default
     tokenizer: Path | None = None  # directory of another tokenizer; None: the model's own
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation
-    remat: bool = False  # recompute activations in the backward pass: less memory, slower
+    remat: Remat = "auto"  # what blocks keep for the backward pass; full: least memory, slower
     attention_chunk: int | None = None  # tokens of whose scores are held at a time; None: of all
     accumulate: int = 1  # micro-batches of an update: less memory, slower
     save_every: int = 50  # updates between checkpoints

@@ -54,8 +54,8 @@ def as_flags(settings: Mapping[str, Any], config: Any, prefix: str = "") -> list
 
     Example:
         >>> from irl_jax.recipes.align_config import AlignConfig
-        >>> as_flags({"lr": 0.1, "data": {"path": "a b"}, "remat": True}, AlignConfig())
-        ['--lr=0.1', '--data.path=a b', '--remat']
+        >>> as_flags({"lr": 0.1, "data": {"path": "a b"}}, AlignConfig())
+        ['--lr=0.1', '--data.path=a b']
     """
     flags = []
     for name, value in settings.items():

@@ -1,6 +1,7 @@
 """The decoder equals float64 arithmetic on plain sequences, however these are laid out."""
 
 import dataclasses
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from irl_jax.models.decoder import (
     init_params,
     logits,
 )
-from irl_jax.models.decoder_config import LinearScaling, RopeScaling, YarnScaling
+from irl_jax.models.decoder_config import LinearScaling, Remat, RopeScaling, YarnScaling
 from irl_jax.models.features import completion_states
 from irl_jax.models.lora import attach, init_lora, merge
 from irl_jax.models.rope import rope_table
@@ -176,7 +177,7 @@ def test_later_tokens_change_nothing_before(params):
     assert (np.abs(after - before).max(-1)[:, 9:] > 1e-4).all()
 
 
-def test_remat_changes_nothing(params):
+def test_what_is_kept_changes_no_gradient(params):
     prompt, (action, mask) = context(), completions()
     _, prefix = run(CONFIG, params, prompt.tokens, mask=prompt.mask)
 
@@ -192,10 +193,14 @@ def test_remat_changes_nothing(params):
         pullback = jax.eval_shape(lambda p: jax.vjp(f, p)[1], params)
         return sum(x.size for x in jax.tree.leaves(pullback))
 
-    plain, rematted = loss(CONFIG), loss(dataclasses.replace(CONFIG, remat=True))
     gradient = lambda f: jax.jit(jax.value_and_grad(f))(params)
-    assert_trees_near(gradient(rematted), gradient(plain))
-    assert kept(rematted) < 0.5 * kept(plain)
+    losses = {name: loss(dataclasses.replace(CONFIG, remat=name)) for name in get_args(Remat)}
+    expected = gradient(losses["none"])
+    for name in ("dots", "dots_no_batch", "full"):
+        assert_trees_near(gradient(losses[name]), expected)
+    sizes = {name: kept(f) for name, f in losses.items()}
+    assert sizes["none"] > sizes["dots"] == sizes["auto"] > sizes["dots_no_batch"] > sizes["full"]
+    assert sizes["full"] < 0.5 * sizes["dots"]
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_lora_beside_the_kernels_is_lora_merged(params):
 
 
 def test_the_cache_has_the_compute_dtype(params):
-    config = dataclasses.replace(CONFIG, dtype="bfloat16", remat=True)
+    config = dataclasses.replace(CONFIG, dtype="bfloat16", remat="full")
     prompt, (action, mask) = context(), completions()
     hidden, cache = decode(config, params, prompt, action)
     assert {x.dtype for x in jax.tree.leaves(cache)} == {jnp.dtype("bfloat16")}

@@ -236,7 +236,7 @@ def test_a_family_without_a_field_for_it_is_no_export(tmp_path, change, words):
 def test_what_changes_nothing_is_exported(tmp_path, params):
     """Windows beyond the context, and fields that no checkpoint holds."""
     idle = {"windows": (50, None), "ropes": ("global",) * 2, "query_scalar": 6, "rotary_dim": 6}
-    config = dataclasses.replace(CONFIG, **idle, local_rope_theta=3.0, remat=True, used_vocab=7)
+    config = dataclasses.replace(CONFIG, **idle, local_rope_theta=3.0, remat="full", used_vocab=7)
     save_huggingface(tmp_path / "out", config, params)
     assert load_huggingface(tmp_path / "out")[0] == CONFIG
 

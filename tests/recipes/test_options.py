@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -16,6 +17,7 @@ from irl_jax.recipes.options import (
     make_options,
     with_options,
 )
+from irl_jax.recipes.score_config import CONFIG as SCORE
 from irl_jax.recipes.settings import as_flags, read_settings
 from irl_jax.types import InputError
 from tests.experiments.conftest import complaint
@@ -124,7 +126,7 @@ def test_settings_of_a_file_become_flags(tmp_path):
         "loss": "simpo",
         "options": {"gamma": 0.5},
         "data": {"path": "a b.jsonl", "add_bos": None},
-        "remat": True,
+        "remat": "full",
         "mesh": {"data": 1},
         "sha256": {"model": "0" * 64},
     }
@@ -132,9 +134,11 @@ def test_settings_of_a_file_become_flags(tmp_path):
     found = read_settings(tmp_path / "config.json")
     config = parse(given("simpo"), [*as_flags(found, given("simpo")), "--mesh.data", "2"])
     assert str(config.data.path) == "a b.jsonl"
-    assert (config.options.gamma, config.remat, config.mesh.data) == (0.5, True, 2)
-    off = parse(config, as_flags({"remat": False}, config))
-    assert off.remat is False
+    assert (config.options.gamma, config.remat, config.mesh.data) == (0.5, "full", 2)
+    for held_out in (True, False):
+        flags = as_flags({"held_out": held_out}, SCORE)
+        found = parse(replace(SCORE, held_out=not held_out), flags)
+        assert found.held_out is held_out
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import (
+    attention,
     imitation_library,
     launch,
     reward_ensemble,
@@ -246,3 +247,12 @@ def test_rounds_at_the_librarys_settings_and_seeds_are_timed(tmp_path, monkeypat
     assert learned["wall"] > 1e9 and 0 <= learned["return"] <= 500
     seeds = irl_jax_imitation.seeds(given)
     assert seeds["many"]["cpu"] > 0 and seeds["devices"] == jax.device_count()
+
+
+def test_attention_in_chunks_grows_with_the_length():
+    config = attention.Config(lengths=(512, 1024, 2048), chunk=64, longest=1024)
+    first, second, third = attention.rows(config)
+    assert second["in chunks"] < 2.2 * first["in chunks"]
+    assert third["in chunks"] < 2.2 * second["in chunks"]
+    assert second["all scores"] > 2.5 * first["all scores"] and "all scores" not in third
+    assert second["in chunks"] < second["all scores"]

@@ -1,4 +1,4 @@
-"""A language model asked which of two answers is better, in both orders."""
+"""A language model asked which of two words comes next, as in which of two answers is better."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from irl_jax.data.batches import collate_prompts
+from irl_jax.data.encode import Encoder
 from irl_jax.data.jsonl import DemonstrationRecord, PromptRecord
 from irl_jax.rewards.judge import VERDICTS, Verdict, comparison, verdict, verdict_log_odds
 from irl_jax.rollout.session import LanguageModel
@@ -41,29 +42,56 @@ def ask(
     encoder = model.encoder(max_prompt=max_prompt, max_completion=1, overlong="truncate")
     shown = [comparison(*pair) for pair in pairs]
     shown += [comparison(request, b, a) for request, a, b in pairs]
+    prompts = [PromptRecord(text, {}, "judge") for text in shown]
+    out = word_log_odds(model, encoder, prompts, VERDICTS, batch_size=batch_size, advance=advance)
+    as_given, swapped = jnp.asarray(out).reshape(2, -1)
+    return verdict(as_given, swapped)
+
+
+def word_log_odds(
+    model: LanguageModel,
+    encoder: Encoder,
+    prompts: Sequence[PromptRecord],
+    words: tuple[str, str],
+    *,
+    batch_size: int,
+    advance: Advance,
+) -> np.ndarray:
+    """log P(first word) − log P(second) as what follows each of N prompts, f32[N] (nats).
+
+    Args:
+        model: the judge.
+        encoder: how it reads a prompt.
+        prompts: what it is asked.
+        words: two answers, of which the first token is read.
+        batch_size: prompts at a time.
+        advance: told the number of prompts done.
+
+    Raises:
+        InputError: the two words begin with one token.
+    """
     first, second = (
         said.completion[0]
         for said in encoder.demonstrations(
-            DemonstrationRecord(shown[0], each, "judge") for each in VERDICTS
+            DemonstrationRecord(prompts[0].prompt, each, prompts[0].source) for each in words
         )
     )
     if first == second:
-        raise InputError(f"judge: {' and '.join(VERDICTS)} begin with one token in this tokenizer")
-    prompts = encoder.prompts(PromptRecord(text, {}, "judge") for text in shown)
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].prompt))
+        raise InputError(f"judge: {' and '.join(words)} begin with one token in this tokenizer")
+    encoded = encoder.prompts(prompts)
+    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].prompt))
     params = jax.tree.map(jnp.asarray, model.params)
 
     @jax.jit
     def said(params: PyTree, prompt: Prompt) -> jax.Array:
         return verdict_log_odds(model.config, params, prompt, (first, second))
 
-    out = np.zeros(len(prompts), np.float32)
+    out = np.zeros(len(encoded), np.float32)
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        width = -(-len(prompts[rows[-1]].prompt) // MULTIPLE) * MULTIPLE
-        items = [*(prompts[i] for i in rows), *[None] * (batch_size - len(rows))]
+        width = -(-len(encoded[rows[-1]].prompt) // MULTIPLE) * MULTIPLE
+        items = [*(encoded[i] for i in rows), *[None] * (batch_size - len(rows))]
         batch = collate_prompts(items, (width,), pad_id=model.tokenizer.pad_id)
         out[rows] = said(params, batch)[: len(rows)]
         advance(start + len(rows), {})
-    as_given, swapped = jnp.asarray(out).reshape(2, -1)
-    return verdict(as_given, swapped)
+    return out

@@ -48,11 +48,13 @@ from irl_jax.eval.subsets import SubsetAccuracy, all_above, by_subset, chance, m
 from irl_jax.eval.ties import ties
 from irl_jax.files import as_json, write_atomic
 from irl_jax.models.reward_files import is_model_directory
+from irl_jax.recipes.judge_scorers import JUDGES, check_questions
 from irl_jax.recipes.launch import Clock, kept, launch
 from irl_jax.recipes.published import check_published, check_read
 from irl_jax.recipes.published import in_log_odds as published_log_odds
 from irl_jax.recipes.score_benchmark import benchmark_measures
 from irl_jax.recipes.score_config import ScoreConfig
+from irl_jax.recipes.score_judge import judge_measures
 from irl_jax.recipes.score_report import conclusion, write_report
 from irl_jax.recipes.scorers import (
     SCORERS,
@@ -87,10 +89,17 @@ class Edited:
 def main(config: ScoreConfig) -> None:
     """Scores a file and reports, goes on with it, or reports what is there."""
     records = read(config)
-    inputs = {"data": config.data, "read.tokenizer": config.read.tokenizer}
+    inputs = {
+        "data": config.data,
+        "read.tokenizer": config.read.tokenizer,
+        "rubric": config.rubric,
+        "judge.template": config.judge.template,
+    }
     sha256 = identities(inputs) | identity(config.model, config.reward)
     if config.reward == "learned":
         check_learned(config, sha256["data"])
+    elif config.reward in JUDGES:
+        check_questions(config)
     launch(config, partial(experiment, config, records), conclusion, pinned={SHA256: sha256})
 
 
@@ -214,7 +223,10 @@ def score(
     ]
 
     def make() -> dict[str, np.ndarray]:
-        scorer = SCORERS[config.reward](config.model, config.read, run.path, progress)
+        if config.reward in JUDGES:
+            scorer = JUDGES[config.reward](config, run.path, progress)
+        else:
+            scorer = SCORERS[config.reward](config.model, config.read, run.path, progress)
         return {"rewards": np.concatenate(scorer(groups))}
 
     flat = kept(run, "rewards", make)["rewards"]
@@ -247,6 +259,7 @@ def experiment(
             "edits": edit_measures(edited, rewards, after, prompt),
             "edited_pairs": len(edited),
             "scored": scored_measures(records, rewards, prompt),
+            "judge": judge_measures(config, run, records, prompt),
         }
     rows = [
         {"id": r.id, "subset": r.subset, "chosen": r.chosen, "rewards": own.tolist()}
@@ -261,6 +274,8 @@ def experiment(
 
 def in_log_odds(config: ScoreConfig) -> bool:
     """Whether a difference of two rewards is the log-odds of a preference."""
+    if config.reward == "judge":
+        return config.judge.asks != "rating"
     if config.reward != "learned":
         return False
     path = Path(required(config.model, config.reward))

@@ -9,6 +9,7 @@ from typing import Literal
 from irl_jax.data.benchmarks import BENCHMARKS
 from irl_jax.data.process_files import PROCESS_FILES
 from irl_jax.masking import check_range
+from irl_jax.recipes.judge_config import JudgeConfig
 from irl_jax.recipes.read_config import ReadConfig
 from irl_jax.types import InputError
 
@@ -19,8 +20,9 @@ class ScoreConfig:
 
     data: Path | None = None  # JSONL (.gz) or Parquet of comparisons or scored responses
     benchmark: str | None = None  # rewardbench, rewardbench-2, rm-bench, judgebench, ppe-...
-    reward: Literal["learned", "likelihood", "length"] = "learned"  # what gives the numbers
-    model: str | None = None  # learned: a run's or a reward model's; likelihood: smollm2, GGUF, HF
+    reward: Literal["learned", "likelihood", "judge", "rubric", "length"] = "learned"  # its kind
+    model: str | None = None  # learned: a run's or a reward model's; others: smollm2, GGUF, HF
+    rubric: Path | None = None  # JSON list of criteria, [{"text", "weight", "name"}]
     run_dir: Path = Path("runs/score")  # directory of results; a run resumes there
     held_out: bool = False  # score only prompts that the run of a learned reward held out
     ties: Literal["error", "drop"] = "error"  # what becomes of a line whose sides are equal
@@ -28,6 +30,7 @@ class ScoreConfig:
     limit: int | None = None  # lines that are scored, drawn at random; None: all
     edits: int = 100  # comparisons that are also scored after edits, drawn at random; 0: none
     seed: int = 0  # seed of what is drawn at random
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
     read: ReadConfig = field(default_factory=ReadConfig)
 
     def __post_init__(self) -> None:
@@ -36,10 +39,29 @@ class ScoreConfig:
             raise InputError(
                 f"held_out: a {self.reward} reward has no run that held prompts out; leave it away"
             )
+        self._check_judge()
         if self.benchmark is not None:
             self._check_benchmark(self.benchmark)
         if self.limit is not None:
             check_range("limit", self.limit, 2)
+
+    def _check_judge(self) -> None:
+        judged = self.reward in ("judge", "rubric")
+        if (self.reward == "rubric") != (self.rubric is not None):
+            fix = "give a file of criteria" if self.rubric is None else "leave it away"
+            raise InputError(f"rubric: --reward is {self.reward}; {fix}")
+        if not judged and self.judge != JudgeConfig():
+            raise InputError(f"judge: a {self.reward} reward asks no judge; leave it away")
+        if judged and (self.read.max_completion or self.read.label):
+            name = "max_completion" if self.read.max_completion else "label"
+            raise InputError(
+                f"read.{name}: a judge reads a response in its question; leave it away"
+            )
+        if self.reward == "judge" and self.judge.asks != "rating" and self.edits:
+            raise InputError(
+                "edits: a judge of pairs compares the responses of a line, not edits of them; give "
+                "--edits 0"
+            )
 
     def _check_benchmark(self, name: str) -> None:
         known = ", ".join(BENCHMARKS)

@@ -9,6 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from irl_jax.losses.table import LOSSES
+from irl_jax.recipes.score_judge import judge_rows, judge_section
 from irl_jax.report.page import card, cards, figure, note, section, table
 from irl_jax.report.plots import against_n, lines
 from irl_jax.report.series import Series, curves
@@ -70,6 +71,8 @@ def conclusion(summary: dict[str, Any], report: Path) -> str:
         rows["Spearman within a prompt"] = summary["scored"]["spearman"]
         rows[f"best of {best['n'][-1]}"] = best["gold"][-1]
         rows["a random one"] = best["random"]
+    if judge := summary.get("judge"):
+        rows |= judge_rows(judge)
     head = f"{summary['records']} records, {summary['prompts']} prompts [95 % over prompts]"
     return closing(head, list(rows.items()), report=report)
 
@@ -82,6 +85,8 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
     if summary["ties"]:
         sections.append(many_right(summary["ties"]))
     sections.append(section("Calibration", *calibration(summary["calibration"])))
+    if summary["judge"]:
+        sections.append(judge_section(summary["judge"]))
     if summary["length"]:
         sections.append(length(summary["length"]))
     if summary["edits"]:
@@ -175,7 +180,8 @@ def calibration(found: dict[str, Any] | None) -> list[Markup | str]:
     if found is None:
         return [
             "There is nothing to calibrate: a difference of these rewards is not the log-odds of a "
-            f"preference. It is for rewards learned by {', '.join(CALIBRATED)}."
+            "preference. It is for a judge's of pairs, and for rewards learned by "
+            f"{', '.join(CALIBRATED)}."
         ]
     bins = {name: np.array(values) for name, values in found["bins"].items()}
     drawn = [

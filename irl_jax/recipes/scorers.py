@@ -137,10 +137,9 @@ def required(model: str | None, reward: str) -> str:
         InputError: there is none.
     """
     if model is None:
-        what = {
-            "learned": "the directory of a run of irl-jax reward, or of a reward model",
-            "likelihood": "smollm2, a GGUF file, a Hugging Face directory or a LoRA of PEFT",
-        }[reward]
+        what = "smollm2, a GGUF file, a Hugging Face directory or a LoRA of PEFT"
+        if reward == "learned":
+            what = "the directory of a run of irl-jax reward, or of a reward model"
         raise InputError(f"model: --reward {reward} needs one; give {what}")
     return model
 

@@ -108,7 +108,7 @@ def verdict_log_odds(
         config: the shape of the judge.
         params: parameters of the judge.
         prompt: B comparisons.
-        verdicts: ids of the tokens that name the place shown first and the second.
+        verdicts: ids of the tokens that name the place shown first and the second, or two others.
     """
     hidden, _ = forward(config, params, prompt.tokens, mask=prompt.mask)
     kernel = unembedding(config, params)[:, jnp.asarray(verdicts)]

@@ -1,11 +1,12 @@
 """`irl-jax score`: how good is a reward? Comparisons, scored and looked at from every side.
 
 The reward of a run of `irl-jax reward` or `experiments.preference_to_policy`, a published reward
-model (a directory that `AutoModelForSequenceClassification` of transformers loads), or a baseline
-(the likelihood of a response under a language model, its length), gives every response of a file a
-number. The report says how often it orders responses as people did, in each subset and over all;
-whether it is as sure as it is right; how far it goes by length; how edits that change no meaning
-move it; and, where responses have scores, what it is worth in best-of-n.
+model (a directory that `AutoModelForSequenceClassification` of transformers loads), a language
+model as a judge (`--judge.asks`: a rating, a comparison of pairs; or a `--rubric` of criteria), or
+a baseline (likelihood, length) gives every response of a file a number. The report says how often
+it orders responses as people did, in each subset and over all; whether it is as sure as it is
+right; how far it goes by length, or a judge by places; how edits that change no meaning move it;
+and, where responses have scores, what it is worth in best-of-n.
 
 A line of `--data` is {"prompt", "chosen", "rejected"}, with `subset` and `id` if there are any,
 as strings, messages, or lists of several responses (RewardBench, RewardBench 2, HH-RLHF); or
@@ -18,6 +19,7 @@ ppe-preference or ppe-correctness.
 
 Examples:
     irl-jax score --model RUN --data test.jsonl
+    irl-jax score --reward judge --model DIR --data pairs.jsonl --edits 0 --judge.asks pair
     irl-jax score --model DIR --benchmark rm-bench --data total_dataset.json
     irl-jax score --model DIR --benchmark rewardbench-2 --data hf://datasets/allenai/reward-bench-2
 """

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -36,6 +37,8 @@ Criterion:
 
 Does the answer meet the criterion, Yes or No? Reply with one word."""
 ANSWERS = ("Yes", "No")
+
+_map_weights = jax.jit(map_weights)
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,7 @@ def learned_weights(
     check_range("strength", strength, 0.0, exclusive=True)
     judged = as_float("judged", judged, (None, 2, len(criteria)))
     prior = jnp.array([criterion.weight for criterion in criteria])
-    found = map_weights(
+    found = _map_weights(
         judged[:, 0] - judged[:, 1], weight, mean=prior, precision=strength * jnp.eye(len(prior))
     )
     return [replace(c, weight=float(v)) for c, v in zip(criteria, np.asarray(found), strict=True)]

@@ -114,7 +114,9 @@ def test_a_planted_judge_of_pairs(settings, monkeypatch, capsys):
             return "[[A]] or [[B]]? I cannot say."
         pleasant = [any(word in side for word in PLEASANT.split()) for side in (first, second)]
         assert sum(pleasant) == 1
-        return f"Hm. [[C]]?\nVerdict: {'A' if pleasant[0] else 'B'}" if n else "No idea."
+        if n == 0 and pleasant[0]:
+            return "No idea."  # in one order alone
+        return f"Hm. [[C]]?\nVerdict: {'A' if pleasant[0] else 'B'}"
 
     asked = writes(monkeypatch, say)
     config = asking(settings, "pair", PAIRS)
@@ -126,8 +128,8 @@ def test_a_planted_judge_of_pairs(settings, monkeypatch, capsys):
         assert asked[2 * number] == f"R {row['prompt']}\n1 {sides[0]}\n2 {sides[1]}"
         assert asked[2 * number + 1] == f"R {row['prompt']}\n1 {sides[1]}\n2 {sides[0]}"
         assert len(record.responses) == 2
-    # of four readings two are ties and two wins: 3 of 4, with half a win for each side
-    d = math.log(3.5 / 1.5)
+    # of four readings one is a tie and three are wins: 3.5 of 4, with half a win for each side
+    d = math.log(4 / 1)
     placed = np.array([PLACED in row["prompt"] for row in rows])
     expected = np.where(placed, 0.0, d)
     found = rewards_of(config)
@@ -138,7 +140,7 @@ def test_a_planted_judge_of_pairs(settings, monkeypatch, capsys):
     assert summary["accuracy"][0] == pytest.approx(1 - share / 2)
     assert summary["judge"]["changed"][0] == summary["judge"]["second"][0] == pytest.approx(share)
     assert summary["judge"]["first"] == [0, 0, 0]
-    assert summary["judge"]["unread"] == 2 * (~placed).sum()
+    assert summary["judge"]["unread"] == (~placed).sum()
     assert sum(summary["calibration"]["bins"]["count"]) == 6
     assert "the place shown second wins in both orders" in capsys.readouterr().out
 
@@ -233,10 +235,10 @@ def test_a_rubric_is_the_weighted_mean_of_what_the_judge_says(settings, judge_di
 
 
 def test_places_are_counted_by_hand():
-    ahead = np.array([[1, -1], [1, 1], [-1, -1], [0, 0], [0, 1], [-1, 1.0]])
-    found = places(ahead, np.arange(6))
+    ahead = np.array([[1, -1], [1, 1], [-1, -1], [0, 0], [0, 1], [0, -1], [-1, 1.0]])
+    found = places(ahead, np.arange(7))
     assert {name: value.estimate for name, value in found.items()} == pytest.approx(
-        {"changed": 3 / 6, "first": 1 / 6, "second": 1 / 6}
+        {"changed": 4 / 7, "first": 1 / 7, "second": 1 / 7}
     )
 
 

@@ -28,6 +28,7 @@ from irl_jax.recipes.tiny import PLEASANT
 from irl_jax.rewards.rubrics import QUESTION
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import read_rows
+from irl_jax.types import InputError
 from tests.experiments.conftest import ROWS, as_messages, complaint, write_jsonl
 from tests.experiments.test_score import summary_of
 
@@ -232,6 +233,9 @@ def test_a_rubric_is_the_weighted_mean_of_what_the_judge_says(settings, judge_di
     assert found["cheer"]["mean"] == pytest.approx(own[:, :, 0].mean())
     assert found["criterion 2"]["accuracy"][0] == np.mean(own[:, 0, 1] < own[:, 1, 1])
     assert "Criteria" in (config.run_dir / "report.html").read_text()
+    config.rubric.write_text(json.dumps(RUBRIC[:1]))
+    with pytest.raises(InputError, match=r"^rubric: \S+ is another one than the run"):
+        main(config)
 
 
 def test_places_are_counted_by_hand():

@@ -75,7 +75,7 @@ def read_benchmark(
     if name not in BENCHMARKS:
         raise InputError(f"benchmark: no {name!r}; expected one of {', '.join(BENCHMARKS)}")
     benchmark = BENCHMARKS[name]
-    for place, row in _objects(path):
+    for place, row in objects(path):
         source = f"{path}:{place}"
         expect(benchmark, row, source)
         converted = benchmark.convert(row, source)
@@ -100,7 +100,7 @@ def _another(benchmark: Benchmark, source: str, what: str) -> InputError:
     )
 
 
-def _objects(path: str | Path) -> Iterator[tuple[int | str, dict[str, Any]]]:
+def objects(path: str | Path) -> Iterator[tuple[int | str, dict[str, Any]]]:
     """As `read_objects`; of a file that is one JSON array, its items, `item N` from 1."""
     path = Path(path)
     if not path.is_file() or not _is_array(path):

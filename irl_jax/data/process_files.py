@@ -65,7 +65,8 @@ def as_steps(row: Row, source: str) -> Row:
     return row
 
 
-def _another(source: str, what: str, name: str) -> InputError:
+def another(source: str, what: str, name: str) -> InputError:
+    """The error of a line that is not of a form of `PROCESS_FILES`, or of another version."""
     form = PROCESS_FILES[name]
     return InputError(
         f"{source}: {what}; expected a line of {form.title} as its publisher has it, with "
@@ -77,7 +78,7 @@ def _prm800k(row: Row, source: str) -> tuple[str, list[str], list[bool | None]]:
     question, label = row["question"], row["label"]
     given = label.get("steps") if isinstance(label, dict) else None
     if not isinstance(question, dict) or "problem" not in question or not isinstance(given, list):
-        raise _another(source, "no `question.problem` or no `label.steps`", "prm800k")
+        raise another(source, "no `question.problem` or no `label.steps`", "prm800k")
     steps: list[str] = []
     labels: list[bool | None] = []
     for i, step in enumerate(given):
@@ -88,14 +89,14 @@ def _prm800k(row: Row, source: str) -> tuple[str, list[str], list[bool | None]]:
             labels.append(True)
             continue
         if chosen is None and (i + 1 < len(given) or not offered):
-            raise _another(source, f"`label.steps[{i}]` has no chosen step", "prm800k")
+            raise another(source, f"`label.steps[{i}]` has no chosen step", "prm800k")
         if chosen is not None and not 0 <= chosen < len(offered):
             what = f"`label.steps[{i}].chosen_completion` is {shown(chosen)}"
-            raise _another(source, what, "prm800k")
+            raise another(source, what, "prm800k")
         rated = offered[chosen or 0]
         rating = rated.get("rating")
         if rating not in (None, -1, 0, 1):
-            raise _another(source, f"`label.steps[{i}]`: rating {shown(rating)}", "prm800k")
+            raise another(source, f"`label.steps[{i}]`: rating {shown(rating)}", "prm800k")
         steps.append(rated["text"])
         labels.append(None if rating is None else rating >= 0)
     return question["problem"], steps, labels
@@ -106,7 +107,7 @@ def _math_shepherd(row: Row, source: str) -> tuple[str, list[str], list[bool | N
     parts = text.split(MARK) if isinstance(text, str) else []
     problem, start, first = parts[0].partition("Step 1:") if len(parts) > 1 else ("", "", "")
     if not start or not isinstance(label, str) or parts[-1].strip():
-        raise _another(source, f"`input` has no {MARK} after each of its steps", "math-shepherd")
+        raise another(source, f"`input` has no {MARK} after each of its steps", "math-shepherd")
     labels: list[bool | None] = []
     place = 0
     for part in parts[:-1]:
@@ -114,7 +115,7 @@ def _math_shepherd(row: Row, source: str) -> tuple[str, list[str], list[bool | N
         sign = label[end : end + 1]
         if label[place:end] != part or sign not in ("+", "-"):
             what = f"`label` is not `input` with + or - in the place of {MARK} {len(labels) + 1}"
-            raise _another(source, what, "math-shepherd")
+            raise another(source, what, "math-shepherd")
         labels.append(sign == "+")
         place = end + 1
     return problem.strip(), [(start + first).strip(), *map(str.strip, parts[1:-1])], labels
@@ -124,7 +125,7 @@ def _processbench(row: Row, source: str) -> tuple[str, list[str], list[bool | No
     steps, first = row["steps"], row["label"]
     count = len(steps) if isinstance(steps, list) else 0
     if isinstance(first, bool) or not isinstance(first, int) or not -1 <= first < count:
-        raise _another(source, f"`label` is {shown(first)} of {count} steps", "processbench")
+        raise another(source, f"`label` is {shown(first)} of {count} steps", "processbench")
     labels: list[bool | None] = [
         True if first == -1 or i < first else False if i == first else None for i in range(count)
     ]

@@ -195,8 +195,13 @@ def processbench(predicted: ArrayLike, label: ArrayLike) -> dict[str, float]:
         raise InputError("label: expected answers with an error and answers without")
     match = guess == truth
     error, correct = float(match[wrong].mean()), float(match[~wrong].mean())
-    both = error + correct
-    return {"error": error, "correct": correct, "f1": 2 * error * correct / both if both else 0.0}
+    return {"error": error, "correct": correct, "f1": harmonic(error, correct)}
+
+
+def harmonic(first: float, second: float) -> float:
+    """The harmonic mean of two shares, 0 where both are 0."""
+    both = first + second
+    return 2 * first * second / both if both else 0.0
 
 
 def right(name: str, rewards: ArrayLike, chosen: int, scores: ArrayLike | None) -> F64:

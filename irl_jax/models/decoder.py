@@ -38,7 +38,7 @@ from irl_jax.models.linear import Linear
 from irl_jax.models.mlp import MLP, ROUTING, Experts, load_balance
 from irl_jax.models.rope import rope_table, rotate
 from irl_jax.models.sharding import BATCH, constrain
-from irl_jax.models.visibility import visible
+from irl_jax.models.visibility import visible, within
 from irl_jax.types import InputError, PyTree
 
 
@@ -329,6 +329,7 @@ def forward(
     *,
     mask: Array | None = None,
     segment: Array | None = None,
+    branch: Array | None = None,
     prefix: KV | None = None,
 ) -> tuple[Array, KV]:
     """Hidden states of every token, after the final norm.
@@ -340,6 +341,8 @@ def forward(
         mask: bool, like `tokens`: which are tokens; left- or right-padding. All by default.
         segment: i32[B, S]: sequences packed into a row; 0 is padding. Not with
             `mask` or `prefix`.
+        branch: i32[B, S], with `segment`: 0 in the beginning of a sequence, 1, 2, ... in what
+            continues it; a continuation sees the beginning and itself.
         prefix: keys and values of B prompts.
 
     Returns:
@@ -348,10 +351,11 @@ def forward(
 
     Raises:
         InputError: if S, and the columns of the prompts, exceed the context of the
-            model, or `segment` comes with `mask` or `prefix`.
+            model, or `segment` comes with `mask` or `prefix`, or `branch` without it or with
+            attention in chunks.
     """
     hidden, kv, _ = forward_balanced(
-        config, params, tokens, mask=mask, segment=segment, prefix=prefix
+        config, params, tokens, mask=mask, segment=segment, branch=branch, prefix=prefix
     )
     return hidden, kv
 
@@ -363,11 +367,14 @@ def forward_balanced(
     *,
     mask: Array | None = None,
     segment: Array | None = None,
+    branch: Array | None = None,
     prefix: KV | None = None,
 ) -> tuple[Array, KV, Array | None]:
     """`forward`, and how evenly the experts are used: `load_balance`, None without experts."""
     if segment is not None and (mask is not None or prefix is not None):
         raise InputError("segment: packed rows take neither a mask nor a prefix; leave them out")
+    if branch is not None and (segment is None or config.attention_chunk is not None):
+        raise InputError("branch: needs packed rows and whole attention; set attention_chunk None")
     tokens_3d = tokens if prefix is not None else tokens[:, None]
     b, k, s = tokens_3d.shape
     columns = s if prefix is None else s + prefix.mask.shape[-1]
@@ -379,6 +386,8 @@ def forward_balanced(
     if segment is not None:
         valid = segment != 0
         positions = segment_positions(segment)[:, None]
+        if branch is not None:
+            positions = within(segment, branch).sum(-1)[:, None] - 1
     else:
         valid = jnp.ones(tokens.shape, bool) if mask is None else mask
         positions = jnp.maximum(jnp.cumsum(valid, -1) - 1, 0).reshape(b, k, s)
@@ -387,7 +396,7 @@ def forward_balanced(
         positions = positions + prefix.mask.sum(-1)[:, None, None]
         prefix_kv = (prefix.k, prefix.v)
     prompt = None if prefix is None else prefix.mask
-    masks, apart = visible(config, positions, valid.reshape(b, k, s), segment, prompt)
+    masks, apart = visible(config, positions, valid.reshape(b, k, s), segment, prompt, branch)
     x = embed(config, params, tokens_3d)
     rope = rope_table(config, positions)
     out: Any = Layers(config).apply(

@@ -87,6 +87,7 @@ def read_params(
     shapes: Mapping[str, tuple[int, ...]],
     names: Mapping[str, str],
     mesh: Mesh | None = None,
+    dtype: str = "float32",
 ) -> PyTree:
     """Reads all tensors of a model, once they are known to be those that it needs.
 
@@ -97,6 +98,7 @@ def read_params(
         shapes: parameter path -> shape.
         names: parameter path -> tensor name, with {} for the number of the layer.
         mesh: as `load_huggingface` takes it.
+        dtype: as `stream` takes it, with a mesh.
 
     Returns:
         Nested dict of f32 arrays, of numpy without a mesh.
@@ -109,14 +111,12 @@ def read_params(
     found = {name: tuple(file.get_slice(name).get_shape()) for name, file in files.items()}
     check_tensors(str(directory), wanted, found)
     for slot in wanted:
-        dtype = files[slot.name].get_slice(slot.name).get_dtype()
-        if dtype not in FLOATS:
-            raise InputError(
-                f"{directory}: tensor {slot.name} is {dtype}; only {', '.join(FLOATS)}"
-            )
+        held = files[slot.name].get_slice(slot.name).get_dtype()
+        if held not in FLOATS:
+            raise InputError(f"{directory}: tensor {slot.name} is {held}; only {', '.join(FLOATS)}")
     if mesh is None:
         return assemble(shapes, wanted, lambda name: files[name].get_tensor(name))
-    return stream(shapes, wanted, part_reader(directory), mesh)
+    return stream(shapes, wanted, part_reader(directory), mesh, dtype)
 
 
 def part_reader(directory: Path) -> ReadPart:

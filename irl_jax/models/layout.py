@@ -13,6 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
@@ -142,7 +143,11 @@ def assemble(
 
 
 def stream(
-    shapes: Mapping[str, tuple[int, ...]], wanted: list[Slot], read: ReadPart, mesh: Mesh
+    shapes: Mapping[str, tuple[int, ...]],
+    wanted: list[Slot],
+    read: ReadPart,
+    mesh: Mesh,
+    dtype: str = "float32",
 ) -> PyTree:
     """Reads parameters to where they lie on a mesh, as `assemble` reads them to the host.
 
@@ -154,9 +159,10 @@ def stream(
         wanted: what `slots` gave.
         read: gives parts of tensors.
         mesh: the devices; parameters are cut by `models.sharding.RULES`.
+        dtype: of matrices, which a computation in it rounds to it in any case.
 
     Returns:
-        Nested dict of f32 arrays.
+        Nested dict of arrays, f32 but for matrices.
 
     Raises:
         InputError: the mesh does not fit a parameter.
@@ -170,23 +176,35 @@ def stream(
     )
     arrays = {
         path: jax.make_array_from_callback(
-            shape, shardings[path], partial(_part, placed[path], shape, read)
+            shape,
+            shardings[path],
+            partial(_part, placed[path], shape, read, kept_dtype(path, dtype)),
         )
         for path, shape in shapes.items()
     }
     return unflatten_dict(arrays, sep="/")
 
 
+def kept_dtype(path: str, dtype: str) -> str:
+    """The dtype in which a parameter is kept for a computation in `dtype` that it leaves as it is.
+
+    Biases, scales and heads stay f32.
+    """
+    decoder = path.startswith(("layers/", "embed/", "unembed/"))
+    return dtype if decoder and path.endswith(("kernel", "embedding")) else "float32"
+
+
 def _part(
     placed: Mapping[tuple[int, ...], Slot],
     shape: tuple[int, ...],
     read: ReadPart,
+    dtype: str,
     index: tuple[slice, ...],
 ) -> np.ndarray:
     """A part of a parameter, from the tensors at the places on its leading axes."""
     bounds = [cut.indices(size)[:2] for cut, size in zip(index, shape, strict=True)]
     depth = len(next(iter(placed)))
-    out = np.empty([stop - start for start, stop in bounds], np.float32)
+    out = np.empty([stop - start for start, stop in bounds], jnp.dtype(dtype))
     for place in itertools.product(*(range(*ends) for ends in bounds[:depth])):
         slot = placed[place]
         inner = bounds[depth:][::-1] if slot.transposed else bounds[depth:]

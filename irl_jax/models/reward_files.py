@@ -97,7 +97,9 @@ def is_model_directory(path: str | Path) -> bool:
     return is_adapter(path) or (file.is_file() and "architectures" in read_object(file, WHOLE))
 
 
-def load_reward_model(directory: str | Path, mesh: Mesh | None = None) -> RewardFiles:
+def load_reward_model(
+    directory: str | Path, mesh: Mesh | None = None, dtype: str = "float32"
+) -> RewardFiles:
     """Reads an `…ForSequenceClassification` of one of the families.
 
     Args:
@@ -105,6 +107,7 @@ def load_reward_model(directory: str | Path, mesh: Mesh | None = None) -> Reward
             the head's tensors `score.weight` [labels, D] and, in some, `score.bias` [labels];
             or an adapter of PEFT with such a head, on a directory or a language model.
         mesh: where the parameters are to lie, as `load_huggingface` takes it.
+        dtype: of the computation; with a mesh, matrices are kept in it.
 
     Raises:
         InputError: as `load_huggingface`; it is a language model; the head is missing, or has
@@ -124,7 +127,7 @@ def load_reward_model(directory: str | Path, mesh: Mesh | None = None) -> Reward
         shapes = param_shapes(config) | {"score/kernel": (config.d_model, len(labels))}
         if HEAD["score/bias"] in files:
             shapes["score/bias"] = (len(labels),)
-        params = read_params(directory, files, shapes, {**names, **HEAD}, mesh)
+        params = read_params(directory, files, shapes, {**names, **HEAD}, mesh, dtype)
     head = {"bias": np.zeros(len(labels), np.float32), **params.pop("score")}
     if len(labels) == 1:
         head = {name: leaf[..., 0] for name, leaf in head.items()}

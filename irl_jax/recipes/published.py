@@ -6,7 +6,7 @@ with what the template writes behind the response, at the position that transfor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,10 +21,11 @@ from irl_jax.data.batches import collate_groups
 from irl_jax.data.encode import EncodedGroup
 from irl_jax.data.encode_whole import WholeEncoder
 from irl_jax.data.jsonl import GroupRecord
-from irl_jax.models.decoder import DecoderConfig
+from irl_jax.data.packed import Rows, map_rows
+from irl_jax.models.decoder import DecoderConfig, forward
 from irl_jax.models.heads import apply_scalar_head, last_value
 from irl_jax.models.logprob import completion_hidden
-from irl_jax.models.mesh import fetch
+from irl_jax.models.mesh import fetch, make_mesh
 from irl_jax.models.reward_files import (
     RewardFiles,
     describe_reward,
@@ -36,7 +37,7 @@ from irl_jax.models.vocabulary import check_vocabulary
 from irl_jax.recipes.embeddings import MULTIPLE
 from irl_jax.recipes.examples import template_of
 from irl_jax.recipes.language_model import load_tokenizer
-from irl_jax.recipes.parts import Scorer, in_parts
+from irl_jax.recipes.parts import Scorer
 from irl_jax.recipes.read_config import ReadConfig
 from irl_jax.recipes.text_rewards import PromptReader
 from irl_jax.train.progress import Progress
@@ -61,6 +62,13 @@ def head_rewards(
     return last_value(apply_scalar_head(head, hidden), mask)
 
 
+@partial(jax.jit, static_argnames="config")
+def token_scores(config: DecoderConfig, params: PyTree, head: PyTree, rows: Rows) -> Array:
+    """What a scalar head says of every token of packed rows, f32[B, W]."""
+    hidden, _ = forward(config, params, rows.tokens, segment=rows.segment, branch=rows.branch)
+    return apply_scalar_head(head, hidden)
+
+
 def published_scorer(path: Path, config: ReadConfig, progress: Progress) -> Scorer:
     """The reward of a directory, in its own units.
 
@@ -74,17 +82,24 @@ def published_scorer(path: Path, config: ReadConfig, progress: Progress) -> Scor
             a way to cut is given.
     """
     check_read(config, path)
-    model = load_reward_model(path)
+    model = load_reward_model(path, make_mesh(1), config.dtype)
     head = model.scalar_head(pick_label(model.labels, config.label, path))
-    params, head = jax.tree.map(jnp.asarray, (model.params, head))
     encoder = encoder_of(path, config, model)
-    return in_parts(
-        encoder.groups,
-        partial(head_rewards, replace(model.config, dtype=config.dtype), params, head),
-        pad_id=encoder.tokenizer.pad_id,
-        batch_size=config.batch_size,
-        progress=progress,
-    )
+    shape = replace(model.config, dtype=config.dtype)
+    scores = partial(token_scores, shape, model.params, head)
+
+    def score(groups: Sequence[GroupRecord]) -> list[np.ndarray]:
+        found = map_rows(
+            scores,
+            encoder.groups(groups),
+            limit=shape.max_positions,
+            batch_size=config.batch_size,
+            pad_id=encoder.tokenizer.pad_id,
+            advance=progress.stage("responses", sum(len(g.completions) for g in groups)),
+        )
+        return [np.array([each[-1] for each in own], np.float64) for own in found]
+
+    return score
 
 
 def encoder_of(path: Path, config: ReadConfig, model: RewardFiles) -> WholeEncoder:

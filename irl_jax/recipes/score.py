@@ -15,7 +15,8 @@ as strings, messages, or lists of several responses (RewardBench, RewardBench 2,
 With `--benchmark NAME` the file is that of a published benchmark, as its publisher has it (JSON
 Lines, an array, or a directory of Parquet). Its published aggregate is reported beside the rest,
 with what a known model reached. NAME is rewardbench, rewardbench-2, rm-bench, judgebench,
-ppe-preference or ppe-correctness.
+ppe-preference or ppe-correctness; or processbench, for a process reward model's directory
+(`irl_jax.recipes.step_scorer`).
 
 Examples:
     irl-jax score --model RUN --data test.jsonl
@@ -50,12 +51,13 @@ from irl_jax.eval.subsets import SubsetAccuracy, all_above, by_subset, chance, m
 from irl_jax.eval.ties import ties
 from irl_jax.files import as_json, write_atomic
 from irl_jax.models.reward_files import is_model_directory
+from irl_jax.recipes import score_steps
 from irl_jax.recipes.judge_scorers import JUDGES, check_questions
 from irl_jax.recipes.launch import Clock, kept, launch
 from irl_jax.recipes.published import check_published, check_read
 from irl_jax.recipes.published import in_log_odds as published_log_odds
 from irl_jax.recipes.score_benchmark import benchmark_measures
-from irl_jax.recipes.score_config import ScoreConfig
+from irl_jax.recipes.score_config import PROCESSBENCH, ScoreConfig
 from irl_jax.recipes.score_judge import judge_measures
 from irl_jax.recipes.score_report import conclusion, write_report
 from irl_jax.recipes.scorers import (
@@ -90,6 +92,9 @@ class Edited:
 
 def main(config: ScoreConfig) -> None:
     """Scores a file and reports, goes on with it, or reports what is there."""
+    if config.benchmark == PROCESSBENCH:
+        score_steps.main(config)
+        return
     records = read(config)
     inputs = {
         "data": config.data,

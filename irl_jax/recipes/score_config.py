@@ -13,13 +13,15 @@ from irl_jax.recipes.judge_config import JudgeConfig
 from irl_jax.recipes.read_config import ReadConfig
 from irl_jax.types import InputError
 
+PROCESSBENCH = "processbench"
+
 
 @dataclass(frozen=True)
 class ScoreConfig:
     """A reward and what it is held against."""
 
     data: Path | None = None  # JSONL (.gz) or Parquet of comparisons or scored responses
-    benchmark: str | None = None  # rewardbench, rewardbench-2, rm-bench, judgebench, ppe-...
+    benchmark: str | None = None  # rewardbench, rm-bench, judgebench, ppe-..., processbench
     reward: Literal["learned", "likelihood", "judge", "rubric", "length"] = "learned"  # its kind
     model: str | None = None  # learned: a run's or a reward model's; others: smollm2, GGUF, HF
     rubric: Path | None = None  # JSON list of criteria, [{"text", "weight", "name"}]
@@ -27,6 +29,8 @@ class ScoreConfig:
     held_out: bool = False  # score only prompts that the run of a learned reward held out
     ties: Literal["error", "drop"] = "error"  # what becomes of a line whose sides are equal
     scores: Literal["error", "swap"] = "error"  # what becomes of score_chosen < score_rejected
+    threshold: float | None = 0.5  # of processbench: a step below it is wrong; None: chosen
+    separator: str = "\n"  # of processbench: ends a step for an ...ForTokenClassification
     limit: int | None = None  # lines that are scored, drawn at random; None: all
     edits: int = 100  # comparisons that are also scored after edits, drawn at random; 0: none
     seed: int = 0  # seed of what is drawn at random
@@ -65,11 +69,19 @@ class ScoreConfig:
 
     def _check_benchmark(self, name: str) -> None:
         known = ", ".join(BENCHMARKS)
-        if name in PROCESS_FILES:
+        if name in PROCESS_FILES and (name != PROCESSBENCH or self.reward != "learned"):
             raise InputError(
                 f"benchmark: {PROCESS_FILES[name].title} needs a reward of steps, and a "
                 f"{self.reward} reward of irl-jax score judges whole responses; give one of {known}"
             )
+        if name == PROCESSBENCH:
+            if self.held_out:
+                raise InputError(
+                    "held_out: a process reward model holds nothing out; leave it away"
+                )
+            if self.threshold is not None:
+                check_range("threshold", self.threshold, 0.0, 1.0)
+            return
         if name not in BENCHMARKS:
             raise InputError(f"benchmark: no {name!r}; expected one of {known}")
         if self.scores == "swap":

@@ -27,9 +27,9 @@ def seen(tokens, segment, branch):
     return out
 
 
-@pytest.mark.parametrize(("limit", "batch_size"), [(64, 3), (700, 2)])
+@pytest.mark.parametrize(("limit", "batch_size"), [(64, 3), (300, 2)])
 def test_every_token_of_a_completion_sees_its_prompt_and_itself(limit, batch_size):
-    given = groups(30, limit // 2)
+    given = groups(9, limit // 2)
     done = []
     function = lambda rows: seen(*rows)
     found = map_rows(

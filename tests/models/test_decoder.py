@@ -153,6 +153,25 @@ def test_packed_is_each_alone(config):
     assert np.isfinite(hidden).all()
 
 
+def test_a_branch_is_the_beginning_and_itself(config):
+    """Two sequences in a row, one of which goes on in three ways."""
+    params = random_params(config)
+    tokens = sequences(1, 14)
+    segment = np.array([[1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 0, 0]])
+    branch = np.array([[0, 0, 0, 1, 1, 2, 3, 3, 3, 0, 0, 1, 0, 0]])
+    if config.attention_chunk is not None:
+        with pytest.raises(InputError, match="branch: needs packed rows and whole attention"):
+            forward(config, params, tokens, segment=segment, branch=branch)
+        return
+    hidden, _ = run(config, params, tokens, segment=segment, branch=branch)
+    for number, way in [(1, 1), (1, 2), (1, 3), (2, 1)]:
+        own = (segment[0] == number) & np.isin(branch[0], (0, way))
+        assert_near(hidden[0][own], oracle.hidden(config, params, tokens[0, own]))
+    assert np.isfinite(hidden).all()
+    with pytest.raises(InputError, match="branch: needs packed rows"):
+        forward(CONFIG, params, tokens, branch=branch)
+
+
 def test_a_shared_prompt_is_the_whole_sequence(config):
     """K completions on one encoding of their prompt: ragged on both sides of the join."""
     params = random_params(config)

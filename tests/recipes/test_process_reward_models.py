@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import tokenizers
 from safetensors.numpy import load_file, save_file
 
 from irl_jax.data.tokenizer import Tokenizer
@@ -25,34 +24,14 @@ from irl_jax.train.progress import Progress
 from irl_jax.types import InputError
 from tests.models.families import FAMILIES
 from tests.models.torch_models import torch, transformers
+from tests.recipes.letters import write_tokenizer
 
 QUIET = Progress(io.StringIO())
-SPECIAL = ["<pad>", "</s>", "<s>", "<extra_0>"]
-CHATML = "{% for m in messages %}<s>{{ m.role }} {{ m.content }}</s> {% endfor %}"
-LETTERS = [*"abcdefghijklmnopqrstuvwxyzS1234567890:?.\n{}\\,", " "]
 SOLUTIONS = [
     Solution("ab c?", ["add.", "so it is 12.", "then 3 a"], "x:1"),
     Solution("now a longer problem?", ["x", "yz"], "x:2"),
     Solution("q", ["one step"], "x:3"),
 ]
-
-
-def write_tokenizer(path, lacking=()):
-    """A token for every letter, and those that process reward models read."""
-    tokens = [t for t in [*SPECIAL, "ки", "+", "-", *LETTERS] if t not in lacking]
-    unknown = tokens[0]
-    model = tokenizers.models.WordLevel({t: i for i, t in enumerate(tokens)}, unknown)
-    tokenizer = tokenizers.Tokenizer(model)
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Split(
-        tokenizers.Regex("ки|[^к]"), "isolated"
-    )
-    tokenizer.decoder = tokenizers.decoders.Fuse()
-    tokenizer.add_special_tokens([t for t in SPECIAL if t not in lacking])
-    tokenizer.save(str(path / "tokenizer.json"))
-    about = {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": CHATML,
-             "eos_token": "</s>", "bos_token": "<s>", "pad_token": "<pad>",
-             "add_bos_token": False}  # fmt: skip
-    (path / "tokenizer_config.json").write_text(json.dumps(about))
 
 
 def scatter(model):

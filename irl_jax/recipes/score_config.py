@@ -46,6 +46,10 @@ class ScoreConfig:
         self._check_judge()
         if self.benchmark is not None:
             self._check_benchmark(self.benchmark)
+        if self.benchmark != PROCESSBENCH and (self.threshold, self.separator) != (0.5, "\n"):
+            raise InputError(
+                f"threshold, separator: are of --benchmark {PROCESSBENCH}; leave them out"
+            )
         if self.limit is not None:
             check_range("limit", self.limit, 2)
 

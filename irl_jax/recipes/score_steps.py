@@ -26,6 +26,7 @@ from irl_jax.eval.intervals import Interval, bootstrap
 from irl_jax.files import as_json, write_atomic
 from irl_jax.models.process_reward_files import describe_process_reward, good_label
 from irl_jax.recipes.launch import Clock, kept, launch
+from irl_jax.recipes.published import check_read
 from irl_jax.recipes.score_config import PROCESSBENCH, ScoreConfig
 from irl_jax.recipes.scorers import required
 from irl_jax.recipes.step_scorer import Solution, step_scorer
@@ -68,6 +69,9 @@ def main(config: ScoreConfig) -> None:
         raise InputError("data: no file; give one of Qwen/ProcessBench, --data gsm8k.json")
     model = Path(required(config.model, config.reward))
     good_label(describe_process_reward(model)[1], config.read.label, model)
+    check_read(config.read, model)
+    if config.read.chat is not None:
+        raise InputError("read.chat: a process reward model has its own form; leave it out")
     rows = read(config, config.data)
     inputs = {"data": config.data, "model": model, "read.tokenizer": config.read.tokenizer}
     pinned = {SHA256: identities(inputs)}

@@ -140,12 +140,17 @@ def test_a_file_of_another_version_is_refused(change, match, model_dir, tmp_path
 
 def test_what_does_not_fit_is_refused(model_dir, tmp_path):
     data = write_jsonl(tmp_path / "x.jsonl", lines())
-    with pytest.raises(InputError, match="labels Correct, wrong; no 'x', --read.label"):
+    with pytest.raises(InputError, match=r"labels Correct, wrong; no 'x', --read.label"):
         launch(model_dir, data, tmp_path / "run", read=ReadConfig(label="x"))
     right = write_jsonl(tmp_path / "y.jsonl", [row for row in lines() if row["label"] == -1])
-    with pytest.raises(InputError, match="y.jsonl: gsm8k: expected solutions with an error and"):
+    with pytest.raises(InputError, match=r"y.jsonl: gsm8k: expected solutions with an error and"):
         launch(model_dir, right, tmp_path / "run")
-    with pytest.raises(InputError, match="threshold"):
+    for read in (ReadConfig(chat="dialogue"), ReadConfig(max_prompt=5)):
+        with pytest.raises(InputError, match=r"read\.(chat|max_prompt): "):
+            launch(model_dir, data, tmp_path / "run", read=read)
+    with pytest.raises(InputError, match="threshold: "):
         replace(CONFIG, benchmark="processbench", threshold=1.5)
+    with pytest.raises(InputError, match="are of --benchmark processbench"):
+        replace(CONFIG, benchmark="rm-bench", separator="x")
     with pytest.raises(InputError, match="held_out: a process reward model holds nothing out"):
         replace(CONFIG, benchmark="processbench", held_out=True)

@@ -223,12 +223,12 @@ def measures(
 def conclusion(summary: dict[str, Any], report: Path) -> str:
     """The closing lines in the terminal."""
     rows: dict[str, Any] = {
-        f"{split}, {measure}": found[measure]
+        f"{split}, {measure}": [found[measure]]
         for split, found in summary["splits"].items()
         for measure in MEASURES
     }
-    rows["mean F1 over splits"] = summary["f1"]
-    rows[f"{summary['published']['model']}, published"] = summary["published"]["value"]
+    rows["mean F1 over splits"] = [summary["f1"]]
+    rows[f"{summary['published']['model']}, published"] = [summary["published"]["value"]]
     return closing(said_of(summary), rows, report=report)
 
 

@@ -101,7 +101,9 @@ def marked(tmp_path_factory):
     """A random Qwen2 with the head of Qwen2.5-Math-PRM, which its own code makes; its directory."""
     path = tmp_path_factory.mktemp("marked") / "model"
     model = scatter(
-        transformers.AutoModel.from_config(configuration("qwen2"), attn_implementation="eager")
+        transformers.AutoModel.from_config(
+            configuration("qwen2", max_position_embeddings=256), attn_implementation="eager"
+        )
     )
     width = model.config.hidden_size
     head = scatter(torch.nn.Sequential(
@@ -210,5 +212,5 @@ def test_a_solution_that_is_read_otherwise_is_refused(marked):
     path = marked[2]
     twice = [replace(SOLUTIONS[0], steps=["a <extra_0> b", "c"])]
     refused(path, "x:1: 2 steps, but 3 tokens at which they are judged", twice)
-    long = [replace(SOLUTIONS[0], steps=["abc" * 40])]
-    refused(path, r"x:1: the solution has \d+ tokens, over the model's 96", long)
+    long = [replace(SOLUTIONS[0], steps=["abc" * 80])]
+    refused(path, r"x:1: the solution has \d+ tokens, over the model's 256", long)

@@ -150,7 +150,8 @@ def head_of(kind: Kind, width: int, labels: int) -> tuple[dict[str, str], dict[s
     """Parameter path -> tensor name, and -> shape, of a head."""
     sizes = (width, labels) if kind == "tokens" else (width, width, labels)
     tensors = ("score",) if kind == "tokens" else ("score.0", "score.2")
-    names, shapes = {}, {}
+    names: dict[str, str] = {}
+    shapes: dict[str, Any] = {}
     for i, tensor in enumerate(tensors):
         at = f"score/layer_{i}"
         names |= {f"{at}/kernel": f"{tensor}.weight", f"{at}/bias": f"{tensor}.bias"}

@@ -95,15 +95,16 @@ def read(config: ScoreConfig, path: Path) -> list[Judged]:
         drawn = np.random.default_rng([config.seed, 0]).permutation(len(rows))
         rows = [rows[i] for i in sorted(drawn[: config.limit])]
     held = held_of(len(rows), config)
-    for counted in (held, ~held) if held.any() else (~held,):
-        for split in splits_of(rows):
-            wrong = {r.label != -1 for r, own in zip(rows, counted, strict=True)
-                     if own and r.split == split}  # fmt: skip
-            if len(wrong) < 2:
-                raise InputError(
-                    f"{path}: {split}: expected solutions with an error and solutions without one "
-                    "among those that are counted; give more"
-                )
+    parts = {name: (~held, {name}) for name in splits_of(rows)}
+    if held.any():
+        parts["the part that chooses the threshold"] = held, set(SPLITS)
+    for name, (inside, splits) in parts.items():
+        own = [r for r, here in zip(rows, inside, strict=True) if here and r.split in splits]
+        if len({row.label != -1 for row in own}) < 2:
+            raise InputError(
+                f"{path}: {name}: expected solutions with an error and solutions without one; "
+                "give more"
+            )
     return rows
 
 

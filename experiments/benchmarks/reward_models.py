@@ -1,9 +1,10 @@
 """A published reward model of 0.5 B parameters: `irl-jax score` against transformers.
 
-Claim: pairs are scored at least 1.5 times as fast as by transformers, with no more memory.
+Claim: a goal that no run has shown yet: pairs are scored at least 1.5 times as fast as by
+    transformers, with no more memory.
 Command: python -m experiments.benchmarks.reward_models (needs pip install "irl_jax[parity]")
-Runtime: 20 minutes on 2 cores.
-Expected: experiments/benchmarks/expected.md.
+Runtime: not known; some 20 minutes on 2 idle cores.
+Expected: experiments/benchmarks/expected.md has no figures of it yet.
 """
 
 from __future__ import annotations
@@ -116,11 +117,11 @@ def ours(config: Config, given: Texts) -> Callable[[], np.ndarray]:
 def theirs(config: Config, given: Texts) -> Callable[[], np.ndarray]:
     """Batches of sequences in order of length, padded on the right to the longest of each."""
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
     load: Any = AutoModelForSequenceClassification.from_pretrained
     model = load(config.directory, dtype=getattr(torch, config.dtype)).eval()
-    tokenizer: Any = AutoTokenizer.from_pretrained(config.directory)
+    tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(config.directory)
 
     def score() -> np.ndarray:
         chats = [

@@ -122,7 +122,7 @@ def marked(tmp_path_factory):
 
 def test_steps_with_an_extra_token_behind_them(marked):
     model, head, path = marked
-    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(path)
     want = []
     for solution in SOLUTIONS:
         answer = "<extra_0>".join(solution.steps) + "<extra_0>"
@@ -147,7 +147,7 @@ def test_words_of_a_language_model(name, number, tmp_path):
     )
     model.save_pretrained(tmp_path)
     write_tokenizer(tmp_path)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(tmp_path)
     want = []
     for solution in SOLUTIONS:
         steps = (f"Step {i + 1}: {step} ки" for i, step in enumerate(solution.steps))

@@ -4,7 +4,7 @@ Claim: a goal that no run has shown yet: pairs are scored at least 1.5 times as 
     transformers, with no more memory.
 Command: python -m experiments.benchmarks.reward_models (needs pip install "irl_jax[parity]")
 Runtime: not known; some 20 minutes on 2 idle cores.
-Expected: experiments/benchmarks/expected.md has no figures of it yet.
+Expected: experiments/benchmarks/expected.md. It has no figures of this yet.
 """
 
 from __future__ import annotations

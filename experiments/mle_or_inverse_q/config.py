@@ -19,8 +19,17 @@ class LearningConfig:
     """The updates of a policy of the sandbox, the same for every λ."""
 
     updates: int = 240  # from the reference on
+    every: int = 8  # of them between looks at the validation, by which is stopped
     rows: int = 16  # demonstrations of an update
     lr: float = 1e-3  # of Adam
+
+    def __post_init__(self) -> None:
+        check_range("learning.every", self.every, 1)
+        if self.updates < 1 or self.updates % self.every:
+            raise InputError(
+                f"learning.updates: expected a multiple of learning.every, {self.every}, got "
+                f"{self.updates}"
+            )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from experiments.mle_or_inverse_q.worlds import BASES
 from irl_jax.report.page import CORRECTED, figure, figures, section, table
 from irl_jax.report.plots import lines
 from irl_jax.report.series import Series, from_intervals
@@ -40,11 +41,17 @@ def conclusion(summary: dict[str, Any], report: Path) -> str:
                   [["", *shown], *([r["arm"], *r["gold"]] for r in rows)],
                   "self-BLEU by temperature",
                   [["", *shown], *([r["arm"], *r["likeness"]] for r in rows)],
-                  "−log π of held-out demonstrations, and less MLE's",
-                  [[r["arm"], r["surprise"], r.get("surprise_less", "")] for r in rows],
-                  "gold less MLE's, where self-BLEU is MLE's at a temperature",
-                  [["", *map(str, own["equal_temperatures"])],
-                   *([r["arm"], *r["equal"]] for r in rows if "equal" in r)]]  # fmt: skip
+                  "−log π of held-out demonstrations, and the updates of what was stopped",
+                  [[r["arm"], r["surprise"], r.get("at", "")] for r in rows]]  # fmt: skip
+        for base in BASES:
+            others = [(r["arm"], r["less"][base]) for r in rows if base in r["less"]]
+            parts += [f"−log π less that of {base}; gold less its, where self-BLEU is its at",
+                      [["", "−log π", *map(str, own["equal_temperatures"])],
+                       *([arm, x["surprise"], *x["equal"]] for arm, x in others)],
+                      f"less {base} at its temperature: gold, self-BLEU",
+                      [[arm, f"{t}", x["gold"][i], x["likeness"][i]]
+                       for arm, x in others for i, t in enumerate(own["temperatures"])
+                       if t in own["equal_temperatures"]]]  # fmt: skip
     parts.append([["greatest difference of a parameter, MLE and λ = 0", own["apart"]]])
     if summary["solutions"]:
         shown = [f"{t:g}" for t in summary["solutions"]["temperatures"]]
@@ -65,6 +72,18 @@ def frontier(rows: list[dict[str, Any]], about: str, key: str) -> str:
         order = np.argsort(x, kind="stable")
         drawn.append(Series(row["arm"], x[order], y[order]))
     return lines({about: drawn}, x="self-BLEU: 0 diverse, 1 all the same")
+
+
+def less(rows: list[dict[str, Any]], base: str, equal: list[float]) -> Markup:
+    """What arms have less a base."""
+    return table(
+        [f"less {base}", "−log π", *(f"gold at its self-BLEU of {t:g}" for t in equal)],
+        {
+            row["arm"]: [row["less"][base]["surprise"], *row["less"][base]["equal"]]
+            for row in rows
+            if base in row["less"]
+        },
+    )
 
 
 def of_sandbox(summary: dict[str, Any]) -> list[Markup]:
@@ -97,16 +116,12 @@ def of_sandbox(summary: dict[str, Any]) -> list[Markup]:
                 table(["gold at", *shown], {r["arm"]: r["gold"] for r in rows}),
                 table(["self-BLEU at", *shown], {r["arm"]: r["likeness"] for r in rows}),
                 table(
-                    ["", "−log π of held-out demonstrations, nats", "less MLE's"],
-                    [[r["arm"], r["surprise"], r.get("surprise_less")] for r in rows],
+                    ["", "−log π of held-out demonstrations, nats", "updates, where stopped"],
+                    [[r["arm"], r["surprise"], r.get("at")] for r in rows],
                 ),
-                "Gold less MLE's, where self-BLEU is MLE's at a temperature:",
-                table(
-                    ["", *map(str, own["equal_temperatures"])],
-                    {r["arm"]: r["equal"] for r in rows if "equal" in r},
-                ),
+                *(less(rows, base, own["equal_temperatures"]) for base in BASES),
                 CORRECTED,
-                table(["difference to MLE", "p"], {name: [value] for name, value in p.items()}),
+                table(["difference", "p"], {name: [value] for name, value in p.items()}),
             )
         )
     return made

@@ -13,7 +13,7 @@ import numpy as np
 from experiments.mle_or_inverse_q import solutions, worlds
 from experiments.mle_or_inverse_q.config import Config, SolutionsConfig
 from experiments.mle_or_inverse_q.report import conclusion, write_report
-from experiments.mle_or_inverse_q.worlds import MLE, arms_of, gold_at_likeness
+from experiments.mle_or_inverse_q.worlds import BASES, MLE, arms_of, gold_at_likeness
 from experiments.sandbox.runs import interval
 from experiments.sandbox.task import Task, kept_task
 from irl_jax.eval.intervals import adjusted, bootstrap, paired_difference, t_interval
@@ -21,6 +21,8 @@ from irl_jax.files import as_json
 from irl_jax.recipes.launch import Clock, given_model, kept, launch
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
+
+MEASURED = ("gold", "likeness", "surprise")
 
 
 def main(config: Config) -> None:
@@ -60,30 +62,26 @@ def of_worlds(config: Config, found: Mapping[str, np.ndarray]) -> dict[str, Any]
 
     Returns:
         `rows`: of each number of demonstrations and arm, its `surprise`, and `gold` and `likeness`
-        at each temperature, and all three less MLE's; `equal`: gold where self-BLEU is that of MLE
-        at each temperature of `config.equal`, less MLE's; `corrected`: p of these and of the
-        surprise less MLE's, by Holm's procedure over all λ of a number of demonstrations.
+        at each temperature, `at`, the updates of an arm that was stopped, and `less`, by the name
+        of a base of `BASES`: all of `less` less the base's; `corrected`: p of −log π and
+        of gold at equal self-BLEU less the base's, by Holm's procedure over all arms and both
+        bases of a number of demonstrations.
     """
     rows, corrected = [], []
+    arms = arms_of(config)
     for c, count in enumerate(config.demonstrations):
         tested: dict[str, np.ndarray] = {}
-        for a, name in enumerate(arms_of(config)):
-            own = {k: found[k][:, c, a] for k in ("gold", "likeness", "surprise")}
-            base = {k: found[k][:, c, 0] for k in own}
-            by_temperature = lambda x: [t_interval(column) for column in x.T]
-            row: dict[str, Any] = {"demonstrations": count, "arm": name}
+        every = [{k: found[k][:, c, a] for k in MEASURED} for a in range(len(arms))]
+        for a, name in enumerate(arms):
+            own = every[a]
+            row: dict[str, Any] = {"demonstrations": count, "arm": name, "less": {}}
             row["surprise"] = t_interval(own["surprise"])
             row |= {k: by_temperature(own[k]) for k in ("gold", "likeness")}
-            if name != MLE:
-                less = {k: own[k] - base[k] for k in own}
-                row["surprise_less"] = t_interval(less["surprise"])
-                row |= {f"{k}_less": by_temperature(less[k]) for k in ("gold", "likeness")}
-                equal = {t: at_equal(config, own, base, t) for t in config.equal}
-                row["equal"] = [interval(x) for x in equal.values()]
-                tested |= {
-                    f"{name}, gold at {t:g}": x for t, x in equal.items() if np.isfinite(x).all()
-                }
-                tested[f"{name}, −log π"] = less["surprise"]
+            if (stopped := a - len(arms) + 2) >= 0:
+                row["at"] = t_interval(found["stopped"][:, c, stopped])
+            for base in (base for base in BASES if base != name):
+                row["less"][base], differences = less(config, own, every[arms.index(base)])
+                tested |= {f"{name}, {k} less {base}": x for k, x in differences.items()}
             rows.append(row)
         corrected.append(adjusted(tested))
     return {
@@ -91,7 +89,7 @@ def of_worlds(config: Config, found: Mapping[str, np.ndarray]) -> dict[str, Any]
         "temperatures": config.temperatures,
         "equal_temperatures": config.equal,
         "demonstrations": config.demonstrations,
-        "arms": arms_of(config),
+        "arms": arms,
         "rows": rows,
         "corrected": corrected,
         "expert": t_interval(found["expert"]),
@@ -99,10 +97,36 @@ def of_worlds(config: Config, found: Mapping[str, np.ndarray]) -> dict[str, Any]
     }
 
 
+def by_temperature(x: np.ndarray) -> list[Any]:
+    """An interval over worlds at each temperature, of f64[S, temperatures]."""
+    return [t_interval(column) for column in x.T]
+
+
+def less(
+    config: Config, own: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What an arm has less a base, with intervals over worlds; and those that are tested.
+
+    Returns:
+        `surprise`; `gold` and `likeness` at each temperature; `equal`, gold where self-BLEU is
+        that of the base at each temperature of `config.equal`; and f64[S] by name.
+    """
+    gap = {k: own[k] - base[k] for k in MEASURED}
+    equal = {t: at_equal(config, own, base, t) for t in config.equal}
+    found = {
+        "surprise": t_interval(gap["surprise"]),
+        "gold": by_temperature(gap["gold"]),
+        "likeness": by_temperature(gap["likeness"]),
+        "equal": [interval(x) for x in equal.values()],
+    }
+    tested = {f"gold at {t:g}": x for t, x in equal.items() if np.isfinite(x).all()}
+    return found, tested | {"−log π": gap["surprise"]}
+
+
 def at_equal(
     config: Config, own: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray], at: float
 ) -> np.ndarray:
-    """Gold less MLE's where self-BLEU is that of MLE at a temperature, f64[S]; NaN beyond."""
+    """Gold less a base's where self-BLEU is the base's at a temperature, f64[S]; NaN beyond."""
     t = config.temperatures.index(at)
     levels = base["likeness"][:, t]
     curves = zip(own["likeness"], own["gold"], levels, strict=True)

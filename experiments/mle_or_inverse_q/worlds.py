@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,12 +25,16 @@ from irl_jax.train.step import make_train_step
 from irl_jax.types import Demonstration, PyTree
 
 MLE = "MLE"
+STOPPED = "MLE, stopped"
+BASES = (MLE, STOPPED)  # what arms are compared with
 HELD_OUT = 128  # demonstrations whose likelihood is measured, of prompts of their own
+VALIDATION = 64  # others, by whose likelihood is stopped
 
 
 def arms_of(config: Config) -> list[str]:
-    """MLE by its own loss, and a name for each λ."""
-    return [MLE, *(f"λ = {lam:g}" for lam in config.lams)]
+    """MLE by its own loss, a name for each λ; and MLE and the greatest λ, stopped early."""
+    lams = [f"λ = {lam:g}" for lam in config.lams]
+    return [MLE, *lams, STOPPED, f"{lams[-1]}, stopped"]
 
 
 def sentences(shown: Demonstrated) -> Demonstration:
@@ -43,20 +48,31 @@ def sentences(shown: Demonstrated) -> Demonstration:
     )
 
 
+def surprise_of(task: Task, rows: Demonstration, policy: PyTree) -> Array:
+    """−log π of demonstrations, nats each: the mean over them, f32[]."""
+    logp = sequence_logp(task.config, policy, rows.tokens, rows.segment)
+    return -masked_sum(logp, rows.mask, axis=-1).mean()
+
+
 def learn_one(
-    task: Task, rows: Demonstration, key: Array, count: Array, lam: Array | None, *,
-    config: LearningConfig, discount: float,
-) -> PyTree:  # fmt: skip
+    task: Task, rows: Demonstration, validation: Demonstration, key: Array, count: Array,
+    lam: Array | None, *, config: LearningConfig, discount: float,
+) -> dict[str, PyTree]:  # fmt: skip
     """A policy that begins as the reference and imitates the first `count` rows.
 
     Args:
         task: the world.
         rows: at least `count` demonstrations.
+        validation: others, which nothing else learns from.
         key: typed PRNG key; for every λ it draws the same batches.
         count: i32[].
         lam: λ, f32[]; None for `nll` itself.
         config: updates.
         discount: γ.
+
+    Returns:
+        "last", after all updates; "stopped", where −log π of the validation was least, at the
+        beginning or after every `config.every` updates; and "at", how many updates that was.
     """
     if lam is None:
         own = sft_objective(task.config)
@@ -70,35 +86,58 @@ def learn_one(
         drawn = jax.random.randint(jax.random.fold_in(key, state.step), (config.rows,), 0, count)
         return step(state, jax.tree.map(lambda x: x[drawn], rows))[0], None
 
+    def look(carry: tuple[TrainState, Array, PyTree], _: None) -> tuple[Any, None]:
+        state, least, best = carry
+        state, _ = jax.lax.scan(body, state, length=config.every)
+        seen = surprise_of(task, validation, state.params)
+        now = {"stopped": state.params, "at": state.step}
+        best = jax.tree.map(lambda x, y: jnp.where(seen < least, x, y), now, best)
+        return (state, jnp.minimum(seen, least), best), None
+
     state = init_state(task.reference, tx, key)
-    return jax.lax.scan(body, state, length=config.updates)[0].params
+    first = surprise_of(task, validation, state.params)
+    start = state, first, {"stopped": state.params, "at": state.step}
+    (state, _, best), _ = jax.lax.scan(look, start, length=config.updates // config.every)
+    return {"last": state.params, **best}
 
 
 @partial(jax.jit, static_argnames=("config", "discount"))
 def learn(
-    tasks: Task, rows: Demonstration, keys: Array, counts: Array, lams: Array, *,
-    config: LearningConfig, discount: float,
-) -> PyTree:  # fmt: skip
-    """Policies of S worlds and C numbers of demonstrations, of MLE and each λ: [S, C, 1 + A, ...].
+    tasks: Task, rows: Demonstration, validation: Demonstration, keys: Array, counts: Array,
+    lams: Array, *, config: LearningConfig, discount: float,
+) -> tuple[PyTree, Array]:  # fmt: skip
+    """Policies of S worlds and C numbers of demonstrations, of the arms of `arms_of`.
 
     Args:
         tasks: worlds, leaves [S, ...].
         rows: demonstrations of each, leaves [S, N, ...].
+        validation: by which is stopped, leaves [S, M, ...].
         keys: of the worlds, [S].
         counts: i32[C].
         lams: f32[A].
         config: updates.
         discount: γ.
+
+    Returns:
+        Parameters, leaves [S, C, 1 + A + 2, ...]; and the updates after which the last two were
+        stopped, i32[S, C, 2].
     """
     own = partial(learn_one, config=config, discount=discount)
 
-    def one(task: Task, rows: Demonstration, key: Array) -> PyTree:
-        by_count = lambda count: jax.vmap(lambda lam: own(task, rows, key, count, lam))(lams)
-        soft = jax.vmap(by_count)(counts)
-        likely = jax.vmap(lambda count: own(task, rows, key, count, None))(counts)
-        return jax.tree.map(lambda x, y: jnp.concatenate([x[:, None], y], axis=1), likely, soft)
+    def one(task: Task, rows: Demonstration, validation: Demonstration, key: Array) -> PyTree:
+        run = partial(own, task, rows, validation, key)
+        likely = jax.vmap(lambda count: run(count, None))(counts)
+        soft = jax.vmap(lambda count: jax.vmap(lambda lam: run(count, lam))(lams))(counts)
+        join = lambda x, y: jnp.concatenate([x[:, None], y], axis=1)
+        every = jax.tree.map(join, likely, soft)
+        ends = jax.tree.map(lambda x: x[:, jnp.array([0, -1])], every)
+        policies = jax.tree.map(
+            lambda x, y: jnp.concatenate([x, y], axis=1), every["last"], ends["stopped"]
+        )
+        return policies, ends["at"]
 
-    return jax.vmap(one)(tasks, rows, keys)
+    found: tuple[PyTree, Array] = jax.vmap(one)(tasks, rows, validation, keys)
+    return found
 
 
 @partial(jax.jit, static_argnames=("prompts", "completions", "temperature"))
@@ -122,12 +161,7 @@ def write(
 @jax.jit
 def surprise(tasks: Task, rows: Demonstration, policies: PyTree) -> Array:
     """−log π of demonstrations, nats each: the mean over them, f32[S, C, A]."""
-
-    def one(task: Task, rows: Demonstration, policy: PyTree) -> Array:
-        logp = sequence_logp(task.config, policy, rows.tokens, rows.segment)
-        return -masked_sum(logp, rows.mask, axis=-1).mean()
-
-    arms = jax.vmap(jax.vmap(one, in_axes=(None, None, 0)), in_axes=(None, None, 0))
+    arms = jax.vmap(jax.vmap(surprise_of, in_axes=(None, None, 0)), in_axes=(None, None, 0))
     found: Array = jax.vmap(arms)(tasks, rows, policies)
     return found
 
@@ -160,6 +194,7 @@ def imitate(config: Config, tasks: Task) -> dict[str, np.ndarray]:
 
     Returns:
         "gold" and "likeness" f64[S, C, A, temperatures], A as `arms_of`; "surprise" f64[S, C, A];
+        "stopped" f64[S, C, 2], the updates of the two arms that are stopped;
         "expert" f64[S], gold of the demonstrations; "apart" f64[], the greatest difference between
         a parameter of MLE and of the first λ.
     """
@@ -167,11 +202,12 @@ def imitate(config: Config, tasks: Task) -> dict[str, np.ndarray]:
         tasks, keys_of(config, purpose), count=count, config=config.expert
     )
     shown, expert = draw(1, max(config.demonstrations))
-    policies = learn(
-        tasks, sentences(shown), keys_of(config, 2), jnp.array(config.demonstrations),
-        jnp.array(config.lams), config=config.learning, discount=config.discount,
+    unseen, validation = draw(3, HELD_OUT)[0], draw(5, VALIDATION)[0]
+    policies, stopped = learn(
+        tasks, sentences(shown), sentences(validation), keys_of(config, 2),
+        jnp.array(config.demonstrations), jnp.array(config.lams), config=config.learning,
+        discount=config.discount,
     )  # fmt: skip
-    unseen, _ = draw(3, HELD_OUT)
     gold, alike = [], []
     for temperature in config.temperatures:
         texts = jax.device_get(
@@ -187,6 +223,7 @@ def imitate(config: Config, tasks: Task) -> dict[str, np.ndarray]:
         "gold": np.stack(gold, -1).astype(np.float64),
         "likeness": np.stack(alike, -1),
         "surprise": np.asarray(surprise(tasks, sentences(unseen), policies), np.float64),
+        "stopped": np.asarray(stopped, np.float64),
         "expert": np.asarray(expert, np.float64),
         "apart": np.array(max(gaps)),
     }

@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +15,15 @@ from experiments.mle_or_inverse_q.config import CONFIG, LearningConfig, Solution
 from experiments.mle_or_inverse_q.study import at_equal, main, of_worlds
 from experiments.mle_or_inverse_q.worlds import (
     MLE,
+    STOPPED,
     arms_of,
     gold_at_likeness,
     learn,
+    learn_one,
     likeness,
     sentences,
     surprise,
+    surprise_of,
     write,
 )
 from experiments.sandbox.expert import ExpertConfig, demonstrate
@@ -37,7 +41,7 @@ SANDBOX = SandboxConfig(
     vocabulary=6, prompt_tokens=2, max_new_tokens=5, width=8, layers=1, demonstrations=256,
     steps=60, batch_size=32,
 )  # fmt: skip
-LEARNING = LearningConfig(updates=24, rows=8, lr=2e-2)
+LEARNING = LearningConfig(updates=24, every=6, rows=8, lr=2e-2)
 TINY = replace(
     CONFIG,
     seeds=2,
@@ -64,12 +68,23 @@ def shown(tasks):
 
 
 @pytest.fixture(scope="module")
-def policies(tasks, shown):
+def validation(tasks):
+    keys = jax.random.split(jax.random.key(5), 2)
+    return sentences(demonstrate(tasks, keys, count=12, config=TINY.expert)[0])
+
+
+@pytest.fixture(scope="module")
+def learned(tasks, shown, validation):
     keys = jax.random.split(jax.random.key(1), 2)
     return learn(
-        tasks, sentences(shown), keys, jnp.array([8, 16]), jnp.array([0.0, 1.0]), config=LEARNING,
-        discount=1.0,
+        tasks, sentences(shown), validation, keys, jnp.array([8, 16]), jnp.array([0.0, 1.0]),
+        config=LEARNING, discount=1.0,
     )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def policies(learned):
+    return learned[0]
 
 
 def arm(tree, *place):
@@ -94,6 +109,33 @@ def test_without_a_penalty_it_is_likelihood(tasks, shown, policies):
     assert np.all(np.abs(found[:, 1] - found[:, 0])[..., 0] > 5e-2)
 
 
+def test_what_is_stopped_is_where_the_validation_is_likeliest(tasks, shown, validation, learned):
+    """Each number of updates is run apart; λ is of the others, and learns from other rows."""
+    policies, stopped = learned
+    task, keys = arm(tasks, 0), jax.random.split(jax.random.key(1), 2)
+
+    @partial(jax.jit, static_argnames="updates")
+    def after(lam, *, updates):
+        config = replace(LEARNING, updates=updates, every=updates)
+        found = learn_one(
+            task, arm(sentences(shown), 0), arm(validation, 0), keys[0], jnp.array(16), lam,
+            config=config, discount=1.0,
+        )["last"]  # fmt: skip
+        return found, surprise_of(task, arm(validation, 0), found)
+
+    for a, (number, lam) in enumerate(((0, jnp.array(0.0)), (2, jnp.array(1.0)))):
+        traces = {0: (task.reference, surprise_of(task, arm(validation, 0), task.reference))}
+        traces |= {n: after(lam, updates=n) for n in (6, 12, 18, 24)}
+        best = min(traces, key=lambda n: float(traces[n][1]))
+        gaps = np.diff(sorted(float(x[1]) for x in traces.values()))
+        if gaps[0] > 1e-3:  # else which is best is rounding's to say
+            assert stopped[0, 1, a] == best
+        said = float(surprise_of(task, arm(validation, 0), arm(policies, 0, 1, 3 + a)))
+        assert said == pytest.approx(float(traces[best][1]), abs=2e-2)
+        last = float(surprise_of(task, arm(validation, 0), arm(policies, 0, 1, number)))
+        assert last == pytest.approx(float(traces[24][1]), abs=2e-2)
+
+
 def test_the_penalty_makes_implied_rewards_smaller(tasks, shown, policies):
     """By some tenth after 24 updates; V has to learn how much comes after."""
     task, own = arm(tasks, 0), arm(shown, 0)
@@ -111,9 +153,9 @@ def test_colder_samples_are_more_alike(tasks, policies):
     keys = jax.random.split(jax.random.key(2), 2)
     draw = lambda t: write(tasks, keys, policies, prompts=8, completions=4, temperature=t)
     cold, warm = (jax.device_get(draw(t)) for t in (0.1, 1.0))
-    assert cold["gold"].shape == (2, 2, 3, 8, 4)
+    assert cold["gold"].shape == (2, 2, 5, 8, 4)
     of = lambda x: likeness(x["action"], x["mask"])
-    assert of(cold).shape == (2, 2, 3)
+    assert of(cold).shape == (2, 2, 5)
     assert of(cold).mean() > of(warm).mean() + 0.2
 
 
@@ -136,18 +178,27 @@ def test_gold_is_compared_where_samples_are_as_alike():
 
 def test_differences_are_paired_by_world():
     rng = np.random.default_rng(0)
-    shape = (2, 2, len(arms_of(TINY)))
+    arms = arms_of(TINY)
+    assert arms == [MLE, "λ = 0", "λ = 1", STOPPED, "λ = 1, stopped"]
+    shape = (2, 2, len(arms))
     found = {"gold": rng.normal(size=(*shape, 2)), "likeness": rng.uniform(size=(*shape, 2))}
-    found |= {"surprise": rng.normal(size=shape), "expert": np.ones(2), "apart": np.array(0.0)}
-    rows = of_worlds(TINY, found)["rows"]
+    found |= {"surprise": rng.normal(size=shape), "stopped": rng.normal(size=(2, 2, 2))}
+    found |= {"expert": np.ones(2), "apart": np.array(0.0)}
+    summary = of_worlds(TINY, found)
+    rows = summary["rows"]
     assert [(r["demonstrations"], r["arm"]) for r in rows] == [
-        (count, name) for count in TINY.demonstrations for name in arms_of(TINY)
+        (count, name) for count in TINY.demonstrations for name in arms
     ]
-    last, base = found["surprise"][:, 1, 2], found["surprise"][:, 1, 0]
-    assert rows[5]["surprise_less"].estimate == pytest.approx((last - base).mean())
-    warm = found["gold"][:, 1, 2, 1] - found["gold"][:, 1, 0, 1]
-    assert rows[5]["gold_less"][1].estimate == pytest.approx(warm.mean())
-    assert "gold_less" not in rows[3] and rows[3]["arm"] == MLE
+    assert list(rows[5]["less"]) == [STOPPED] and list(rows[8]["less"]) == [MLE]
+    for base, number in ((MLE, 0), (STOPPED, 3)):
+        own = rows[7]["less"][base]  # λ = 1 from 16 demonstrations
+        gap = lambda name, of=number: found[name][:, 1, 2] - found[name][:, 1, of]
+        assert own["surprise"].estimate == pytest.approx(gap("surprise").mean())
+        assert own["gold"][1].estimate == pytest.approx(gap("gold")[:, 1].mean())
+        assert own["likeness"][0].estimate == pytest.approx(gap("likeness")[:, 0].mean())
+        assert f"λ = 1, −log π less {base}" in summary["corrected"][1]
+    assert [row["at"].estimate for row in rows[8:]] == pytest.approx(found["stopped"][:, 1].mean(0))
+    assert not any("at" in row for row in rows[5:8])
 
 
 def tiny_solutions(folder, model):
@@ -211,8 +262,8 @@ def test_a_whole_run(tiny_model_dir, tmp_path):
     main(config)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     own = summary["sandbox"]
-    assert abs(own["rows"][1]["surprise_less"][0]) < 1e-2  # λ = 0
-    assert len(own["rows"]) == 6 and len(own["corrected"]) == 2
+    assert abs(own["rows"][1]["less"][MLE]["surprise"][0]) < 1e-2  # λ = 0
+    assert len(own["rows"]) == 10 and len(own["corrected"]) == 2
     for row in own["rows"]:
         assert np.isfinite(row["gold"]).all() and np.isfinite(row["likeness"]).all()
     names = [row["arm"] for row in summary["solutions"]["rows"]]
@@ -229,6 +280,8 @@ def test_mistakes_are_named():
             replace(CONFIG, **{name: values})
     with pytest.raises(InputError, match="equal: expected some of temperatures"):
         replace(CONFIG, equal=(0.3,))
+    with pytest.raises(InputError, match=r"learning\.updates: expected a multiple of .*every, 5"):
+        LearningConfig(updates=24, every=5)
     with pytest.raises(InputError, match=r"solutions: give both"):
         SolutionsConfig(train="train.jsonl")
     with pytest.raises(InputError, match=r"solutions\.lams: must begin with 0"):

@@ -38,10 +38,11 @@ from irl_jax.train.adversarial import (
     policy_batch,
     rewards,
 )
-from irl_jax.train.objectives import PolicyBatch, direct_objective, full, policy_objective
+from irl_jax.train.against_samples import meet, spin_objective, with_opponent
+from irl_jax.train.objectives import PolicyBatch, full, policy_objective
 from irl_jax.train.state import TrainState, init_state, joined
 from irl_jax.train.step import make_train_step, side_by_side
-from irl_jax.types import Group, Loss, Preference, Prompt, PyTree, Trajectory
+from irl_jax.types import Group, Loss, Prompt, PyTree, Trajectory
 
 # task, demonstrations of an update, key, state -> state
 Update = Callable[[Task, Demonstrated, Array, TrainState], TrainState]
@@ -160,41 +161,25 @@ def iq(rates: Rates) -> Update:
 
 
 def spin(rates: Rates) -> Update:
-    """SPIN: demonstrations are preferred to what an opponent writes, which is an earlier policy.
-
-    Reference: Chen et al. 2024, "Self-Play Fine-Tuning Converts Weak Language Models to Strong
-    Language Models", arXiv 2401.01335.
-    """
+    """SPIN, as `irl-jax irl` has it."""
 
     def update(task: Task, shown: Demonstrated, key: Array, state: TrainState) -> TrainState:
-        objective = direct_objective(task.config, full, partial(dpo, beta=0.1))
-
-        def against(params: PyTree, batch: Preference, key: Array) -> Any:
-            opponent = jax.lax.stop_gradient(params["opponent"])
-            return objective(params["policy"], batch, key, opponent)
-
-        group = sample(task, state.params["opponent"], shown.context, key, completions=1)
-        both = lambda x, y: jnp.concatenate([x, y], axis=1)
-        pairs = Preference(
-            context=shown.context,
-            action=both(shown.action, group.action),
-            mask=both(shown.mask, group.mask),
-            margin=jnp.zeros(len(shown.mask)),
-            weight=jnp.ones(len(shown.mask)),
+        rollout = with_demonstrations(partial(sample, task, completions=1), partial(logp_of, task))
+        loss = partial(dpo, beta=0.1)
+        step = side_by_side(
+            policy=make_train_step(
+                spin_objective(task.config, full, loss, sampling=SAMPLING), adam(rates.policy)
+            )
         )
-        state = make_train_step(against, adam(rates.policy))(state, pairs)[0]
-        again = state.step % rates.every == 0
-        pick = lambda x, y: jnp.where(again, x, y)
-        opponent = jax.tree.map(pick, state.params["policy"], state.params["opponent"])
-        return replace(state, params=state.params | {"opponent": opponent})
+        batch = {"policy": rollout(state.params["opponent"], shown, key)}
+        return with_opponent(step, every=rates.every)(state, batch, task.reference)[0]
 
     return update
 
 
 def start_spin(task: Task, key: Array, rates: Rates) -> TrainState:
     """Policy and opponent are the reference."""
-    params = {"policy": task.reference, "opponent": task.reference}
-    return init_state(params, adam(rates.policy), key)
+    return meet(joined(key, policy=init_state(task.reference, adam(rates.policy), key)))
 
 
 def start_both(task: Task, key: Array, rates: Rates) -> TrainState:

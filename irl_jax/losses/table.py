@@ -53,7 +53,7 @@ from irl_jax.losses.scores import log_ratio, mean_log_ratio
 from irl_jax.types import InputError, Loss
 
 Kind = Literal["pairs", "ratings", "rankings", "scored", "steps", "demonstrations", "prompts"]
-Trains = Literal["policy", "reward", "both"]  # both: by turns, against each other
+Trains = Literal["policy", "reward", "both"]  # both: from demonstrations and samples
 Form = Literal[
     # of a policy, from data
     "likelihood",  # (logp of a demonstration, batch)
@@ -87,6 +87,9 @@ Form = Literal[
     "airl",  # the same, v = g − log π/π_ref
     "airl_token",  # the same of every token
     "critic_of_pairs",  # (v of a demonstration and a sample, pairs)
+    # of a policy alone, in which the reward is read, from demonstrations and samples
+    "opponent",  # (logp, the opponent's logp, pairs of a demonstration and its sample)
+    "own_soft_q",  # (Q, V and what follows of demonstrations and of its own samples, batch)
 ]
 
 
@@ -102,9 +105,9 @@ class Published:
         fixed: arguments that make the name, and are no hyper-parameters.
         advantage: rewards f32[B, K] -> advantages f32[B, K], of the form "group"; defaults that
             it has by keyword are its own.
-        trains: a policy, a reward model, or both against each other.
-        reward: log-ratios v -> rewards of a policy, where both are trained; its
-            hyper-parameters are among the defaults.
+        trains: a policy, a reward model, or both from demonstrations and samples.
+        reward: log-ratios v -> rewards of a policy, where a discriminator is trained against it;
+            its hyper-parameters are among the defaults.
         trl: TRL's spelling, where it differs.
         scale: of a loss of ratings, what a score may be: a "probability" that the completion is
             good, any "number", or a "category" 0, 1, ...
@@ -307,6 +310,17 @@ _ROWS = {
     "airl": _adversarial(adversarial.airl, "airl"),
     "r_airl": _adversarial(adversarial.airl, "airl_token"),
     "raro": _adversarial(adversarial.raro, "critic_of_pairs", preference.bradley_terry),
+    # a policy alone, and the reward in it
+    "spin": Published(
+        direct.dpo, "demonstrations", "opponent", {"beta": 0.1, "every": 50}, trains="both"
+    ),
+    "iq_learn_online": Published(
+        soft_q.iq_learn_online,
+        "demonstrations",
+        "own_soft_q",
+        {"alpha": 25.0, "discount": 1.0},
+        trains="both",
+    ),
 }
 LOSSES: Mapping[str, Published] = MappingProxyType(_ROWS)
 """The losses by name."""

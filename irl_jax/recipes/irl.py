@@ -2,13 +2,18 @@
 
 The policy answers the prompts of demonstrations, a discriminator learns to tell its answers from
 what was demonstrated, and what it says is the policy's reward: inverse reinforcement learning in
-three steps, update after update. Lines of `--data.path` hold `prompt` and `completion`. Prompts
+three steps, update after update (gail, fairl, f_max, airl, r_airl, raro). Or the policy learns
+alone: spin prefers demonstrations to the answers of the policy of some updates before, and
+iq_learn_online reads logits as a soft Q of demonstrations and answers; its reward is then
+log π/π_ref, π_ref the model. Lines of `--data.path` hold `prompt` and `completion`. Prompts
 that are held out measure both: how likely the demonstrations are, how well the policy's answers
-are told from them, how much the answers differ, and `--gold`, where there is one. The reward is
-kept, too: `irl-jax align --reward RUN` and `irl-jax score --model RUN` take it.
+are told from them, how much the answers differ, and `--gold`, where there is one. A reward of a
+discriminator is kept: `irl-jax align --reward RUN` and `irl-jax score --model RUN` take it.
 
 Examples:
     irl-jax irl --loss gail --data.path demonstrations.jsonl --model DIR
+
+    irl-jax irl --loss spin --loss.every 100 --data.path demonstrations.jsonl --model DIR
 
     irl-jax irl --loss airl --data.path demonstrations.jsonl --gold rewards.py:my_reward
 
@@ -17,6 +22,7 @@ Examples:
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -25,6 +31,7 @@ import jax
 import numpy as np
 from jax import Array
 
+from irl_jax.data.feeds import make_feed
 from irl_jax.eval.diversity import distinct, self_bleu
 from irl_jax.eval.intervals import bootstrap, paired_difference
 from irl_jax.files import as_json
@@ -32,18 +39,24 @@ from irl_jax.models.mesh import fetch, global_batch
 from irl_jax.recipes.align import compare, write_samples
 from irl_jax.recipes.card import policy_card
 from irl_jax.recipes.export import export_policy, exported_files
+from irl_jax.recipes.irl_alone import Alone, begin_alone
 from irl_jax.recipes.irl_config import IrlConfig
 from irl_jax.recipes.irl_report import conclusion, write_report
-from irl_jax.recipes.irl_training import Ready, demonstrated, prepare, train
+from irl_jax.recipes.irl_training import Ready, Turns, begin, demonstrated, prepare, updates
 from irl_jax.recipes.launch import Clock
+from irl_jax.recipes.quality import implicit_rewards
+from irl_jax.recipes.reward_model import IRL
 from irl_jax.recipes.run_reward import reward_identity
 from irl_jax.recipes.training import counts, held_out_losses, launch_loss, policy_start
 from irl_jax.rollout.session import Completions, chunks
 from irl_jax.train.adversarial import learned_rewards
+from irl_jax.train.checkpoint import Checkpointer
 from irl_jax.train.keys import Stage
 from irl_jax.train.objectives import lora, sft_objective
+from irl_jax.train.online import train_online
 from irl_jax.train.progress import Progress
 from irl_jax.train.run import RunDirectory
+from irl_jax.train.state import TrainState
 from irl_jax.types import Group, PyTree
 
 
@@ -57,22 +70,61 @@ def main(config: IrlConfig) -> None:
     launch_loss(config, "both", prepare, experiment, conclusion, digests)
 
 
+def train(config: IrlConfig, ready: Ready, run: RunDirectory, progress: Progress) -> TrainState:
+    """Trains a policy, and a discriminator if the loss has one, from the latest checkpoint on."""
+    training, examples = ready.training, ready.examples
+    turns: Alone | Turns
+    if ready.kind is None:
+        turns, (step, state) = Alone(ready, config.completions), begin_alone(config, ready)
+    else:
+        turns, (step, state) = Turns.of(config, ready), begin(config, ready)
+    feed = make_feed(
+        examples.train,
+        lambda rows, shape: demonstrated(training.session, rows),
+        batch_size=config.batch_size,
+        shapes=examples.shapes[-1:],
+        seed=training.seed,
+        remainder="drop",
+    )
+    with closing(feed), Checkpointer(run.checkpoints / IRL, run.config) as checkpoints:
+        return train_online(
+            step,
+            state,
+            feed,
+            rollout=turns.rollout,
+            reward=turns.reward,
+            prepare=turns.prepare,
+            steps=updates(config, ready),
+            frozen=(training.session.model.params,),
+            run=run,
+            checkpoints=checkpoints,
+            save_every=training.save_every,
+            progress=progress,
+            stage=IRL,
+        )
+
+
 class Measure:
     """The learned reward of any completions, and the gold reward of answers."""
 
-    def __init__(self, ready: Ready, discriminator: PyTree):
-        """Of a trained discriminator."""
-        self._ready, self._params = ready, discriminator
+    def __init__(self, ready: Ready, params: PyTree):
+        """Of a trained policy and discriminator."""
+        self._ready, self._params = ready, params
         shape = ready.training.session.model.config
         adapt = lora(ready.training.lora.scale)
-        self._rewards = jax.jit(partial(learned_rewards, shape, ready.kind, adapt=adapt))
+        if ready.kind is not None:
+            self._rewards = jax.jit(partial(learned_rewards, shape, ready.kind, adapt=adapt))
 
     def learned(self, group: Any) -> np.ndarray:
-        """What the discriminator's head says of completions, f64[B, K]."""
+        """What the discriminator's head says of completions, or else log π/π_ref, f64[B, K]."""
         session = self._ready.training.session
+        if self._ready.kind is None:
+            policy = self._ready.training.merged(self._params["policy"])
+            return fetch(implicit_rewards(session, policy, group)).astype(np.float64)
         with jax.set_mesh(session.mesh):
             batch = global_batch(session.mesh, (group.context, group.action, group.mask))
-            found: Array = self._rewards(self._params, session.model.params, *batch)
+            own = self._params["discriminator"]
+            found: Array = self._rewards(own, session.model.params, *batch)
         return fetch(found).astype(np.float64)
 
     def __call__(self, group: Group, texts: list[list[str]]) -> dict[str, np.ndarray]:
@@ -157,7 +209,7 @@ def experiment(
         state = train(config, ready, run, progress)
     policy = training.merged(state.params["policy"])
     with clock("measure"):
-        measure = Measure(ready, state.params["discriminator"])
+        measure = Measure(ready, state.params)
         before = answer(config, ready, session.model.params, measure, progress, "answers before")
         after = answer(config, ready, policy, measure, progress, "answers after")
         write_samples(run, int(state.step), examples.held_out_prompts, before, after)

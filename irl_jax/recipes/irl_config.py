@@ -12,7 +12,7 @@ from irl_jax.recipes.run_config import Source
 
 @dataclass(frozen=True)
 class DiscriminatorLearning:
-    """How the discriminator learns: a LoRA with a head, beside the policy's."""
+    """How a discriminator learns: a LoRA with a head, beside the policy's."""
 
     lr: float = 1e-4  # peak learning rate of Adam; 10 % warm-up, cosine decay to 0
     updates: int = 1  # on the completions of an update of the policy
@@ -29,7 +29,7 @@ class IrlBasics(Source, PolicyLearning):
     GROUP: ClassVar[str] = ""
 
     loss: str = "gail"  # a name that `irl-jax losses` lists under irl
-    beta: float = 0.05  # weight of the KL to the model in the policy's loss
+    beta: float = 0.05  # weight of the KL to the model where a discriminator rewards
     discriminator: DiscriminatorLearning = field(default_factory=DiscriminatorLearning)
     gold: str | None = None  # MODULE:FUNCTION of texts, to measure by; nothing learns from it
 
@@ -41,4 +41,3 @@ class IrlConfig(PolicySettings, IrlBasics):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("beta", self.beta, 0.0)
-        check_range("completions", self.completions, 2)

@@ -1,10 +1,10 @@
-"""Reward and policy from demonstrations, by turns: what is read, the two steps, the loop."""
+"""Reward and policy from demonstrations: what is read; by turns, the steps and what is learned."""
 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -16,20 +16,18 @@ from jax import Array
 
 from irl_jax.data.batches import Row, collate_groups
 from irl_jax.data.encode import EncodedGroup
-from irl_jax.data.feeds import make_feed
 from irl_jax.losses.policy import grpo
 from irl_jax.losses.table import Published
-from irl_jax.masking import masked_mean, masked_sum
+from irl_jax.masking import check_range, masked_mean, masked_sum
 from irl_jax.models.heads import init_scalar_head
 from irl_jax.models.mesh import global_batch
 from irl_jax.models.sharding import RULES
 from irl_jax.recipes.examples import MULTIPLE, Examples
 from irl_jax.recipes.export import check_export
 from irl_jax.recipes.forms import Options
-from irl_jax.recipes.irl_config import IrlConfig
+from irl_jax.recipes.irl_config import DiscriminatorLearning, IrlConfig
 from irl_jax.recipes.options import as_options
 from irl_jax.recipes.policy_training import Training, optimizer
-from irl_jax.recipes.reward_model import IRL
 from irl_jax.recipes.run_reward import RunReward, load_reward
 from irl_jax.recipes.training import open_model, policy_start
 from irl_jax.rollout.opponents import Demonstrated, with_demonstrations
@@ -42,18 +40,21 @@ from irl_jax.train.adversarial import (
     policy_batch,
     rewards,
 )
-from irl_jax.train.checkpoint import Checkpointer
 from irl_jax.train.keys import Stage
 from irl_jax.train.objectives import lora, policy_objective
-from irl_jax.train.online import train_online
 from irl_jax.train.progress import Progress
-from irl_jax.train.run import RunDirectory
 from irl_jax.train.shard import jit_step, place
 from irl_jax.train.state import TrainState, init_state, joined
 from irl_jax.train.step import Step, make_train_step, minibatch_epochs, side_by_side
 from irl_jax.types import Group, InputError, LoopContext, PyTree, Rewarded
 
 CLIP = 0.2  # of GRPO's ratios, which are 1: a batch is learned from once
+RANGES = {  # hyper-parameter of a policy that learns alone -> of its values
+    "alpha": (0.0, math.inf),
+    "beta": (0.0, math.inf),
+    "discount": (0.0, 1.0),
+    "every": (1.0, math.inf),
+}
 TELLS: Mapping[str, Literal["completion", "token", "pair"]] = {  # form -> of what v is
     "discriminator": "completion",
     "airl": "completion",
@@ -67,13 +68,15 @@ class Ready:
     """What was read and checked before a run writes anything.
 
     Attributes:
-        kind: of the discriminator.
+        row: of the loss.
+        kind: of the discriminator; None where a policy learns alone.
         training: session, LoRA.
         examples: demonstrations.
         gold: what answers are measured by, if there is something.
     """
 
-    kind: Discriminator
+    row: Published
+    kind: Discriminator | None
     training: Training
     examples: Examples
     gold: RunReward | None
@@ -91,6 +94,7 @@ def prepare(config: IrlConfig, row: Published, sha256: str, progress: Progress) 
     Raises:
         InputError: whatever there is to fix in the data, the model or the flags.
     """
+    check_settings(config, row)
     opened = open_model(config, row, (config,), progress, sha256=sha256)
     check_export(config, opened.model)
     examples = opened.examples
@@ -111,7 +115,35 @@ def prepare(config: IrlConfig, row: Published, sha256: str, progress: Progress) 
     if config.gold is not None:
         prompts = [*examples.train_prompts, *examples.held_out_prompts]
         gold = load_reward(config.gold, training.session, prompts, config.data, progress)
-    return Ready(discriminator_of(row, as_options(config.options)), training, examples, gold)
+    kind = None if row.reward is None else discriminator_of(row, as_options(config.options))
+    return Ready(row, kind, training, examples, gold)
+
+
+def check_settings(config: IrlConfig, row: Published) -> None:
+    """Checks settings that belong to some of the losses.
+
+    Raises:
+        InputError: a setting of another loss, or one that is out of its range.
+    """
+    if row.reward is not None:
+        check_range("completions", config.completions, 2)
+        return
+    others = {
+        "beta": (IrlConfig.beta, "KL to the model in its loss"),
+        "discriminator": (DiscriminatorLearning(), "discriminator"),
+    }
+    for name, (default, what) in others.items():
+        if getattr(config, name) != default:
+            own = ", ".join(f"--loss.{key}" for key in row.defaults)
+            raise InputError(f"{name}: {config.loss} has no {what}; leave it out, or set {own}")
+    if row.form == "own_soft_q" and config.sample.temperature != 1.0:
+        raise InputError(
+            f"sample.temperature: expected 1, at which a policy is what its logits say, got "
+            f"{config.sample.temperature:g}; {config.loss} reads them as Q"
+        )
+    for name, value in as_options(config.options).items():
+        low, high = RANGES[name]
+        check_range(f"loss.{name}", value, low, high, exclusive=low == 0.0 and high > 1.0)
 
 
 def discriminator_of(row: Published, options: Options) -> Discriminator:
@@ -182,6 +214,24 @@ def demonstrated(session: Session, rows: Sequence[Row | None]) -> Demonstrated:
     return Demonstrated(context, **arrays)
 
 
+def answered(
+    ready: Ready, completions: int, writer: PyTree, batch: Demonstrated, key: Array
+) -> Group:
+    """Answers of a writer, and the demonstration of each prompt last.
+
+    Args:
+        ready: of the run.
+        completions: K of each prompt.
+        writer: what is trained of a policy.
+        batch: prompts and demonstrations.
+        key: typed PRNG key.
+    """
+    session = ready.training.session
+    own = partial(session.sample, completions=completions)
+    batch = global_batch(session.mesh, batch)
+    return with_demonstrations(own, session.logp)(ready.training.merged(writer), batch, key)
+
+
 def updates(config: IrlConfig, ready: Ready) -> int:
     """How many there are."""
     return config.updates(len(ready.examples.train) // config.batch_size)
@@ -190,6 +240,7 @@ def updates(config: IrlConfig, ready: Ready) -> int:
 def begin(config: IrlConfig, ready: Ready) -> tuple[Step, TrainState]:
     """The compiled step of policy and discriminator, and their first state, on the mesh."""
     training, kind = ready.training, ready.kind
+    assert kind is not None
     session, model = training.session, training.session.model
     policy_key, own_key, key = jax.random.split(training.key(Stage.POLICY), 3)
     steps, again = updates(config, ready), config.discriminator
@@ -222,12 +273,14 @@ class Turns:
 
     Attributes:
         ready: of the run.
+        kind: of its discriminator.
         completions: K of each prompt.
         penalised: whether the policy's loss reads log-probs under the model.
         judge: (discriminator, model, group) -> rewards and metrics, compiled.
     """
 
     ready: Ready
+    kind: Discriminator
     completions: int
     penalised: bool
     judge: Callable[[PyTree, PyTree, Group], tuple[Array, dict[str, Array]]]
@@ -236,26 +289,22 @@ class Turns:
     def of(cls, config: IrlConfig, ready: Ready) -> Turns:
         """Those of a run."""
         kind, adapt = ready.kind, lora(ready.training.lora.scale)
+        assert kind is not None
         shape = ready.training.session.model.config
 
         def judge(params: PyTree, reference: PyTree, group: Group) -> tuple[Array, dict]:
             v = log_ratios(shape, kind, params, reference, group, adapt=adapt)
             return rewards(kind, v, group)
 
-        return cls(ready, config.completions, config.beta > 0, jax.jit(judge))
+        return cls(ready, kind, config.completions, config.beta > 0, jax.jit(judge))
 
     def rollout(self, params: PyTree, batch: Demonstrated, key: Array) -> Group:
         """Answers of the policy, and the demonstration of each prompt last."""
-        training = self.ready.training
-        session = training.session
-        own = partial(session.sample, completions=self.completions)
-        batch = global_batch(session.mesh, batch)
-        policy = training.merged(params["policy"])
-        return with_demonstrations(own, session.logp)(policy, batch, key)
+        return answered(self.ready, self.completions, params["policy"], batch, key)
 
     def relative(self, group: Group, ref_logp: Array | None) -> Group:
         """The group with log π/π_ref as its log-probs, where the discriminator reads them."""
-        if not self.ready.kind.policy:
+        if not self.kind.policy:
             return group
         assert ref_logp is not None
         return replace(group, logp=group.logp - ref_logp)
@@ -273,15 +322,15 @@ class Turns:
 
     def reward(self, group: Group, context: LoopContext) -> Rewarded:
         """The reward for `train.online.train_online`."""
-        ref_logp = self.ref_logp(group) if self.ready.kind.policy else None
+        ref_logp = self.ref_logp(group) if self.kind.policy else None
         r, metrics = self.judged(self.relative(group, ref_logp), context)
         nll = -masked_mean(group.logp[:, -1], group.mask[:, -1])
-        value = masked_sum(r, group.mask, axis=-1) if self.ready.kind.tells == "token" else r
+        value = masked_sum(r, group.mask, axis=-1) if self.kind.tells == "token" else r
         return Rewarded(value, metrics={**metrics, "demonstration_nll": nll})
 
     def prepare(self, group: Group, context: LoopContext) -> dict[str, Any]:
         """What the policy and the discriminator learn from."""
-        kind = self.ready.kind
+        kind = self.kind
         ref_logp = self.ref_logp(group) if kind.policy or self.penalised else None
         relative = self.relative(group, ref_logp)
         r = self.judged(relative, context)[0] if kind.tells == "token" else group.reward
@@ -290,33 +339,3 @@ class Turns:
             own = ref_logp[:, : self.completions]
         policy = policy_batch(kind, r, group, own)
         return {"policy": policy, "discriminator": relative}
-
-
-def train(config: IrlConfig, ready: Ready, run: RunDirectory, progress: Progress) -> TrainState:
-    """Trains discriminator and policy by turns, from the latest checkpoint on."""
-    training, examples, turns = ready.training, ready.examples, Turns.of(config, ready)
-    step, state = begin(config, ready)
-    feed = make_feed(
-        examples.train,
-        lambda rows, shape: demonstrated(training.session, rows),
-        batch_size=config.batch_size,
-        shapes=examples.shapes[-1:],
-        seed=training.seed,
-        remainder="drop",
-    )
-    with closing(feed), Checkpointer(run.checkpoints / IRL, run.config) as checkpoints:
-        return train_online(
-            step,
-            state,
-            feed,
-            rollout=turns.rollout,
-            reward=turns.reward,
-            prepare=turns.prepare,
-            steps=updates(config, ready),
-            frozen=(training.session.model.params,),
-            run=run,
-            checkpoints=checkpoints,
-            save_every=training.save_every,
-            progress=progress,
-            stage=IRL,
-        )

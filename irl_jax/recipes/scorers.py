@@ -170,6 +170,11 @@ def run_settings(path: Path) -> dict[str, Any]:
             "--reward likelihood to score by a language model"
         )
     loss = loss_of(settings)
+    if loss is not None and loss.trains == "both" and loss.reward is None:
+        raise InputError(
+            f"model: {path}: {settings['loss']} learns no reward model, its reward is log π/π_ref; "
+            f"irl-jax score --reward likelihood --model {path / 'export'} reads log π"
+        )
     if loss is not None and (loss.kind == "steps" or loss.form == "airl_token"):
         what = "steps" if loss.kind == "steps" else "tokens"
         raise InputError(

@@ -121,12 +121,21 @@ def rewards(kind: Discriminator, v: Array, group: Group) -> tuple[Array, dict[st
     r = jnp.where(group.mask, r, 0.0) if of_tokens else r
     whole = masked_mean(v, group.mask, axis=-1) if of_tokens else v
     total = masked_sum(r, group.mask, axis=-1) if of_tokens else r
-    metrics = {
-        "told": 0.5 * (1.0 + jnp.sign(whole[:, -1:] - whole[:, :-1])).mean(),
-        "reward_policy": total[:, :-1].mean(),
-        "reward_demonstration": total[:, -1].mean(),
+    return r, told_metrics(whole, total)
+
+
+def told_metrics(v: Array, reward: Array) -> dict[str, Array]:
+    """How samples are told from the demonstration, which is last: `told`, as in `rewards`.
+
+    Args:
+        v: f32[B, K], of whole completions.
+        reward: f32[B, K], whose means are `reward_policy` and `reward_demonstration`.
+    """
+    return {
+        "told": 0.5 * (1.0 + jnp.sign(v[:, -1:] - v[:, :-1])).mean(),
+        "reward_policy": reward[:, :-1].mean(),
+        "reward_demonstration": reward[:, -1].mean(),
     }
-    return r, metrics
 
 
 def policy_batch(

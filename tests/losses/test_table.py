@@ -14,6 +14,8 @@ OUTSIDE = {
     "nash_md": {"tau", "share", "opponents"},
     "pkpo": {"k"},
     "gkd": {"beta"},
+    "spin": {"every"},
+    "iq_learn_online": {"discount"},
 }
 # What the form gives the loss beside log-probs or rewards and the batch.
 GIVEN = {
@@ -46,13 +48,14 @@ def test_a_row_gives_all_that_its_loss_needs(name):
     length = {"length"} if name == "dr_grpo" else set()  # of the longest completion
     assert needed - GIVEN.get(row.form, set()) - length <= set_here
     assert (row.advantage is not None) == (row.form == "group")
-    assert (row.reward is not None) == (row.trains == "both")
+    alone = row.form in ("opponent", "own_soft_q")
+    assert (row.reward is not None or alone) == (row.trains == "both")
 
 
 def test_names_are_those_of_the_functions():
     """A search for the name of a row finds the function."""
     elsewhere = {"sft", "iq_learn", "rloo", "maxrl", "pkpo", "otb", "raft", "remax", "nash_md"}
-    elsewhere |= {"online_dpo", "tpo_l", "r_airl"}
+    elsewhere |= {"online_dpo", "tpo_l", "r_airl", "spin"}
     for name, row in LOSSES.items():
         if name not in elsewhere:
             assert (row.reward or row.loss) is getattr(losses, name), name

@@ -19,8 +19,10 @@ from irl_jax.models.pretrained import load_pretrained
 from irl_jax.recipes import control, imitation
 from irl_jax.recipes.align_config import SampleConfig
 from irl_jax.recipes.examples import DataConfig
+from irl_jax.recipes.irl import train
+from irl_jax.recipes.irl_alone import Alone
 from irl_jax.recipes.irl_config import DiscriminatorLearning, IrlConfig
-from irl_jax.recipes.irl_training import Turns, prepare, train
+from irl_jax.recipes.irl_training import Turns, prepare
 from irl_jax.recipes.language_model import MeshConfig
 from irl_jax.recipes.options import with_options
 from irl_jax.recipes.policy_training import LoraConfig
@@ -44,6 +46,8 @@ def kind(prompts, completions, **columns):
 
 def configure(name: str, path: Path, model: Path, **own) -> IrlConfig:
     """The settings of a short run on one device."""
+    if look_up(name).reward is not None:
+        own = {"discriminator": DiscriminatorLearning(lr=1e-2)} | own
     config = IrlConfig(
         loss=name,
         data=DataConfig(path=path, held_out=0.3, buckets=1),
@@ -54,7 +58,6 @@ def configure(name: str, path: Path, model: Path, **own) -> IrlConfig:
         batch_size=8,
         completions=2,
         lora=LoraConfig(rank=2, alpha=4.0),
-        discriminator=DiscriminatorLearning(lr=1e-2),
         mesh=MeshConfig(data=1),
     )
     return with_options(replace(config, **own), look_up(name))
@@ -110,19 +113,52 @@ def test_a_reward_of_tokens_scores_no_whole_responses(tmp_path):
         run_settings(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["r_airl", pytest.param("raro", marks=pytest.mark.slow)])
+@pytest.mark.slow
+def test_a_whole_run_of_a_policy_alone(files, small_model_dir, tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    main([
+        "irl", "--loss", "spin", "--loss.every", "1", "--data.path", str(files["demonstrations"]),
+        "--model", str(small_model_dir), "--run-dir", str(run_dir), *SMALL, "--completions", "1",
+    ])  # fmt: skip
+    summary = json.loads((run_dir / "summary.json").read_text())
+    # before the first update log π/π_ref is 0, whoever wrote it
+    assert summary["reward_before"] == [0, 0, 0] and summary["told_apart_before"][0] == 0.5
+    for name in ("reward", "told_apart", "distinct", "self_bleu"):
+        estimate, low, high = summary[f"{name}_after"]
+        assert low <= estimate <= high
+    assert summary["reward_after"][0] == pytest.approx(summary["kl"][0], rel=1e-3, abs=1e-4)
+    load_pretrained(run_dir / "export")
+    assert "NLL of held-out demonstrations" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"spin learns no reward model, its reward is log π/π_ref"):
+        run_settings(run_dir)
+
+
+WITH_DISCRIMINATOR = {
+    "beta": 0.1,
+    "discriminator": DiscriminatorLearning(lr=1e-2, updates=2),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["r_airl", "spin", "iq_learn_online", pytest.param("raro", marks=pytest.mark.slow)],
+)
 def test_a_run_that_was_stopped_goes_on_with_the_same_bits(
     name, files, small_model_dir, tmp_path, monkeypatch
 ):
+    alone = look_up(name).reward is None
     config = configure(
-        name, files["demonstrations"], small_model_dir, beta=0.1, save_every=1,
-        discriminator=DiscriminatorLearning(lr=1e-2, updates=2),
+        name, files["demonstrations"], small_model_dir, save_every=1,
+        **({} if alone else WITH_DISCRIMINATOR),
     )  # fmt: skip
+    if name == "spin":  # a new opponent between the two updates
+        config = with_options(config, look_up(name), {"beta": 0.1, "every": 1})
     whole, rows = run_of(config, tmp_path / "whole")
     assert [row["step"] for row in rows] == [1, 2]
     assert all(np.isfinite(value) for row in rows for value in row.values() if value != "irl")
     with monkeypatch.context() as patch:
-        rollout, calls = Turns.rollout, []
+        loop = Alone if alone else Turns
+        rollout, calls = loop.rollout, []
 
         def stopped(self, params, batch, key):
             calls.append(key)
@@ -130,7 +166,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_bits(
                 raise InputError("stopped")
             return rollout(self, params, batch, key)
 
-        patch.setattr(Turns, "rollout", stopped)
+        patch.setattr(loop, "rollout", stopped)
         with pytest.raises(InputError, match="stopped"):
             run_of(config, tmp_path / "parts")
     parts, _ = run_of(config, tmp_path / "parts")
@@ -143,9 +179,12 @@ def test_the_policy_comes_to_what_was_demonstrated(name, files, small_model_dir,
     """The expert always writes one token, which the policy does at times."""
     config = configure(
         name, files["demonstrations"], small_model_dir, run_dir=tmp_path, steps=40, batch_size=16,
-        completions=8, lr=3e-2, discriminator=DiscriminatorLearning(lr=3e-2),
-        sample=SampleConfig(max_new_tokens=8),
+        completions=8, lr=3e-2, sample=SampleConfig(max_new_tokens=8),
     )  # fmt: skip
+    if config.loss == "spin":
+        config = with_options(config, look_up(name), {"beta": 0.1, "every": 5})
+    if look_up(name).reward is not None:
+        config = replace(config, discriminator=DiscriminatorLearning(lr=3e-2))
     with Progress(io.StringIO()) as progress, RunDirectory(tmp_path, {}) as run:
         ready = prepare(config, look_up(name), "", progress)
         session = replace(ready.training.session, max_new_tokens=1)
@@ -167,6 +206,12 @@ def test_the_policy_comes_to_what_was_demonstrated(name, files, small_model_dir,
         (["--loss", "gail", "--loss.b", "2"], "b: expected"),
         (["--loss", "gail", "--completions", "1"], "completions: expected"),
         (["--loss", "gail", "--beta", "-1"], "beta: expected"),
+        (["--loss", "spin", "--beta", "0.1"], "beta: spin has no KL to the model in its loss"),
+        (["--loss", "spin", "--discriminator.lr", "1"], "discriminator: spin has no discrim"),
+        (["--loss", "spin", "--loss.every", "0"], "loss.every: expected"),
+        (["--loss", "iq_learn_online", "--sample.temperature", "0.5"], "temperature: expected 1"),
+        (["--loss", "iq_learn_online", "--loss.alpha", "0"], "loss.alpha: expected"),
+        (["--loss", "iq_learn_online", "--loss.discount", "1.5"], "loss.discount: expected"),
         (["--loss", "gail", "--sample.max-new-tokens", "1"], "raise sample.max_new_tokens"),
     ],
 )

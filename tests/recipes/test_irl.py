@@ -121,8 +121,6 @@ def test_a_whole_run_of_a_policy_alone(files, small_model_dir, tmp_path, capsys)
         "--model", str(small_model_dir), "--run-dir", str(run_dir), *SMALL, "--completions", "1",
     ])  # fmt: skip
     summary = json.loads((run_dir / "summary.json").read_text())
-    # before the first update log π/π_ref is 0, whoever wrote it
-    assert summary["reward_before"] == [0, 0, 0] and summary["told_apart_before"][0] == 0.5
     for name in ("reward", "told_apart", "distinct", "self_bleu"):
         estimate, low, high = summary[f"{name}_after"]
         assert low <= estimate <= high

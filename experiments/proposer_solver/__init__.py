@@ -1,0 +1,19 @@
+"""A proposer and a solver of sums: is what a model proposes to itself worth practising?
+
+A small decoder was shown sums of two and three numbers as people write them, and a few worked
+solutions. Two copies of it go on without people (R-Zero): the proposer writes sums, which are
+parsed and never run, the solver practises them by GRPO, and the proposer is rewarded where the
+solver is right every other time, 1 − |2p − 1|, divided by how often the sum is in the batch. The
+controls practise as many solutions: of sums drawn at random with as many numbers as those that were
+proposed for the same batch, and of sums of any number of numbers. Held-out sums as people write
+them judge all; nobody practises them.
+
+Claim: none yet; see Expected.
+Command: python -m experiments.proposer_solver
+Runtime: not measured.
+Expected: experiments/proposer_solver/expected.md.
+
+Reference: Huang et al. 2025, "R-Zero: Self-Evolving Reasoning LLM from Zero Data", arXiv
+    2508.05004; Zhao et al. 2025, "Absolute Zero: Reinforced Self-play Reasoning with Zero Data",
+    arXiv 2505.03335.
+"""

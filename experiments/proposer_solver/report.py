@@ -50,7 +50,8 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
         for column in columns
     ]
     curves = [
-        Series(name, np.arange(1.0, len(y) + 1), np.array(y)) for name, y in summary["curves"].items()
+        Series(name, np.arange(1.0, len(y) + 1), np.array(y))
+        for name, y in summary["curves"].items()
     ]
     write_study(
         run,

@@ -39,6 +39,8 @@ CURVES = {  # metric -> label; those that a run has are drawn
     "demonstration_nll": "NLL of demonstrations, nats a token",
     "reward_policy": "reward of samples",
     "reward_demonstration": "reward of demonstrations",
+    "token_reward_policy": "reward of a token of samples",
+    "token_reward_demonstration": "reward of a token of demonstrations",
     "kl": "KL to the model, nats",
     "length": "tokens of a completion",
     "grad_norm": "norm of the policy's gradient",

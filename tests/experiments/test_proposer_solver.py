@@ -147,9 +147,6 @@ def test_controls_practise_as_many_sums_of_as_many_numbers(world, monkeypatch):
         return model
 
     monkeypatch.setattr(arms, "reinforced", reinforced)
-    monkeypatch.setattr(
-        type(world), "task", lambda self, text: solve(text) if len(text) in (3, 5) else None
-    )
     models, proposer = trained(world, Progress())
     assert list(models) == [PROPOSED, ALIKE, RANDOM] == list(asked)
     size = lambda batches: [[len(solve(text).lines) for text in batch] for batch in batches]

@@ -24,7 +24,7 @@ def conclusion(summary: dict[str, Any], report: Path) -> str:
         "after what was proposed, more than",
         [["", *columns], *_lines(summary["gain"])],
         "p over all levels",
-        summary["p"],
+        {name: [p] for name, p in summary["p"].items()},
         "proposals in the first and the last fifth of the batches",
         summary["proposals"],
         report=report,

@@ -94,12 +94,11 @@ def test_a_proposal_is_worth_most_where_it_is_half_solved_and_alone():
 
 @pytest.fixture
 def written(world, monkeypatch):
-    """A proposer that writes 1+2 twice, nonsense and what is cut; and its updates."""
+    """A proposer that writes 1+2 twice, 3+4, nonsense and what is cut; and its updates."""
     proposer, seen = Proposer(world), []
-    group = group_of(["1+2", "+-", "1+2", "3-4-5"], [True, True, True, False])
+    group = group_of(["1+2", "+-", "3+4", "1+2", "3-4-5"], [True, True, True, True, False])
     kept = {question.text for level in world.held_out for question in level}
-    if "1+2=" in kept:
-        monkeypatch.setattr(world, "_kept", kept - {"1+2="})
+    monkeypatch.setattr(world, "_kept", kept - {"1+2=", "3+4="})
     monkeypatch.setattr(type(proposer._practice), "sample", lambda *args: group)
 
     def step(state, batch, frozen):
@@ -114,17 +113,19 @@ def test_the_solver_gets_what_was_proposed(written, world):
     proposer, seen = written
     batches = proposer.batches()
     asked = [decode(row) for row in next(batches).tokens.tolist()]
-    assert asked == ["1+2="] * 4  # rows of no task have one of the batch
-    solution = solved([[1, 0], [1, 1], [1, 1], [0, 0]])
+    # rows of no task have the tasks of the batch once more
+    assert asked == ["1+2=", "1+2=", "3+4=", "1+2=", "3+4="]
+    solution = solved([[1, 0], [1, 1], [1, 0], [1, 1], [0, 0]])
     assert proposer.learn(solution) is solution
     (batch,) = seen
-    # worth 1/2, −1, 0, −1: what fills a row is not what was proposed there
-    worth = np.array([0.5, -1.0, 0.0, -1.0])
+    # what fills a row is not what was proposed there
+    worth = np.array([0.5, -1.0, 1.0, 0.0, -1.0])
     own = (worth - worth.mean()) / worth.std()
     found = np.asarray(batch.advantage[0], np.float64)
     np.testing.assert_allclose(found / found[0], own / own[0], rtol=1e-4)
     assert found[0] > 0
-    assert (proposer.valid, proposer.different, proposer.success) == ([0.5], [0.0], [0.625])
+    found = [x[0] for x in (proposer.valid, proposer.different, proposer.success)]
+    assert found == pytest.approx([0.6, 1 / 3, 0.6])
     next(batches)
     assert len(proposer.asked) == 2
 
@@ -133,7 +134,7 @@ def test_nothing_that_is_a_task_leaves_the_lessons(written, world, monkeypatch):
     proposer, _ = written
     monkeypatch.setattr(world, "task", lambda text: None)
     next(proposer.batches())
-    assert proposer.asked[0] == world.lessons[:4]
+    assert proposer.asked[0] == world.lessons[:5]
 
 
 def test_controls_practise_as_many_sums_of_as_many_numbers(world, monkeypatch):

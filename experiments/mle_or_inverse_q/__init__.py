@@ -9,7 +9,8 @@ but for what gold likes, π_E ∝ π_ref exp(1.5 gold), and quality is gold. Wit
 and `--solutions.test`, SmolLM2-135M-Instruct learns GSM8K's human solutions, too; it solves next to
 nothing, so that likelihood, the form of the answer and self-BLEU are what tells.
 
-The control is λ = 0, which is MLE written as an inverse soft Q.
+One control is λ = 0, which is MLE written as an inverse soft Q. Others are MLE and the greatest λ,
+stopped where −log π of demonstrations that nothing else reads is least.
 
 Claim: From 32 demonstrations λ lowers −log π of unseen ones and self-BLEU, the more the greater it
     is; from 512 it hardly does. Gold at equal self-BLEU differs surely for no λ.

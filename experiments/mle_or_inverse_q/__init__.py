@@ -17,8 +17,9 @@ Claim: No. From 32 demonstrations λ lowers −log π of unseen ones and self-BL
     hardly does. Gold at MLE's self-BLEU is surely higher for no λ.
 Command: python -m experiments.mle_or_inverse_q
 Runtime: 380 s of CPU; 48 min of a machine of 2 cores that many other runs shared.
-Expected: experiments/mle_or_inverse_q/expected.md. From 32 demonstrations λ = 1 has 7.0 and 7.5 nats
-    less of −log π than MLE, and MLE that is stopped 17.9 and 19.0 less, on two draws of 8 worlds.
+Expected: experiments/mle_or_inverse_q/expected.md. From 32 demonstrations λ = 1 has 7.0 and 7.5
+    nats less of −log π than MLE, and MLE that is stopped 17.9 and 19.0 less, on two draws of 8
+    worlds.
 
 Reference: Wulfmeier et al. 2024, "Imitating Language via Scalable Inverse Reinforcement Learning",
     arXiv 2409.01369.

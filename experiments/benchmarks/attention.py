@@ -10,7 +10,6 @@ Expected: experiments/benchmarks/expected.md. 76 MiB at 2,048 tokens, 1,250 MiB 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,7 +52,7 @@ def temporaries(config: DecoderConfig, length: int) -> float:
     return float(memory.memory_analysis().temp_size_in_bytes) / 2**20
 
 
-def rows(config: Config) -> list[Mapping[str, float]]:
+def rows(config: Config) -> list[dict[str, float]]:
     """A row for each length: tokens, and MiB of each way."""
     found = []
     for length in config.lengths:
@@ -63,7 +62,8 @@ def rows(config: Config) -> list[Mapping[str, float]]:
         }
         if length <= config.longest:
             ways["all scores"] = LAYER
-        found.append({"tokens": length, **{k: temporaries(w, length) for k, w in ways.items()}})
+        sizes = {name: temporaries(way, length) for name, way in ways.items()}
+        found.append({"tokens": length, **sizes})
     return found
 
 

@@ -55,7 +55,6 @@ from irl_jax.recipes import score_steps
 from irl_jax.recipes.judge_scorers import JUDGES, check_questions
 from irl_jax.recipes.launch import Clock, kept, launch
 from irl_jax.recipes.published import check_published, check_read
-from irl_jax.recipes.published import in_log_odds as published_log_odds
 from irl_jax.recipes.score_benchmark import benchmark_measures
 from irl_jax.recipes.score_config import PROCESSBENCH, ScoreConfig
 from irl_jax.recipes.score_judge import judge_measures
@@ -64,7 +63,7 @@ from irl_jax.recipes.scorers import (
     SCORERS,
     characters,
     identity,
-    loss_of,
+    in_log_odds,
     required,
     run_identity,
     run_settings,
@@ -277,19 +276,6 @@ def experiment(
     summary = as_json({**summary, "seconds": clock.seconds})
     write_report(run, summary)
     run.finish(summary)
-
-
-def in_log_odds(config: ScoreConfig) -> bool:
-    """Whether a difference of two rewards is the log-odds of a preference."""
-    if config.reward == "judge":
-        return config.judge.asks != "rating"
-    if config.reward != "learned":
-        return False
-    path = Path(required(config.model, config.reward))
-    if is_model_directory(path):
-        return published_log_odds(path)
-    loss = loss_of(run_settings(path))
-    return loss is not None and loss.log_odds
 
 
 def accuracies(

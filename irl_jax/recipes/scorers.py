@@ -34,10 +34,12 @@ from irl_jax.recipes.language_model import load_language_model, load_tokenizer, 
 from irl_jax.recipes.launch import given_model
 from irl_jax.recipes.parts import Scorer, in_parts
 from irl_jax.recipes.policy_training import LoraConfig
+from irl_jax.recipes.published import in_log_odds as published_log_odds
 from irl_jax.recipes.published import published_scorer
 from irl_jax.recipes.read_config import ReadConfig
 from irl_jax.recipes.reward_config import MembersConfig
 from irl_jax.recipes.reward_model import aggregate, member_rewards, reward_params
+from irl_jax.recipes.score_config import ScoreConfig
 from irl_jax.rollout.session import LanguageModel
 from irl_jax.train.inputs import identities
 from irl_jax.train.objectives import lora
@@ -128,6 +130,19 @@ SCORERS: Mapping[str, Callable[[str | None, ReadConfig, Path, Progress], Scorer]
     "length": length_scorer,
 }
 """Name -> maker of a scorer: (model, how it reads, where a tiny model is kept, progress)."""
+
+
+def in_log_odds(config: ScoreConfig) -> bool:
+    """Whether a difference of two rewards is the log-odds of a preference."""
+    if config.reward == "judge":
+        return config.judge.asks != "rating"
+    if config.reward != "learned":
+        return False
+    path = Path(required(config.model, config.reward))
+    if is_model_directory(path):
+        return published_log_odds(path)
+    loss = loss_of(run_settings(path))
+    return loss is not None and loss.log_odds
 
 
 def required(model: str | None, reward: str) -> str:

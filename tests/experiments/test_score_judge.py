@@ -21,9 +21,10 @@ from irl_jax.recipes.judge_config import JudgeConfig
 from irl_jax.recipes.judging import ask
 from irl_jax.recipes.language_model import load_language_model
 from irl_jax.recipes.read_config import ReadConfig
-from irl_jax.recipes.score import in_log_odds, main, read
+from irl_jax.recipes.score import main, read
 from irl_jax.recipes.score_config import CONFIG, ScoreConfig
 from irl_jax.recipes.score_judge import places
+from irl_jax.recipes.scorers import in_log_odds
 from irl_jax.recipes.tiny import PLEASANT
 from irl_jax.rewards.rubrics import QUESTION
 from irl_jax.train.progress import Progress

@@ -25,12 +25,13 @@ from irl_jax.recipes.cli import run as run_cli
 from irl_jax.recipes.examples import DataConfig, read_records
 from irl_jax.recipes.language_model import load_language_model
 from irl_jax.recipes.policy_training import LoraConfig
-from irl_jax.recipes.score import in_log_odds, main, read
+from irl_jax.recipes.score import main, read
 from irl_jax.recipes.score_config import CONFIG
 from irl_jax.recipes.scorers import (
     ReadConfig,
     characters,
     identity,
+    in_log_odds,
     learned_scorer,
     likelihood_scorer,
 )

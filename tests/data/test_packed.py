@@ -17,6 +17,7 @@ def groups(count, most, seed=0):
 
 def seen(tokens, segment, branch):
     """What each token has before it in its sequence, itself last, by a loop over columns."""
+    np.testing.assert_array_equal(tokens > 0, segment > 0)
     out = np.empty(tokens.shape, object)
     for row, column in np.ndindex(*tokens.shape):
         own = segment[row, column], branch[row, column]

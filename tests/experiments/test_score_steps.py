@@ -71,7 +71,7 @@ def lines(says="nm"):
     wrong, unsure = says
     cases = [
         (-1, "yyy"), (1, f"y{wrong}"), (0, f"{wrong}y{wrong}"), (-1, f"yy{unsure}"),
-        (1, f"yy{wrong}"), (-1, f"y{wrong}"), (2, f"yy{wrong}"), (-1, "y"),
+        (1, f"y{wrong}y"), (-1, f"y{wrong}"), (2, f"yy{wrong}"), (-1, "y"),
     ]  # fmt: skip
     return [line(i, ("math", "gsm8k", "math")[i // 8], *cases[i % 8]) for i in range(24)]
 

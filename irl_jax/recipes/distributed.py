@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -40,6 +41,7 @@ DONE = "done"  # that all have done their work
 WATCHED_MS = 3_600_000  # a question to the store waits so long for an answer
 TOLD_MS = 10_000  # how long the processes wait for one another before they exit
 GRACE = 10.0  # seconds in which a process may end by itself: all stop together on SIGTERM
+LAST = 5.0  # seconds that process 0 stays: where it is gone, JAX aborts the others
 FOREVER_MS = 10**9  # a process that is done waits for the others, 11 days at most
 
 
@@ -149,7 +151,7 @@ def _ended(kind: object, error: BaseException | None, _: object) -> None:
             _client().key_value_set(ENDED, DONE)
         _watcher.join()
         return
-    if not isinstance(error, SystemExit):
+    if not isinstance(error, SystemExit) and not _heard.is_set():
         traceback.print_exception(error)
     try:
         _client().key_value_set(ENDED, f"{jax.process_index()} {code}")
@@ -161,6 +163,7 @@ def _ended(kind: object, error: BaseException | None, _: object) -> None:
 
 
 _leaving = threading.Event()  # set when this process has ended by itself
+_heard = threading.Event()  # set when one has ended the run: what fails then, fails for that
 
 
 def _client() -> Any:
@@ -179,6 +182,7 @@ def _watch() -> None:
                 return  # process 0 is gone, and JAX ends this process, too
     if ended == DONE:
         return
+    _heard.set()
     index, status = ended.split()
     if not _leaving.wait(GRACE):
         print(f"{name()}ended, as process {index} was", file=sys.stderr)
@@ -186,6 +190,8 @@ def _watch() -> None:
         client.wait_at_barrier("irl_jax/told", TOLD_MS)
     except JaxRuntimeError as error:
         print(f"{name()}not all processes know: {error}", file=sys.stderr)
+    if jax.process_index() == 0:
+        time.sleep(LAST)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(int(status))

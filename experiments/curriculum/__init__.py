@@ -9,7 +9,7 @@ Claim: Nothing is surely better over all levels than all of them alike. The band
     easiest level; the hardest level alone, begun or not, gains there and forgets the others.
 Command: python -m experiments.curriculum
 Runtime: 30 min 21 s on one core beside many other runs, 20 minutes of CPU.
-Expected: experiments/curriculum/expected.md, two draws. Answers are right in 8 % before, 19 and 18 %
-    after all levels alike, 22 and 20 % after the bandit, 18 and 17 % after the filter, 13 and 11 %
-    after the hardest level alone.
+Expected: experiments/curriculum/expected.md. In two draws answers are right in 8 % before, 19 and
+    18 % after all levels alike, 22 and 20 % after the bandit, 18 and 17 % after the filter, 13 and
+    11 % after the hardest level alone.
 """

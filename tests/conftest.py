@@ -91,6 +91,19 @@ def pytest_runtest_teardown(item, nextitem):
                 gc.collect()
 
 
+@pytest.fixture(scope="session")
+def float16():
+    """float16, where XLA can convert it: on a CPU that takes F16C."""
+    import jax
+    import jax.numpy as jnp
+
+    try:
+        jax.jit(lambda x: x.astype(jnp.float32))(jnp.ones(1, jnp.float16))
+    except jax.errors.JaxRuntimeError as error:
+        pytest.skip(f"needs F16C of the CPU, which --xla_cpu_max_isa may forbid ({error})")
+    return jnp.float16
+
+
 def _room(nodeid: str) -> str:
     """`tests/models` of `tests/models/test_heads.py::test_bias`."""
     folder = Path(nodeid.partition("::")[0]).parent

@@ -72,11 +72,12 @@ def gather(examples: list[Example], parts: np.ndarray, tokens: np.ndarray) -> An
         kind: np.where(there, x, 0).astype(np.int32) for kind, x in zip(KINDS, numbers, strict=True)
     }
     pooled, label = {}, {}
+    features = parts.astype(np.float32)  # by NumPy: XLA needs F16C of the processor for it
     found = [labels(example) for example in examples]
     for at, (kind, segment) in enumerate(segments.items()):
         most = int(segment.max())
         mean, weight = pool_segments(
-            jnp.asarray(parts), jnp.asarray(segment), most, jnp.asarray(tokens)
+            jnp.asarray(features), jnp.asarray(segment), most, jnp.asarray(tokens)
         )
         pooled[kind] = np.asarray(mean)
         known = np.full((n, most), np.nan, np.float32)

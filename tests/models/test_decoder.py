@@ -267,7 +267,9 @@ def test_lora_beside_the_kernels_is_lora_merged(params):
 
 
 @pytest.mark.parametrize(("dtype", "error"), [("bfloat16", 0.06), ("float16", 0.01)])
-def test_half_precision(params, dtype, error):
+def test_half_precision(params, dtype, error, request):
+    if dtype == "float16":
+        request.getfixturevalue("float16")
     config = dataclasses.replace(CONFIG, dtype=dtype)
     tokens = sequences(2, 16)
     hidden, kv = run(config, params, tokens)
@@ -281,10 +283,10 @@ def test_half_precision(params, dtype, error):
     assert {x.dtype for x in jax.tree.leaves(grads)} == {jnp.dtype("float32")}
 
 
-def test_norms_do_not_overflow_in_half_precision():
-    x = jnp.array([[300.0, -300.0, 300.0]], jnp.float16)  # 300² is beyond float16
+def test_norms_do_not_overflow_in_half_precision(float16):
+    x = jnp.array([[300.0, -300.0, 300.0]], float16)  # 300² is beyond it
     y = RMSNorm(1e-5).apply({"params": {"scale": jnp.array([1.0, 2.0, 0.5])}}, x)
-    assert y.dtype == jnp.float16
+    assert y.dtype == float16
     np.testing.assert_allclose(y, [[1.0, -2.0, 0.5]], rtol=1e-3)
 
 

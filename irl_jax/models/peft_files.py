@@ -57,6 +57,7 @@ DEFAULTS: dict[str, Any] = {
     "peft_type": None,
     "r": 8,
     "rank_pattern": {},
+    "revision": None,
     "target_modules": None,
     "task_type": None,
     "use_dora": False,
@@ -79,7 +80,7 @@ ONLY: dict[str, tuple[Any, ...]] = {
 IDLE = frozenset(
     {"auto_mapping", "corda_config", "ensure_weight_tying", "eva_config", "inference_mode"}
     | {"loftq_config", "lora_dropout", "lora_ga_config", "megatron_core", "peft_version"}
-    | {"qalora_group_size", "revision"}
+    | {"qalora_group_size"}
 )
 """Fields without effect on what an adapter computes, whatever they hold."""
 

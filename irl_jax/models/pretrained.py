@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import jax
@@ -11,7 +12,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from irl_jax.models.decoder import DecoderConfig
+from irl_jax.models.families.fields import Fields
 from irl_jax.models.gguf import load_gguf
+from irl_jax.models.hub import SCHEME, fetch
 from irl_jax.models.huggingface import load_huggingface
 from irl_jax.models.lora import merge
 from irl_jax.models.peft_files import (
@@ -76,10 +79,11 @@ def merge_adapter(params: PyTree, adapter: Adapter) -> PyTree:
 def base_path(path: Path) -> Path:
     """Where the model lies that an adapter of PEFT belongs to; the path itself of another model.
 
-    `base_model_name_or_path` is a place, also one relative to the adapter's directory, or smollm2.
+    `base_model_name_or_path` is a place, also one relative to the adapter's directory, or smollm2;
+    else a name on the hub, OWNER/NAME with or without hf://, at the adapter's `revision`.
 
     Raises:
-        InputError: there is no such place, or what lies there is an adapter, too.
+        InputError: there is no such place, the hub does not give it, or it is an adapter, too.
     """
     if not is_adapter(path):
         return path
@@ -90,13 +94,24 @@ def base_path(path: Path) -> Path:
     places = [Path(name), path / name] if isinstance(name, str) and name else []
     found = next((place for place in places if place.exists()), None)
     if found is None:
-        raise fields.error(
-            f"base_model_name_or_path: {json.dumps(name)} is no directory here; write that of the "
-            "base there"
-        )
+        found = _from_hub(fields, name)
     if is_adapter(found):
         raise fields.error(f"base_model_name_or_path: {found}: is an adapter, too; merge it first")
     return found
+
+
+def _from_hub(fields: Fields, name: object) -> Path:
+    """The base of an adapter by its name on the hub."""
+    wrong = f"base_model_name_or_path: {json.dumps(name)} is no directory here"
+    repository = name.removeprefix(SCHEME) if isinstance(name, str) else ""
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@[\w.-]+)?", repository):
+        raise fields.error(f"{wrong}, nor a name on the hub; write that of the base there")
+    if fields["revision"] and "@" not in repository:
+        repository += f"@{fields['revision']}"
+    try:
+        return fetch(SCHEME + repository)
+    except InputError as error:
+        raise fields.error(f"{wrong}; {error}") from error
 
 
 def smollm2_path() -> Path:

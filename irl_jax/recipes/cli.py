@@ -25,8 +25,8 @@ from typing import Any, NoReturn, TypeVar, get_type_hints
 
 import tyro
 
+from irl_jax.models.hub import fetched
 from irl_jax.recipes import distributed
-from irl_jax.recipes.hub import fetched
 from irl_jax.types import InputError
 
 Config = TypeVar("Config")
@@ -108,7 +108,7 @@ def parse(
 ) -> Config:
     """Config with the fields replaced that args name; of a flag given twice, the last.
 
-    A value hf://OWNER/NAME is fetched from the hub, see `irl_jax.recipes.hub`.
+    A value hf://OWNER/NAME is fetched from the hub, see `irl_jax.models.hub`.
 
     Args:
         config: the defaults, an instance of a frozen dataclass.

@@ -16,6 +16,7 @@ from flax.traverse_util import flatten_dict
 
 from irl_jax.__main__ import main
 from irl_jax.data.jsonl import GroupRecord
+from irl_jax.models import pretrained
 from irl_jax.models.decoder import forward, init_params, logits
 from irl_jax.models.huggingface import load_huggingface, save_huggingface
 from irl_jax.models.lora import init_lora, merge
@@ -112,15 +113,20 @@ def test_tokenizer_and_ends_are_those_of_the_base(adapter_dir, small_model_dir):
 @pytest.mark.parametrize(
     ("base", "message"),
     [
-        ("meta-llama/Llama-3.2-1B", '"meta-llama/Llama-3.2-1B" is no directory here; write that'),
-        (None, "null is no directory here"),
-        ("", '"" is no directory here'),
+        ("o/none", '"o/none" is no directory here; hf://o/none@v2: no such repository'),
+        ("../none", '"../none" is no directory here, nor a name on the hub; write that'),
+        (None, "null is no directory here, nor a name"),
+        ("", '"" is no directory here, nor a name'),
         ("lora", "is an adapter, too; merge it first"),
     ],
 )
 def test_a_base_that_is_not_there(base, message, adapter_dir, monkeypatch, tmp_path):
+    def fetch(name):
+        raise InputError(f"{name}: no such repository")
+
+    monkeypatch.setattr(pretrained, "fetch", fetch)
     monkeypatch.chdir(tmp_path)
-    edit(adapter_dir, base_model_name_or_path=base)
+    edit(adapter_dir, base_model_name_or_path=base, revision="v2")
     for read in (load_pretrained, lambda path: sha256_of(path, "model")):
         with pytest.raises(InputError, match=f"base_model_name_or_path: .*{message}") as error:
             read(adapter_dir)
@@ -135,6 +141,25 @@ def test_a_base_beside_the_adapter(adapter_dir, small_model_dir, tmp_path, monke
     same(load_pretrained(adapter_dir)[1], want)
     monkeypatch.chdir(tmp_path)
     edit(adapter_dir, base_model_name_or_path="base")
+    same(load_pretrained(adapter_dir)[1], want)
+
+
+@pytest.mark.parametrize(
+    ("base", "revision", "wanted"),
+    [
+        ("o/small", None, "hf://o/small"),
+        ("hf://o/small", "v2", "hf://o/small@v2"),
+        ("o/small@v1", "v2", "hf://o/small@v1"),
+    ],
+)
+def test_a_base_on_the_hub(
+    base, revision, wanted, adapter_dir, small_model_dir, tmp_path, monkeypatch
+):
+    """As PEFT names it."""
+    _, want = load_pretrained(adapter_dir)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pretrained, "fetch", lambda name: {wanted: small_model_dir}[name])
+    edit(adapter_dir, base_model_name_or_path=base, revision=revision)
     same(load_pretrained(adapter_dir)[1], want)
 
 

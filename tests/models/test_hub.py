@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from irl_jax.__main__ import main
-from irl_jax.recipes import hub
+from irl_jax.models import hub
 from irl_jax.types import InputError
 
 FILES = {"config.json": b"{}", "model.safetensors": b"abc", "pytorch_model.bin": b"not read"}
 COMMIT = "a" * 40
 FETCH = """
 import json, sys
-from irl_jax.recipes.hub import fetch
+from irl_jax.models.hub import fetch
 from irl_jax.types import InputError
 
 def tried(name):

@@ -109,6 +109,12 @@ def questions(count: int, *, terms: int, digits: int, seed: int) -> list[Questio
     return [solve(task["metadata"]["expression"]) for task in tasks]
 
 
+def different(drawn: int, *, terms: int, digits: int) -> list[Question]:
+    """The different questions among so many, in a fixed order."""
+    found = questions(drawn, terms=terms, digits=digits, seed=0)
+    return list({question.text: question for question in found}.values())
+
+
 def encode(text: str) -> list[int]:
     """Ids of the characters."""
     return [1 + ALPHABET.index(character) for character in text]

@@ -6,8 +6,9 @@ whether the answer is right (GRPO), or what a teacher would have written at each
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
@@ -17,7 +18,15 @@ import numpy as np
 import optax
 from jax import Array
 
-from experiments.arithmetic.chain_sums import EOS, Question, decode, prompts, solve
+from experiments.arithmetic.chain_sums import (
+    EOS,
+    Question,
+    decode,
+    encode,
+    prompts,
+    solve,
+    train_policy,
+)
 from irl_jax.dynamics.advantages import group_advantages
 from irl_jax.losses.distillation import gkd
 from irl_jax.losses.policy import grpo
@@ -27,7 +36,7 @@ from irl_jax.models.logprob import completion_divergence
 from irl_jax.rewards.contract import of_group
 from irl_jax.rollout.generate import generate
 from irl_jax.rollout.sampling import Sampling
-from irl_jax.train.objectives import PolicyBatch, full, policy_objective
+from irl_jax.train.objectives import PolicyBatch, PolicyLoss, full, policy_objective
 from irl_jax.train.online import train_online
 from irl_jax.train.progress import Progress
 from irl_jax.train.state import init_state
@@ -35,6 +44,20 @@ from irl_jax.train.step import Step, make_train_step
 from irl_jax.types import Group, Loss, Objective, Prompt, PyTree
 
 SAMPLING = Sampling(temperature=1.0)
+GRPO = partial(grpo, clip=0.2)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A decoder.
+
+    Attributes:
+        config: its shape.
+        params: its parameters.
+    """
+
+    config: DecoderConfig
+    params: PyTree
 
 
 @dataclass(frozen=True)
@@ -73,6 +96,15 @@ class Practice:
             eos_ids=(EOS,),
         )  # fmt: skip
 
+    def accuracy(
+        self, model: Model, asked: Sequence[Question], *, attempts: int, seed: int
+    ) -> float:
+        """The share of attempts at each of some questions that end with the right answer."""
+        key = jax.random.fold_in(jax.random.key(seed), 7)
+        judged = replace(self, completions=attempts)
+        group = judged.sample(model.config, model.params, prompts(asked, self.width), key)
+        return float(right_answers(group).mean())
+
     def batches(self, asked: Sequence[Question], seed: int) -> Iterator[Prompt]:
         """Batches of at least `prompts` questions, in an order of their own each time round."""
         rng = np.random.default_rng([seed, 1])
@@ -82,17 +114,30 @@ class Practice:
                 yield prompts([asked[i] for i in order[start : start + self.prompts]], self.width)
 
 
-@dataclass(frozen=True)
-class Model:
-    """A decoder.
+def shown(
+    config: DecoderConfig,
+    lessons: Sequence[tuple[str, str]],
+    *,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    progress: Progress,
+) -> Model:
+    """A new model that was shown worked solutions.
 
-    Attributes:
+    Args:
         config: its shape.
-        params: its parameters.
+        lessons: what is given, and what a model should write after it.
+        steps: updates.
+        batch_size: lessons an update.
+        seed: of the parameters and of the order.
+        progress: shows the updates.
     """
-
-    config: DecoderConfig
-    params: PyTree
+    ids = [(encode(given), [*encode(wanted), EOS]) for given, wanted in lessons]
+    params = train_policy(
+        config, ids, steps=steps, batch_size=batch_size, lr=5e-3, seed=seed, progress=progress
+    )
+    return Model(config, jax.tree.map(jnp.asarray, params))
 
 
 def right_answers(group: Group) -> Array:
@@ -120,8 +165,10 @@ def reinforced(
     progress: Progress,
     stage: str,
     choose: Callable[[Group], Group] = lambda group: group,
+    loss: PolicyLoss = GRPO,
+    lag: int = 0,
 ) -> Model:
-    """A model after GRPO on whether its answers are right.
+    """A model after a policy gradient on whether its answers are right.
 
     Args:
         model: where it begins.
@@ -131,6 +178,8 @@ def reinforced(
         progress: shows the updates.
         stage: name beside the bar.
         choose: takes of each batch with its reward what is learned from.
+        loss: what is learned; the same object again needs no new compilation.
+        lag: updates by which the model that writes the solutions is older than the one that learns.
     """
 
     def prepare(group: Group) -> PolicyBatch:
@@ -138,10 +187,23 @@ def reinforced(
         return PolicyBatch(group, group_advantages(group.reward))
 
     return _practised(
-        model, batches, practice, compiled(rewarded, practice, model.config),
-        rollout=partial(practice.sample, model.config), prepare=prepare, frozen=None,
+        model, batches, practice, compiled(rewarded(loss), practice, model.config),
+        rollout=delayed(partial(practice.sample, model.config), lag), prepare=prepare, frozen=None,
         seed=seed, progress=progress, stage=stage,
     )  # fmt: skip
+
+
+def delayed(rollout: Callable[[PyTree, PyTree, Array], Group], lag: int) -> Callable[..., Group]:
+    """A rollout by the parameters that it was given so many calls ago, or by the first ones."""
+    if lag == 0:
+        return rollout
+    kept: deque[PyTree] = deque(maxlen=lag + 1)
+
+    def stale(params: PyTree, batch: PyTree, key: Array) -> Group:
+        kept.append(jax.tree.map(jnp.array, params))  # a copy: the step donates its state
+        return rollout(kept[0], batch, key)
+
+    return stale
 
 
 def distilled(
@@ -216,9 +278,10 @@ def compiled(
     return jax.jit(step, donate_argnums=0)
 
 
-def rewarded(config: DecoderConfig) -> Objective:
-    """GRPO, `(params, batch: PolicyBatch, key, None) -> Loss`."""
-    return policy_objective(config, full, partial(grpo, clip=0.2), sampling=SAMPLING)
+@cache
+def rewarded(loss: PolicyLoss) -> Callable[[DecoderConfig], Objective]:
+    """Shape -> a policy gradient, `(params, batch: PolicyBatch, key, None) -> Loss`."""
+    return lambda config: policy_objective(config, full, loss, sampling=SAMPLING)
 
 
 def taught(config: DecoderConfig, teacher: DecoderConfig, beta: float = 0.0) -> Objective:

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from experiments.arithmetic.chain_sums import (
-    EOS,
     Question,
     decode,
-    encode,
+    different,
     policy_config,
     prompt_tokens,
     prompts,
-    questions,
     solution_tokens,
-    train_policy,
 )
-from experiments.arithmetic.practice import Model, Practice, reinforced, right_answers
+from experiments.arithmetic.practice import Model, Practice, reinforced, shown
 from experiments.curriculum.config import Config
 from irl_jax.data.curriculum import learnable, level_logp, level_values, reverse_start
 from irl_jax.dynamics.advantages import group_advantages
@@ -51,29 +48,22 @@ class World:
         rng = np.random.default_rng([seed, 0])
         self.practised: list[list[Question]] = []
         lessons: list[Question] = []
-        for terms, shown in zip(config.terms, config.lessons, strict=True):
-            drawn = questions(DRAWN, terms=terms, digits=DIGITS, seed=0)
-            different = list({question.text: question for question in drawn}.values())
-            if len(different) < shown + config.questions:
+        for terms, taught in zip(config.terms, config.lessons, strict=True):
+            every = different(DRAWN, terms=terms, digits=DIGITS)
+            if len(every) < taught + config.questions:
                 raise InputError(
-                    f"questions: {terms} terms make {len(different)} different ones, fewer than "
-                    f"{config.questions} and {shown} lessons; lower it"
+                    f"questions: {terms} terms make {len(every)} different ones, fewer than "
+                    f"{config.questions} and {taught} lessons; lower it"
                 )
-            order = rng.permutation(len(different))[: shown + config.questions]
-            asked = [different[i] for i in order]
-            lessons += asked[:shown]
-            self.practised.append(asked[shown:])
+            order = rng.permutation(len(every))[: taught + config.questions]
+            asked = [every[i] for i in order]
+            lessons += asked[:taught]
+            self.practised.append(asked[taught:])
         shape = policy_config(config.terms[-1], DIGITS, width=config.width, layers=config.layers)
-        params = train_policy(
-            shape,
-            [(encode(q.text), [*encode(q.solution), EOS]) for q in lessons],
-            steps=config.shown,
-            batch_size=config.shown_batch,
-            lr=5e-3,
-            seed=seed,
-            progress=progress,
-        )
-        self.model = Model(shape, jax.tree.map(jnp.asarray, params))
+        self.model = shown(
+            shape, [(q.text, q.solution) for q in lessons],
+            steps=config.shown, batch_size=config.shown_batch, seed=seed, progress=progress,
+        )  # fmt: skip
 
     def practice(self, batches: int) -> Practice:
         """So many batches."""
@@ -89,16 +79,10 @@ class World:
 
     def accuracy(self, model: Model) -> list[float]:
         """The share of attempts at practised questions with the right answer, of each level."""
-        practice = replace(self.practice(1), completions=self.config.attempts)
-        key = jax.random.fold_in(jax.random.key(self.seed), 7)
-        return [
-            float(
-                right_answers(
-                    practice.sample(model.config, model.params, prompts(asked, practice.width), key)
-                ).mean()
-            )
-            for asked in self.practised
-        ]
+        judge = partial(
+            self.practice(1).accuracy, model, attempts=self.config.attempts, seed=self.seed
+        )
+        return [judge(asked) for asked in self.practised]
 
 
 UNIFORM, HARDEST, RISING = "all levels alike", "the hardest level alone", "easy to hard"

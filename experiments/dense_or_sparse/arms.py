@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments.arithmetic.chain_sums import (
-    EOS,
     Question,
-    encode,
+    different,
     policy_config,
     prompt_tokens,
-    prompts,
-    questions,
     solution_tokens,
-    train_policy,
 )
 from experiments.arithmetic.practice import (
     Model,
@@ -27,7 +20,7 @@ from experiments.arithmetic.practice import (
     distilled,
     flops_per_token,
     reinforced,
-    right_answers,
+    shown,
 )
 from experiments.dense_or_sparse.config import Config
 from irl_jax.models.decoder import DecoderConfig
@@ -56,50 +49,35 @@ class World:
             InputError: there are too few different questions.
         """
         self.config, self.seed = config, seed
-        drawn = questions(DRAWN, terms=TERMS, digits=DIGITS, seed=0)
-        different = list({question.text: question for question in drawn}.values())
-        order = np.random.default_rng([seed, 0]).permutation(len(different))
-        asked = [different[i] for i in order]
+        every = different(DRAWN, terms=TERMS, digits=DIGITS)
+        order = np.random.default_rng([seed, 0]).permutation(len(every))
+        asked = [every[i] for i in order]
         self.held_out, rest = asked[: config.held_out], asked[config.held_out :]
         lessons, self.practised = rest[: config.lessons], rest[config.lessons :]
         if len(self.practised) < config.prompts:
             raise InputError(
-                f"lessons, held_out: of {len(different)} questions {len(self.practised)} are left "
+                f"lessons, held_out: of {len(every)} questions {len(self.practised)} are left "
                 f"to practise, fewer than a batch ({config.prompts}); lower them"
             )
-        shown = partial(self._shown, progress)
-        self.student = shown(config.student, lessons, config.shown, 0)
-        self.teacher = shown(config.teacher, lessons, config.shown, 1)
-        self.knowing = shown(config.teacher, rest, 2 * config.shown, 2)
-
-    def _shown(
-        self, progress: Progress, width: int, lessons: list[Question], steps: int, number: int
-    ) -> Model:
-        """A model that was shown worked solutions."""
-        shape = shape_of(self.config, width)
-        params = train_policy(
-            shape,
-            [(encode(q.text), [*encode(q.solution), EOS]) for q in lessons],
-            steps=steps,
-            batch_size=self.config.lessons,
-            lr=5e-3,
-            seed=3 * self.seed + number,
-            progress=progress,
-        )
-        return Model(shape, jax.tree.map(jnp.asarray, params))
+        solutions = lambda asked: [(question.text, question.solution) for question in asked]
+        learn = lambda width, asked, steps, number: shown(
+            shape_of(config, width), solutions(asked), steps=steps, batch_size=config.lessons,
+            seed=3 * seed + number, progress=progress,
+        )  # fmt: skip
+        self.student = learn(config.student, lessons, config.shown, 0)
+        self.teacher = learn(config.teacher, lessons, config.shown, 1)
+        self.knowing = learn(config.teacher, rest, 2 * config.shown, 2)
 
     def accuracy(self, model: Model, asked: list[Question]) -> float:
         """The share of attempts at questions that end with the right answer."""
-        judged = self.practice(self.config.lr, 1, self.config.attempts)
-        batch = prompts(asked, judged.width)
-        key = jax.random.fold_in(jax.random.key(self.seed), 7)
-        return float(right_answers(judged.sample(model.config, model.params, batch, key)).mean())
+        practice = self.practice(self.config.lr, 1)
+        return practice.accuracy(model, asked, attempts=self.config.attempts, seed=self.seed)
 
-    def practice(self, lr: float, steps: int, completions: int | None = None) -> Practice:
+    def practice(self, lr: float, steps: int) -> Practice:
         """So many batches."""
         return Practice(
             prompts=self.config.prompts,
-            completions=completions or self.config.completions,
+            completions=self.config.completions,
             width=prompt_tokens(TERMS, DIGITS),
             tokens=solution_tokens(TERMS, DIGITS),
             lr=lr,

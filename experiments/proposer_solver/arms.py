@@ -13,25 +13,24 @@ import numpy as np
 from jax import Array
 
 from experiments.arithmetic.chain_sums import (
-    EOS,
     Question,
     decode,
-    encode,
+    different,
     policy_config,
     prompt_tokens,
     prompts,
-    questions,
     solution_tokens,
     solve,
-    train_policy,
 )
 from experiments.arithmetic.practice import (
+    GRPO,
     Model,
     Practice,
     compiled,
     reinforced,
     rewarded,
     right_answers,
+    shown,
 )
 from experiments.proposer_solver.config import Config
 from irl_jax.dynamics.advantages import group_advantages
@@ -67,26 +66,24 @@ class World:
         self.held_out: list[list[Question]] = []
         self.lessons: list[Question] = []
         for terms in config.terms:
-            drawn = questions(DRAWN, terms=terms, digits=DIGITS, seed=0)
-            different = list({question.text: question for question in drawn}.values())
+            every = different(DRAWN, terms=terms, digits=DIGITS)
             wanted = config.lessons + config.held_out
-            if len(different) < wanted:
+            if len(every) < wanted:
                 raise InputError(
-                    f"held_out: {terms} terms make {len(different)} different sums, fewer than "
+                    f"held_out: {terms} terms make {len(every)} different sums, fewer than "
                     f"{config.held_out} and {config.lessons} lessons; lower it"
                 )
-            taken = [different[i] for i in rng.permutation(len(different))[:wanted]]
+            taken = [every[i] for i in rng.permutation(len(every))[:wanted]]
             self.lessons += taken[: config.lessons]
             self.held_out.append(taken[config.lessons :])
         self._kept = {question.text for level in self.held_out for question in level}
         shape = policy_config(config.terms[-1], DIGITS, width=config.width, layers=config.layers)
-        solutions = [(encode(q.text), [*encode(q.solution), EOS]) for q in self.lessons]
-        proposals = [(encode(ASK), [*encode(q.text[:-1]), EOS]) for q in self.lessons]
-        params = train_policy(
-            shape, solutions + proposals, steps=config.shown, batch_size=config.shown_batch,
-            lr=5e-3, seed=seed, progress=progress,
+        solutions = [(q.text, q.solution) for q in self.lessons]
+        proposals = [(ASK, q.text[:-1]) for q in self.lessons]
+        self.model = shown(
+            shape, solutions + proposals,
+            steps=config.shown, batch_size=config.shown_batch, seed=seed, progress=progress,
         )  # fmt: skip
-        self.model = Model(shape, jax.tree.map(jnp.asarray, params))
 
     @property
     def practice(self) -> Practice:
@@ -166,7 +163,7 @@ class Proposer:
         own = jax.tree.map(jnp.array, model.params)
         key = jax.random.fold_in(jax.random.key(self.world.seed), 3)
         self._state = init_state(own, self._practice.optimizer, key)
-        self._step = compiled(rewarded, self._practice, model.config)
+        self._step = compiled(rewarded(GRPO), self._practice, model.config)
 
     def batches(self) -> Iterator[Prompt]:
         """Proposals as questions; where one is no task, there is another of the batch again."""

@@ -20,6 +20,7 @@ from experiments.arithmetic.chain_sums import (
 from experiments.arithmetic.practice import (
     Model,
     Practice,
+    delayed,
     distilled,
     flops_per_token,
     reinforced,
@@ -152,3 +153,11 @@ def test_a_student_comes_to_its_teacher(student, teacher, asked, on_policy):
     gap = [objective(x.params, group, jax.random.key(0), teacher.params) for x in (student, after)]
     before, later = (float(loss.total / loss.weight) for loss in gap)
     assert later < 0.5 * before
+
+
+def test_a_delayed_rollout_acts_by_earlier_parameters():
+    seen = []
+    rollout = delayed(lambda params, batch, key: seen.append(int(params)), 2)
+    for number in range(5):
+        rollout(np.int32(number), None, None)
+    assert seen == [0, 0, 0, 1, 2]

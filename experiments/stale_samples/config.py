@@ -15,7 +15,7 @@ class Config:
 
     run_dir: Path = Path("runs/stale_samples")  # directory of results; a run resumes there
     seeds: int = 8  # models, each with questions of its own
-    lags: tuple[int, ...] = (16, 64)  # updates by which the samples are old
+    lags: tuple[int, ...] = (32,)  # updates by which the samples are old
     lessons: int = 64  # worked solutions that a model was shown, and a batch of them
     practised: int = 96  # questions that are practised
     width: int = 32  # of the model
@@ -24,7 +24,7 @@ class Config:
     prompts: int = 32  # questions of a batch
     completions: int = 8  # solutions of each
     batches: int = 200  # each with one update
-    lr: float = 3e-3  # peak learning rate
+    lr: float = 1e-3  # peak learning rate
     clip: float = 0.2  # ε of the clipped ratios
     cap: float = 2.0  # C of the truncated weights, and β of the masked ones
     low: float = 0.5  # α of the masked weights of tokens

@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from irl_jax.report.page import CORRECTED, card, cards, figure, section, table
-from irl_jax.report.plots import lines
+from irl_jax.report.plots import against_n
 from irl_jax.report.series import curves
 from irl_jax.report.study import write_study
 from irl_jax.report.values import closing, means_over
@@ -34,14 +34,14 @@ def place_section(place: str, summary: dict[str, Any]) -> Markup:
     return section(
         f"{place.capitalize()} the distribution",
         figure(
-            lines({"pairs in order": curves(score, counts)}, x="comparisons"),
+            against_n({"pairs in order": curves(score, counts)}, x="comparisons"),
             "Share of new pairs, of unequal gold, that are ordered right.",
             table(["reward", *heads], score),
         ),
         "Less the perceptrons' share:",
         table(["reward", *heads], ahead),
-        table(["p, adjusted", *heads], p),
         CORRECTED,
+        table(["p, adjusted", *heads], p),
     )
 
 

@@ -31,8 +31,8 @@ DRAWN = 4000  # questions that are drawn to find them all
 
 FRESH = "fresh samples"
 PLAIN, CLIPPED, FILTERED = "as if fresh", "clipped ratios", "clipped, stale failures left out"
-TRUNCATED, WHOLE = "truncated weights of tokens", "of completions"
-MASKED, MASKED_WHOLE = "masked weights of tokens", "masked, of completions"
+TRUNCATED, WHOLE = "truncated weights, of tokens", "truncated weights, of completions"
+MASKED, MASKED_WHOLE = "masked weights, of tokens", "masked weights, of completions"
 
 Weight = Callable[[Array, Array, Array], Array]  # (logp, behaviour_logp, mask) -> of tokens
 

@@ -17,12 +17,12 @@ def conclusion(summary: dict[str, Any], report: Path) -> str:
     """The closing lines in the terminal."""
     parts: list[Any] = [
         f"accuracy on practised questions [95 % over {summary['seeds']} models]",
-        summary["ends"],
+        {name: [x] for name, x in summary["ends"].items()},
     ]
     for lag, rows in summary["stale"].items():
         gains = {name: [x, summary["p"][lag][name]] for name, x in summary["gain"][lag].items()}
         parts += [
-            f"samples of {lag} updates ago", rows,
+            f"samples of {lag} updates ago", {name: [x] for name, x in rows.items()},
             f"samples of {lag} updates ago, more than {PLAIN}, and p", gains,
         ]  # fmt: skip
     return closing(*parts, report=report)

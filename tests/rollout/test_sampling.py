@@ -47,8 +47,9 @@ def test_truncation_is_that_of_sorting(logits, setting):
 
 
 def test_truncation_by_hand():
-    p = jnp.log(jnp.array([0.1, 0.4, 0.2, 0.05, 0.25]))
-    keeps = lambda **setting: np.flatnonzero(truncate(p, Sampling(**setting)) > -jnp.inf).tolist()
+    p = np.log(np.float32([0.1, 0.4, 0.2, 0.05, 0.25]))
+    kept = lambda x, **setting: np.asarray(truncate_jit(x, Sampling(**setting))) > -np.inf
+    keeps = lambda **setting: np.flatnonzero(kept(p, **setting)).tolist()
     assert keeps() == [0, 1, 2, 3, 4]
     assert keeps(top_k=2) == [1, 4]
     assert keeps(top_p=0.39) == [1]
@@ -56,7 +57,7 @@ def test_truncation_by_hand():
     assert keeps(top_p=0.86) == [0, 1, 2, 4]
     assert keeps(top_k=2, top_p=0.7) == [1, 4]  # 0.4 of the 0.65 that top_k left is not 0.7
     assert keeps(top_k=2, top_p=0.6) == [1]
-    ties = lambda x, **s: (truncate(jnp.float32(x), Sampling(**s)) > -jnp.inf).tolist()
+    ties = lambda x, **setting: kept(np.float32(x), **setting).tolist()
     assert ties([2, 2, 2, 0], top_k=1) == [True, True, True, False]
     assert ties([2, 2, 1, 1], top_k=3) == [True] * 4
     assert ties([0, 0, 0, 0], top_p=0.1) == [True] * 4
@@ -103,17 +104,18 @@ def test_rows_have_their_own_logits_and_numbers():
     """Leading axes are rows; a vocabulary smaller than a block."""
     x = np.full((40, 50, 7), -20.0, np.float32)
     x[:20, :, 2], x[20:, :, 5], x[20:, :, 6] = 20.0, 20.0, 20.0
-    tokens, _ = draw_jit(jax.random.key(1), x, Sampling())
+    tokens = np.asarray(draw_jit(jax.random.key(1), x, Sampling())[0])
     assert set(np.unique(tokens[:20])) == {2}
     assert set(np.unique(tokens[20:])) == {5, 6}
-    both = np.asarray(tokens[20:]) == 5
+    both = tokens[20:] == 5
     assert 0.4 < both.mean() < 0.6
     assert len(np.unique(both, axis=0)) == 20  # no two rows drew the same numbers
 
 
 def test_the_key_decides(logits):
     x = np.broadcast_to(logits, (64, V))
-    one, again, other = (draw_jit(jax.random.key(i), x, Sampling())[0] for i in (0, 0, 1))
+    draws = (draw_jit(jax.random.key(i), x, Sampling())[0] for i in (0, 0, 1))
+    one, again, other = map(np.asarray, draws)
     np.testing.assert_array_equal(one, again)
     assert (one != other).mean() > 0.8
 
@@ -144,7 +146,7 @@ def test_the_edges_of_the_unit_interval(monkeypatch, logits):
     x[:3], x[-100:] = -np.inf, -np.inf
     for u, want in ((0.0, 3), (1 - 2**-24, V - 101)):
         monkeypatch.setattr(jax.random, "uniform", lambda _, shape, u=u: jnp.full(shape, u))
-        token, logp = draw(jax.random.key(0), jnp.asarray(x), Sampling())
+        token, logp = jax.jit(lambda key: draw(key, x, Sampling()))(jax.random.key(0))
         assert int(token) == want
         assert np.isfinite(logp)
 
@@ -175,9 +177,9 @@ def test_rounding_never_draws_what_has_no_mass(monkeypatch):
 
 def test_the_last_token_with_mass_takes_the_rest():
     """The sum of a block and its own cumulative sum may round differently."""
-    mass = jnp.array([0.0, 0.25, 0.5, 0.0])
-    cdf = jnp.cumsum(mass)
-    invert = lambda target: int(sampling._invert(mass, cdf, jnp.float32(target)))
+    mass = np.float32([0.0, 0.25, 0.5, 0.0])
+    jitted = jax.jit(sampling._invert)
+    invert = lambda target: int(jitted(mass, mass.cumsum(), np.float32(target)))
     assert [invert(t) for t in (-1e-9, 0.0, 0.24, 0.25, 0.74, 0.75, 0.8)] == [1, 1, 1, 2, 2, 2, 2]
 
 
@@ -232,7 +234,7 @@ def test_an_infinite_logit_is_certain(setting):
     tokens, logp = draw_jit(jax.random.key(0), rows, setting)
     np.testing.assert_array_equal(tokens, [300, 7])
     np.testing.assert_array_equal(logp, 0.0)
-    chance = np.exp(log_probs(jnp.asarray(rows), setting))
+    chance = np.exp(jax.device_get(jax.jit(log_probs, static_argnums=1)(rows, setting)))
     np.testing.assert_array_equal(chance, np.where(np.isposinf(rows), 1.0, 0.0))
 
 
@@ -241,15 +243,16 @@ def test_an_infinite_logit_is_certain(setting):
 def test_a_low_temperature_takes_the_likeliest(temperature, scale):
     """Of logits whose differences are large beside the temperature."""
     logits = scale * np.random.default_rng(3).permutation(V).astype(np.float32)[None]
-    tokens, logp = draw_jit(jax.random.key(0), logits, Sampling(temperature=temperature))
+    setting = Sampling(temperature=temperature)
+    tokens, logp = jax.device_get(draw_jit(jax.random.key(0), logits, setting))
     assert tokens[0] == logits.argmax() and np.isfinite(logp[0])
 
 
 def test_a_key_for_each_row_draws_as_it_would_alone():
     keys = jax.random.split(jax.random.key(3), 4)
-    logits = jax.random.normal(jax.random.key(0), (4, 5, 300))
-    tokens, logp = draw(keys, logits, Sampling())
+    logits = np.random.default_rng(0).normal(size=(4, 5, 300)).astype(np.float32)
+    tokens, logp = jax.device_get(draw_jit(keys, logits, Sampling()))
     for row in range(4):
-        alone, own = draw(keys[row], logits[row], Sampling())
+        alone, own = draw_jit(keys[row], logits[row], Sampling())
         np.testing.assert_array_equal(tokens[row], alone)
         np.testing.assert_allclose(logp[row], own, rtol=1e-5)

@@ -97,7 +97,7 @@ def test_a_row_says_how_it_ends():
 
 def test_seeds_are_rows_of_a_vmap_and_differ():
     keys = jax.random.split(jax.random.key(1), 3)
-    many = jax.jit(jax.vmap(twice))(keys)
+    many = jax.device_get(jax.jit(jax.vmap(twice))(keys))
     one = twice(keys[1])
     for got, want in zip(jax.tree.leaves(many), jax.tree.leaves(one), strict=True):
         np.testing.assert_array_equal(got[1], want)
@@ -129,8 +129,8 @@ def test_a_car_is_stopped_where_gymnasium_stops_it():
 def compared(mdp, rows, columns):
     """z-scores of sampled visits against exact ones, of a policy that is not uniform."""
     states, actions = mdp.discount.shape
-    reward = jax.random.normal(jax.random.key(5), (states, actions))
-    logp = finite_horizon(mdp, reward, horizon=3).logp[0]
+    reward = np.random.default_rng(5).normal(size=(states, actions)).astype(np.float32)
+    logp = jax.jit(lambda reward: finite_horizon(mdp, reward, horizon=3).logp[0])(reward)
     env = as_environment(mdp)
 
     def act(state, key):
@@ -144,9 +144,10 @@ def compared(mdp, rows, columns):
         batch = unroll(env, act, running, second, steps=columns, discount=1.0)[1]
         return batch, empirical_occupancy(mdp, batch)
 
-    batch, visits = sampled(jax.random.key(6))
+    batch, visits = jax.device_get(sampled(jax.random.key(6)))
+    logp = np.asarray(logp)
     np.testing.assert_allclose(batch.logp, logp[batch.context, batch.action], rtol=1e-6)
-    exact = np.asarray(occupancy(mdp, jnp.broadcast_to(logp, (columns, *logp.shape))))
+    exact = np.asarray(jax.jit(occupancy)(mdp, np.broadcast_to(logp, (columns, *logp.shape))))
     scale = np.asarray(mdp.discount).max() ** np.arange(columns)[:, None, None]
     share = exact / scale  # of rows that are still going
     deviation = scale * np.sqrt(np.maximum(share * (1 - share), 1e-12) / rows)
@@ -173,13 +174,14 @@ def test_a_treasure_is_found_by_going_right_all_the_way():
         plan = finite_horizon(mdp, reward, horizon=5, temperature=None)
         assert float(plan.value[0, 0]) == pytest.approx(0.99, abs=1e-6)
         env = as_environment(mdp, reward, time_limit=50)
-        right = reward.argmin(-1).at[24].set(reward[24].argmax())
+        reward = np.asarray(reward)
+        right = np.append(reward[:24].argmin(-1), reward[24].argmax())
         for policy, wanted in ((right, 0.99), (1 - right, 0.0)):
-            act = lambda state, key, policy=policy: (policy[state], jnp.zeros(()))
-            _, batch, episodes = unroll(
-                env, act, begin(env, jax.random.key(0), 2), jax.random.key(1), steps=10,
-                discount=1.0,
-            )  # fmt: skip
+            act = lambda state, key, policy=policy: (jnp.asarray(policy)[state], jnp.zeros(()))
+            run = lambda first, second, env=env, act=act: unroll(
+                env, act, begin(env, first, 2), second, steps=10, discount=1.0
+            )
+            _, batch, episodes = jax.device_get(jax.jit(run)(jax.random.key(0), jax.random.key(1)))
             assert np.flatnonzero(episodes.over[0]).tolist() == [4, 9] and batch.mask.all()
             np.testing.assert_allclose(episodes.total[:, 4], wanted, atol=1e-6)
     costly = np.asarray(deep_sea(5, discount=1.0, key=jax.random.key(3))[1]).argmin(-1)
@@ -190,8 +192,10 @@ def test_a_grid_of_fixed_horizon_waits_in_a_state_of_its_own():
     mdp = gridworld(1, 3, discount=0.9, start=0, terminal=[2])
     env = fixed_horizon(as_environment(mdp, jnp.ones((3, 4)), time_limit=6))
     right = lambda state, key: (jnp.int32(1), jnp.zeros(()))
-    running = begin(env, jax.random.key(0), 1)
-    _, batch, episodes = unroll(env, right, running, jax.random.key(1), steps=8, discount=0.9)
+    run = lambda first, second: unroll(
+        env, right, begin(env, first, 1), second, steps=8, discount=0.9
+    )
+    _, batch, episodes = jax.device_get(jax.jit(run)(jax.random.key(0), jax.random.key(1)))
     assert env.observation == 4
     assert batch.context[0].tolist() == [0, 1, 2, 3, 3, 3, 3, 0]
     assert batch.reward[0].tolist() == [1, 1, 1, 0, 0, 0, 0, 1]

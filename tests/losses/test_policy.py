@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,35 +25,49 @@ from irl_jax.losses.surrogate import clip_bounds, clipped_surrogate
 from irl_jax.masking import gather_logp
 from irl_jax.types import Group, InputError
 
-LOGITS = jnp.array([0.4, -1.0, 0.2, 1.1])
-REFERENCE = jax.nn.log_softmax(jnp.array([-0.3, 0.5, 0.9, 0.0]))
+
+def array(x):
+    return np.asarray(x, np.float32)
 
 
+def log_softmax(x):
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+LOGITS = array([0.4, -1.0, 0.2, 1.1])
+REFERENCE = log_softmax(array([-0.3, 0.5, 0.9, 0.0]))
+
+
+@functools.partial(jax.jit, static_argnums=0)
 def enumerated(estimator, logits):
     """Expected value of an estimator of KL(π‖π_ref), and of its gradient, over all actions."""
     probability = jax.nn.softmax(logits)
     mean = lambda x: (
         jax.lax.stop_gradient(probability) * estimator(jax.nn.log_softmax(x), REFERENCE)
     ).sum()
-    return mean(logits), jax.grad(mean)(logits)
+    return jax.value_and_grad(mean)(logits)
 
 
+@jax.jit
+@jax.value_and_grad
 def reverse_kl(logits):
     logp = jax.nn.log_softmax(logits)
     return (jnp.exp(logp) * (logp - REFERENCE)).sum()
 
 
+@jax.jit
+@jax.value_and_grad
 def forward_kl(logits):
     return (jnp.exp(REFERENCE) * (REFERENCE - jax.nn.log_softmax(logits))).sum()
 
 
 @pytest.mark.parametrize("estimator", [k1, k3])
 def test_k1_and_k3_are_unbiased(estimator):
-    np.testing.assert_allclose(enumerated(estimator, LOGITS)[0], reverse_kl(LOGITS), rtol=1e-5)
+    np.testing.assert_allclose(enumerated(estimator, LOGITS)[0], reverse_kl(LOGITS)[0], rtol=1e-5)
 
 
 def test_k2_is_biased():
-    assert abs(enumerated(k2, LOGITS)[0] - reverse_kl(LOGITS)) > 0.01
+    assert abs(float(enumerated(k2, LOGITS)[0]) - float(reverse_kl(LOGITS)[0])) > 0.01
 
 
 def test_expected_gradient_of_k1_is_zero():
@@ -60,50 +76,66 @@ def test_expected_gradient_of_k1_is_zero():
 
 def test_expected_gradient_of_k2_is_that_of_the_reverse_kl():
     gradient = enumerated(k2, LOGITS)[1]
-    np.testing.assert_allclose(gradient, jax.grad(reverse_kl)(LOGITS), atol=1e-6)
+    np.testing.assert_allclose(gradient, reverse_kl(LOGITS)[1], atol=1e-6)
     assert np.abs(gradient).max() > 0.1
 
 
 def test_expected_gradient_of_k3_is_that_of_the_forward_kl():
     gradient = enumerated(k3, LOGITS)[1]
-    np.testing.assert_allclose(gradient, jax.grad(forward_kl)(LOGITS), atol=1e-6)
-    assert np.abs(gradient - jax.grad(reverse_kl)(LOGITS)).max() > 0.05
+    np.testing.assert_allclose(gradient, forward_kl(LOGITS)[1], atol=1e-6)
+    assert np.abs(np.subtract(gradient, reverse_kl(LOGITS)[1])).max() > 0.05
 
 
 def test_k1_in_the_reward_has_the_gradient_of_the_reverse_kl():
-    logp = jax.nn.log_softmax(LOGITS)
-    penalty = jax.lax.stop_gradient(k1(logp, REFERENCE))
-    reinforce = jax.grad(lambda x: (jnp.exp(logp) * penalty * jax.nn.log_softmax(x)).sum())
-    np.testing.assert_allclose(reinforce(LOGITS), jax.grad(reverse_kl)(LOGITS), atol=1e-6)
+    logp = log_softmax(LOGITS)
+
+    @jax.jit
+    @jax.grad
+    def reinforce(logits):
+        penalty = jax.lax.stop_gradient(k1(jnp.asarray(logp), REFERENCE))
+        return (np.exp(logp) * penalty * jax.nn.log_softmax(logits)).sum()
+
+    np.testing.assert_allclose(reinforce(LOGITS), reverse_kl(LOGITS)[1], atol=1e-6)
 
 
 def test_a_tangent_goes_on_as_steep_as_the_curve_was():
-    x = jnp.array([-2.0, 0.5, 1.0, 3.0])
-    value, slope = jax.vmap(jax.value_and_grad(lambda x: tangent_expm1(x, 1.0)))(x)
+    both = jax.jit(jax.vmap(jax.value_and_grad(lambda x: tangent_expm1(x, 1.0))))
+    value, slope = both(array([-2.0, 0.5, 1.0, 3.0]))
     np.testing.assert_allclose(value, [np.expm1(-2), np.expm1(0.5), np.e - 1, 3 * np.e - 1], 1e-6)
     np.testing.assert_allclose(slope, np.exp([-2.0, 0.5, 1.0, 1.0]), 1e-6)
 
 
 def test_k3_near_the_reference_keeps_its_digits():
     x = np.float32(1e-4)
-    np.testing.assert_allclose(k3(jnp.float32(0), x), x**2 / 2, rtol=1e-2)
+    np.testing.assert_allclose(jax.jit(k3)(np.float32(0), x), x**2 / 2, rtol=1e-2)
+
+
+k3_and_slope = jax.jit(jax.value_and_grad(k3))
+ratio_and_slopes = jax.jit(jax.value_and_grad(probability_ratio, (0, 1)))
 
 
 @pytest.mark.parametrize("x", [19.0, 20.0, 21.0, 60.0, 1e4])
 def test_k3_and_the_ratio_pull_the_right_way_far_from_the_reference(x):
     """π much less likely than π_ref: descending on k3 must raise log π."""
-    value, gradient = jax.value_and_grad(k3)(jnp.float32(-x), jnp.float32(0))
+    value, gradient = k3_and_slope(array(-x), array(0))
     assert np.isfinite(value) and value > 1e7
     assert np.isfinite(gradient) and gradient < -1e7
-    ratio, slope = jax.value_and_grad(probability_ratio)(jnp.float32(x), jnp.float32(0))
+    ratio, (slope, by_behaviour) = ratio_and_slopes(array(x), array(0))
     assert np.isfinite(ratio) and ratio > 1e7
     assert np.isfinite(slope) and slope > 1e7
-    assert jax.grad(probability_ratio, 1)(jnp.float32(x), jnp.float32(0)) == 0
+    assert by_behaviour == 0
 
 
 def test_the_ratio_is_exact_where_it_is_read():
     log = np.linspace(-8, 19, 28, dtype=np.float32)
-    np.testing.assert_allclose(probability_ratio(log, 0 * log), np.exp(log), rtol=2e-6, atol=1e-7)
+    ratio = jax.jit(probability_ratio)(log, 0 * log)
+    np.testing.assert_allclose(ratio, np.exp(log), rtol=2e-6, atol=1e-7)
+
+
+@jax.jit
+@functools.partial(jax.value_and_grad, has_aux=True)
+def surrogate_and_slope(ratio, advantage):
+    return clipped_surrogate(ratio, advantage, (0.8, 1.3))
 
 
 @pytest.mark.parametrize(
@@ -120,35 +152,40 @@ def test_the_ratio_is_exact_where_it_is_read():
     ],
 )
 def test_clipped_surrogate(ratio, advantage, value, clipped):
-    surrogate = lambda r: clipped_surrogate(r, jnp.float32(advantage), (0.8, 1.3))
-    got, binds = surrogate(jnp.float32(ratio))
+    (got, binds), slope = surrogate_and_slope(array(ratio), array(advantage))
     assert got == pytest.approx(value, rel=1e-6)
     assert bool(binds) is clipped
-    slope = jax.grad(lambda r: surrogate(r)[0])(jnp.float32(ratio))
     assert slope == (0.0 if clipped else advantage)
 
 
 def group(seed=0, b=2, k=3, t=4, v=5):
     rng = np.random.default_rng(seed)
-    logits = jnp.asarray(rng.standard_normal([b, k, t, v]), jnp.float32)
-    action = jnp.asarray(rng.integers(0, v, [b, k, t]), jnp.int32)
+    logits = array(rng.standard_normal([b, k, t, v]))
+    action = rng.integers(0, v, [b, k, t], np.int32)
     length = rng.integers(1, t + 1, [b, k])
     batch = Group(
         context=None,
         action=action,
-        mask=jnp.arange(t) < length[..., None],
-        logp=gather_logp(logits, action),
-        reward=jnp.asarray(rng.standard_normal([b, k]), jnp.float32),
-        terminated=jnp.ones([b, k], bool),
+        mask=np.arange(t) < length[..., None],
+        logp=of_actions(logits, action),
+        reward=array(rng.standard_normal([b, k])),
+        terminated=np.ones([b, k], bool),
     )
     return logits, batch, length
+
+
+def of_actions(logits, action):
+    return np.take_along_axis(log_softmax(logits), action[..., None], -1)[..., 0]
+
+
+advantages = jax.jit(group_advantages)
 
 
 @pytest.mark.parametrize("aggregate", [sequence_mean, token_mean])
 def test_on_policy_gradient_is_reinforce(aggregate):
     """With ρ = 1, ∇L = −mean(A ∇ log π), whatever the clip."""
     logits, batch, length = group()
-    advantage = group_advantages(batch.reward)
+    advantage = np.asarray(advantages(batch.reward))
 
     def objective(x):
         logp = gather_logp(x, batch.action)
@@ -164,14 +201,16 @@ def test_on_policy_gradient_is_reinforce(aggregate):
             total -= advantage[b, k] * logp[b, k, :n].sum() / share
         return total
 
-    gradient = jax.jit(jax.grad(objective))(logits)
-    np.testing.assert_allclose(gradient, jax.jit(jax.grad(reinforce))(logits), atol=1e-6)
+    gradient, expected = jax.jit(lambda x: (jax.grad(objective)(x), jax.grad(reinforce)(x)))(logits)
+    np.testing.assert_allclose(gradient, expected, atol=1e-6)
     assert np.abs(gradient).max() > 0.01
 
 
 def test_on_policy_metrics():
     _, batch, _ = group()
-    loss = grpo(batch.logp, batch, advantage=batch.reward, clip=0.2, beta=0.1, ref_logp=batch.logp)
+    loss = jax.jit(functools.partial(grpo, clip=0.2, beta=0.1))(
+        batch.logp, batch, advantage=batch.reward, ref_logp=batch.logp
+    )
     means = {k: float(total / weight) for k, (total, weight) in loss.metrics.items()}
     expected = {"ratio": 1.0, "clip_fraction": 0, "kl_behaviour": 0, "kl_token": 0, "kl": 0}
     entropy = means.pop("entropy")
@@ -181,9 +220,9 @@ def test_on_policy_metrics():
 
 def test_equal_advantages_of_zero_leave_only_the_penalty():
     _, batch, _ = group()
-    ref_logp = batch.logp - 0.3
-    loss = grpo(
-        batch.logp, batch, advantage=jnp.zeros([2, 3]), clip=0.2, beta=0.5, ref_logp=ref_logp, kl=k1
+    ref_logp = batch.logp - array(0.3)
+    loss = jax.jit(functools.partial(grpo, clip=0.2, beta=0.5, kl=k1))(
+        batch.logp, batch, advantage=np.zeros([2, 3], np.float32), ref_logp=ref_logp
     )
     assert loss.mean == pytest.approx(0.5 * 0.3, rel=1e-5)
     total, weight = loss.metrics["kl_token"]
@@ -192,24 +231,29 @@ def test_equal_advantages_of_zero_leave_only_the_penalty():
 
 def test_beta_of_zero_still_reports_the_kl():
     _, batch, _ = group()
-    args = dict(advantage=batch.reward, clip=0.2, beta=0.0)
-    free = grpo(batch.logp, batch, **args)
-    watched = grpo(batch.logp, batch, **args, ref_logp=batch.logp - 0.3, kl=k1)
+    free, watched = jax.jit(
+        lambda x, ref_logp: (
+            grpo(x, batch, advantage=batch.reward, clip=0.2, beta=0.0),
+            grpo(x, batch, advantage=batch.reward, clip=0.2, beta=0.0, ref_logp=ref_logp, kl=k1),
+        )
+    )(batch.logp, batch.logp - array(0.3))
     assert free.total == watched.total
     assert "kl" in watched.metrics and "kl" not in free.metrics
     tokens = batch.mask.sum() / 6
     total, weight = watched.metrics["kl"]
-    assert total / weight == pytest.approx(float(0.3 * tokens), rel=1e-5)
+    assert total / weight == pytest.approx(0.3 * tokens, rel=1e-5)
 
 
 def test_scaled_advantages_of_a_group_of_two_do_not_depend_on_the_gap():
     _, batch, _ = group(k=2)
-    near, far = (jnp.array([[1.0, 1.0 + gap]] * 2) for gap in (0.5, 50.0))
-    losses = [
-        grpo(batch.logp, batch, advantage=group_advantages(r, eps=0.0), clip=0.2, beta=0.0).total
-        for r in (near, far)
-    ]
-    np.testing.assert_allclose(*losses, rtol=1e-5, atol=1e-6)
+    near, far = (array([[1.0, 1.0 + gap]] * 2) for gap in (0.5, 50.0))
+
+    @jax.jit
+    def total(reward):
+        advantage = group_advantages(reward, eps=0.0)
+        return grpo(batch.logp, batch, advantage=advantage, clip=0.2, beta=0.0).total
+
+    np.testing.assert_allclose(total(near), total(far), rtol=1e-5, atol=1e-6)
 
 
 def test_a_penalty_needs_a_reference():
@@ -236,7 +280,7 @@ def test_an_advantage_of_another_shape_is_refused():
     _, batch, _ = group()
     for shape in [(2, 3, 1), (2, 1), (3,)]:
         with pytest.raises(InputError, match=r"^advantage: expected shape \[2, 3"):
-            grpo(batch.logp, batch, advantage=jnp.zeros(shape), clip=0.2, beta=0.0)
+            grpo(batch.logp, batch, advantage=np.zeros(shape, np.float32), clip=0.2, beta=0.0)
 
 
 NEAR = {
@@ -254,16 +298,21 @@ NEAR = {
 BY_TOKEN = ("ppo", "dapo", "cispo", "dr_grpo", "luspo", "vespo")  # not by a completion's length
 
 
-def by_logp(loss, logp, batch, **options):
-    """The gradient of the total by the log-probs, f32[B, K, T]."""
-    return np.asarray(jax.grad(lambda x: loss(x, batch, **options).total)(logp))
+@functools.partial(jax.jit, static_argnums=0, static_argnames=("clip", "beta", "dual"))
+def total_and_slope(loss, logp, batch, **options):
+    """A loss's total, f32[], and its gradient by the log-probs, f32[B, K, T]."""
+    return jax.value_and_grad(lambda x: loss(x, batch, **options).total)(logp)
+
+
+def by_logp(*args, **options):
+    return np.asarray(total_and_slope(*args, **options)[1])
 
 
 @pytest.mark.parametrize("name", NEAR)
 def test_on_policy_every_surrogate_has_the_gradient_of_reinforce(name):
     """The total, that is, with what a token counts put back."""
     _, batch, length = group()
-    advantage = group_advantages(batch.reward)
+    advantage = advantages(batch.reward)
     counts = 1.0 if name in BY_TOKEN else length[..., None]
     gradient = counts * by_logp(NEAR[name], batch.logp, batch, advantage=advantage)
     expected = by_logp(reinforce, batch.logp, batch, advantage=advantage)
@@ -273,10 +322,10 @@ def test_on_policy_every_surrogate_has_the_gradient_of_reinforce(name):
 
 def one_token(log_ratio, advantage):
     """A completion of one token whose log-prob has moved by log_ratio."""
-    ones = jnp.ones([1, 1], bool)
-    logp = jnp.full([1, 1, 1], -1.0)
-    batch = Group(None, jnp.zeros([1, 1, 1], int), ones[..., None], logp, jnp.zeros([1, 1]), ones)
-    return logp + log_ratio, batch, jnp.full([1, 1], advantage)
+    ones = np.ones([1, 1], bool)
+    logp = np.full([1, 1, 1], -1.0, np.float32)
+    batch = Group(None, np.zeros([1, 1, 1], int), ones[..., None], logp, array([[0]]), ones)
+    return logp + array(log_ratio), batch, array([[advantage]])
 
 
 @pytest.mark.parametrize("log_ratio", [-0.5, -0.1, 0.0, 0.1, 0.5])
@@ -284,10 +333,10 @@ def one_token(log_ratio, advantage):
 def test_of_one_token_all_clipped_ratios_are_one(log_ratio, advantage):
     """GSPO's and GMPO's ratio of one token is GRPO's (GMPO clips its log)."""
     logp, batch, a = one_token(log_ratio, advantage)
-    totals = {name: NEAR[name](logp, batch, advantage=a).total for name in ("grpo", "gspo")}
-    assert totals["gspo"] == pytest.approx(totals["grpo"])
-    as_log = (-np.log(0.8), np.log(1.2))
-    assert gmpo(logp, batch, advantage=a, clip=as_log).total == pytest.approx(totals["grpo"])
+    total = lambda loss, **clip: total_and_slope(loss, logp, batch, advantage=a, **clip)[0]
+    expected = total(NEAR["grpo"])
+    assert total(NEAR["gspo"]) == pytest.approx(expected)
+    assert total(gmpo, clip=(-np.log(0.8), np.log(1.2))) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -319,22 +368,22 @@ def test_a_soft_gate_falls_off_to_either_side(advantage, tau):
 @pytest.mark.parametrize(("advantage", "k", "rate"), [(2.0, 2.0, 3.0), (-2.0, 3.0, 2.0)])
 def test_vespo_weighs_a_completion_by_its_whole_ratio(advantage, k, rate):
     """Two tokens that moved by 0.4 and −0.1 nats: W = exp(0.3) for both."""
-    mask, old = jnp.ones([1, 1, 2], bool), jnp.full([1, 1, 2], -1.0)
-    batch = Group(None, jnp.zeros([1, 1, 2], int), mask, old, jnp.zeros([1, 1]), mask[..., 0])
-    logp = old + jnp.array([0.4, -0.1])
-    gradient = by_logp(NEAR["vespo"], logp, batch, advantage=jnp.full([1, 1], advantage))
+    mask, old = np.ones([1, 1, 2], bool), np.full([1, 1, 2], -1.0, np.float32)
+    batch = Group(None, np.zeros([1, 1, 2], int), mask, old, array([[0]]), mask[..., 0])
+    logp = old + array([0.4, -0.1])
+    gradient = by_logp(NEAR["vespo"], logp, batch, advantage=array([[advantage]]))
     ratio = np.exp(0.3)
     weight = ratio**k * np.exp(rate * (1 - ratio))
     np.testing.assert_allclose(gradient, np.full([1, 1, 2], -weight * advantage), rtol=1e-5)
-    far = by_logp(NEAR["vespo"], logp + 40.0, batch, advantage=jnp.full([1, 1], advantage))
+    far = by_logp(NEAR["vespo"], logp + array(40.0), batch, advantage=array([[advantage]]))
     assert not far.any()
 
 
 def test_a_token_counts_by_the_aggregation():
     """Two completions, of 1 and of 3 tokens, with A = 1: what a token of each pulls."""
-    mask = jnp.arange(3) < jnp.array([[1], [3]])[None]
-    logp, ones = jnp.zeros([1, 2, 3]), jnp.ones([1, 2])
-    batch = Group(None, jnp.zeros([1, 2, 3], int), mask, logp, ones, ones > 0)
+    mask = np.arange(3) < np.array([[1], [3]])[None]
+    logp, ones = np.zeros([1, 2, 3], np.float32), np.ones([1, 2], np.float32)
+    batch = Group(None, np.zeros([1, 2, 3], int), mask, logp, ones, ones > 0)
     expected = {
         "grpo": [1 / 2, 1 / 6],
         "dapo": [1 / 4, 1 / 4],
@@ -344,28 +393,27 @@ def test_a_token_counts_by_the_aggregation():
     }
     for name, (short, long) in expected.items():
         mean = lambda x, loss=NEAR[name]: loss(x, batch, advantage=ones).mean
-        pull = -np.asarray(jax.grad(mean)(logp))[0]
+        pull = -np.asarray(jax.jit(jax.grad(mean))(logp))[0]
         np.testing.assert_allclose(pull, [[short, 0, 0], [long] * 3], rtol=1e-6)
 
 
 def test_weights_of_samples_multiply_the_advantage():
     """min(ρ w A, clip(ρ) w A) = w min(ρ A, clip(ρ) A) for w >= 0."""
     logits, batch, _ = group()
-    logp = gather_logp(1.3 * logits, batch.action)
-    advantage = group_advantages(batch.reward)[..., None]
-    weight = jnp.linspace(0.0, 2.0, batch.mask.size).reshape(batch.mask.shape)
-    one = by_logp(NEAR["ppo"], logp, batch, advantage=advantage * jnp.ones_like(weight))
+    logp = of_actions(array(1.3) * logits, batch.action)
+    advantage = np.asarray(advantages(batch.reward))[..., None]
+    weight = np.linspace(0.0, 2.0, batch.mask.size, dtype=np.float32).reshape(batch.mask.shape)
+    one = by_logp(NEAR["ppo"], logp, batch, advantage=advantage * np.ones_like(weight))
     both = by_logp(NEAR["ppo"], logp, batch, advantage=advantage * weight)
     np.testing.assert_allclose(both, weight * one, rtol=1e-5, atol=1e-6)
 
 
 def test_the_entropy_bonus_has_the_gradient_of_the_entropy():
     """In expectation over the actions; H = −Σ π log π."""
-    logp = jax.nn.log_softmax(LOGITS)
-    n = LOGITS.size
-    ones = jnp.ones([1, n], bool)
-    batch = Group(None, jnp.zeros([1, n, 1], int), ones[..., None], logp[None, :, None],
-                  jnp.zeros([1, n]), ones)  # fmt: skip
+    logp, n = log_softmax(LOGITS), LOGITS.size
+    ones = np.ones([1, n], bool)
+    batch = Group(None, np.zeros([1, n, 1], int), ones[..., None], logp[None, :, None],
+                  np.zeros([1, n], np.float32), ones)  # fmt: skip
 
     def expected_bonus(x):
         """Each action once, weighted by its probability through the penalty's linearity."""
@@ -377,12 +425,11 @@ def test_the_entropy_bonus_has_the_gradient_of_the_entropy():
                 entropy=1.0,
             ).total
         )
-        return sum(jnp.exp(logp[a]) * each(a) for a in range(n))
+        return sum(np.exp(logp[a]) * each(a) for a in range(n))
 
     entropy = lambda x: -(jax.nn.softmax(x) * jax.nn.log_softmax(x)).sum()
-    np.testing.assert_allclose(
-        jax.grad(expected_bonus)(LOGITS), -jax.grad(entropy)(LOGITS), atol=1e-6
-    )
+    both = jax.jit(lambda x: (jax.grad(expected_bonus)(x), -jax.grad(entropy)(x)))
+    np.testing.assert_allclose(*both(LOGITS), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -401,16 +448,15 @@ def test_the_dual_clip_bounds_the_loss_of_what_should_not_have_grown(
     ratio, advantage, value, slope
 ):
     logp, batch, a = one_token(np.log(ratio), advantage)
-    loss = ppo(logp, batch, advantage=a, clip=0.2, dual=3.0)
-    assert -loss.total == pytest.approx(value, rel=1e-6)
-    gradient = by_logp(ppo, logp, batch, advantage=a, clip=0.2, dual=3.0)
-    np.testing.assert_allclose(-gradient, slope * ratio, rtol=1e-6)
+    total, gradient = total_and_slope(ppo, logp, batch, advantage=a, clip=0.2, dual=3.0)
+    assert -float(total) == pytest.approx(value, rel=1e-6)
+    np.testing.assert_allclose(np.negative(gradient), slope * ratio, rtol=1e-6)
     with pytest.raises(InputError, match=r"^dual: expected a number in \(1"):
         ppo(logp, batch, advantage=a, clip=0.2, dual=1.0)
 
 
-PAIR = jnp.array([[0, 0], [0, 1], [1, 0], [1, 1]])  # completions of two tokens, two symbols
-OWN, OTHER = jnp.array([0.0, 0.0, 2.0]), jnp.array([0.2, 0.0, -1.0])
+PAIR = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])  # completions of two tokens, two symbols
+OWN, OTHER = array([0.0, 0.0, 2.0]), array([0.2, 0.0, -1.0])
 
 
 def two_tokens(logits):
@@ -425,12 +471,13 @@ def two_tokens(logits):
 
 def expected_gradient(advantage=None, **penalties):
     """Of `reinforce`, over all completions, by the logits at `OWN`."""
-    probability = jnp.exp(two_tokens(OWN).sum(-1))
-    advantage = jnp.zeros([4, 2]) if advantage is None else advantage
-    mask, nothing = jnp.ones([1, 1, 2], bool), jnp.zeros([1, 1])
+    advantage = np.zeros([4, 2], np.float32) if advantage is None else advantage
+    mask, nothing = np.ones([1, 1, 2], bool), np.zeros([1, 1], np.float32)
 
-    def mean(logits):
-        total = 0.0
+    @jax.jit
+    @jax.grad
+    def slope(logits):
+        total, probability = 0.0, jnp.exp(two_tokens(OWN).sum(-1))
         for i, logp in enumerate(two_tokens(logits)):
             batch = Group(None, PAIR[i][None, None], mask, logp[None, None], nothing, nothing > 0)
             arrays = {"advantage": advantage[i][None, None]}
@@ -440,51 +487,61 @@ def expected_gradient(advantage=None, **penalties):
             total += probability[i] * loss.total
         return total
 
-    return jax.grad(mean)(OWN)
+    return slope(OWN)
 
 
-def kl_of_completions(logits):
+@jax.jit
+@jax.grad
+def slope_of_the_kl_of_completions(logits):
     own, other = two_tokens(logits).sum(-1), two_tokens(OTHER).sum(-1)
     return (jnp.exp(own) * (own - other)).sum()
 
 
 def test_sums_of_k2_and_k3_over_tokens_are_not_the_kl_of_completions():
     """By enumeration; the first logit moves which prefix, of a small or a large KL, comes."""
-    exact = jax.grad(kl_of_completions)(OWN)
+    exact = slope_of_the_kl_of_completions(OWN)
     by_k2, by_k3 = (expected_gradient(beta=1.0, kl=kl) for kl in (k2, k3))
     np.testing.assert_allclose(exact, [0.1572, 0.0, 0.1575], atol=2e-4)
     np.testing.assert_allclose(by_k2, [-0.05, 0.0, 0.1575], atol=2e-4)
     np.testing.assert_allclose(by_k3, [-0.0498, 0.0, 0.3059], atol=2e-4)
 
-    mask, ones = jnp.ones([4, 2], bool), jnp.zeros(4)
-    reward = kl_penalised(ones, two_tokens(OWN), two_tokens(OTHER), mask, beta=1.0)
-    in_reward = expected_gradient(returns(reward, mask, discount=1.0))
+    mask, zeros = np.ones([4, 2], bool), np.zeros(4, np.float32)
+
+    @jax.jit
+    def penalties():
+        reward = kl_penalised(zeros, two_tokens(OWN), two_tokens(OTHER), mask, beta=1.0)
+        return returns(reward, mask, discount=1.0)
+
+    in_reward = expected_gradient(np.asarray(penalties()))
     np.testing.assert_allclose(in_reward, exact, atol=1e-6)
     whole = lambda x: (
         jnp.exp(two_tokens(OWN).sum(-1)) * k2(two_tokens(x).sum(-1), two_tokens(OTHER).sum(-1))
     ).sum()
-    np.testing.assert_allclose(jax.grad(whole)(OWN), exact, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(jax.grad(whole))(OWN), exact, atol=1e-6)
 
 
 def test_the_entropy_bonus_is_of_each_token_and_not_of_completions():
     own = lambda x: two_tokens(x).sum(-1)
-    entropy = lambda x: -(jnp.exp(own(x)) * own(x)).sum()
-    exact, bonus = -jax.grad(entropy)(OWN), expected_gradient(entropy=1.0)
+    negentropy = lambda x: (jnp.exp(own(x)) * own(x)).sum()
+    exact, bonus = jax.jit(jax.grad(negentropy))(OWN), expected_gradient(entropy=1.0)
+    exact, bonus = np.asarray(exact), np.asarray(bonus)
     np.testing.assert_allclose(exact[1:], bonus[1:], atol=1e-6)  # the last token's own
     assert abs(bonus[0]) < 1e-6 < 0.05 < exact[0]  # after a 1, less entropy is left
 
 
 def test_a_completion_whose_first_token_is_masked_learns_from_the_others():
     """Where stale tokens are masked, what is left is a shorter completion."""
-    logp = jnp.array([[[-0.3, -0.7, -0.2], [-0.4, -0.1, -0.6]]])
-    mask = jnp.array([[[False, True, True], [True, True, True]]])
-    advantage = jnp.array([[1.0, -1.0]])
+    logp = array([[[-0.3, -0.7, -0.2], [-0.4, -0.1, -0.6]]])
+    mask = np.array([[[False, True, True], [True, True, True]]])
+    advantage = array([[1.0, -1.0]])
 
+    @jax.jit
+    @jax.value_and_grad
     def loss(logp, mask):
         nothing = jnp.zeros(mask.shape[:2])
         group = Group(None, None, mask, jnp.zeros_like(logp), nothing, nothing > 0)
         return reinforce(logp, group, advantage=advantage).total
 
-    assert float(loss(logp, mask)) == pytest.approx(0.9 - 1.1)
-    gradient = jax.grad(loss)(logp, mask)
+    total, gradient = loss(logp, mask)
+    assert float(total) == pytest.approx(0.9 - 1.1)
     np.testing.assert_allclose(gradient, [[[0, -1, -1], [1, 1, 1]]], rtol=1e-6)

@@ -142,27 +142,37 @@ def test_without_a_horizon_it_is_what_a_long_one_comes_to(kind):
 @every_kind
 def test_the_gradient_of_a_value_is_the_occupancy(kind):
     """Of p₀·V by the reward: the envelope theorem; by finite horizons and by the fixed point."""
-    mdp, reward = process(kind), jnp.asarray(rewards())
-    slope = jax.grad(lambda r: mdp.start @ finite_horizon(mdp, r, horizon=H).value[0])(reward)
-    visits = occupancy(mdp, finite_horizon(mdp, reward, horizon=H).logp).sum(0)
-    np.testing.assert_allclose(slope, visits, rtol=1e-12)
+    mdp = process(kind)
+    short = lambda r: finite_horizon(mdp, r, horizon=H)
     solve = lambda r: infinite_horizon(mdp, r, tolerance=1e-12)
-    slope = jax.grad(lambda r: mdp.start @ solve(r).value)(reward)
-    np.testing.assert_allclose(slope, occupancy(mdp, solve(reward).logp), rtol=1e-10)
+
+    @jax.jit
+    def compared(r):
+        of = lambda value: jax.grad(lambda r: mdp.start @ value(r))(r)
+        visits = occupancy(mdp, short(r).logp).sum(0), occupancy(mdp, solve(r).logp)
+        return (of(lambda r: short(r).value[0]), visits[0]), (
+            of(lambda r: solve(r).value),
+            visits[1],
+        )
+
+    for (slope, visits), rtol in zip(compared(rewards()), (1e-12, 1e-10), strict=True):
+        np.testing.assert_allclose(slope, visits, rtol=rtol)
 
 
 def test_the_implicit_gradient_of_a_policy_is_that_of_differences():
-    mdp, reward = process("sparse"), jnp.asarray(rewards())
-    of = lambda r: (infinite_horizon(mdp, r, tolerance=1e-12).logp * jnp.cos(reward)).sum()
-    slope = jax.grad(of)(reward)
-    eps = 1e-5
-    for s, a in product(range(S), range(A)):
-        step = jnp.zeros((S, A)).at[s, a].set(eps)
-        expected = (of(reward + step) - of(reward - step)) / (2 * eps)
-        np.testing.assert_allclose(slope[s, a], expected, rtol=1e-6)
-    again = jax.jacobian(jax.grad(of))(reward)
-    ahead = jax.grad(of)(reward.at[0, 0].add(eps)) - jax.grad(of)(reward.at[0, 0].add(-eps))
-    np.testing.assert_allclose(again[0, 0], ahead / (2 * eps), rtol=1e-5, atol=1e-8)
+    mdp, reward = process("sparse"), np.asarray(rewards())
+    of = lambda r: (infinite_horizon(mdp, r, tolerance=1e-12).logp * np.cos(reward)).sum()
+    both, eps = jax.jit(jax.value_and_grad(of)), 1e-5
+    slope = np.asarray(both(reward)[1])
+    for at in product(range(S), range(A)):
+        step = np.zeros((S, A))
+        step[at] = eps
+        (up, slope_up), (down, slope_down) = both(reward + step), both(reward - step)
+        np.testing.assert_allclose(slope[at], (up - down) / (2 * eps), rtol=1e-6)
+        if at == (0, 0):
+            ahead = (slope_up - slope_down) / (2 * eps)
+    again = jax.jit(jax.jacobian(jax.grad(of)))(reward)
+    np.testing.assert_allclose(np.asarray(again)[0, 0], ahead, rtol=1e-5, atol=1e-8)
 
 
 def test_what_does_not_come_to_rest_is_nan():

@@ -162,8 +162,9 @@ class Game:
         p = np.asarray(self.probability(self.logits))
         groups = np.stack(np.meshgrid(*[np.arange(len(p))] * k, indexing="ij"), -1).reshape(-1, k)
         weight = p[groups].prod(-1)
-        number = jnp.asarray(self.number[groups])
-        advantage = advantages(Turns(number, jnp.asarray(self.reward[groups])))
+        number = self.number[groups]
+        turns = Turns(jnp.asarray(number), jnp.asarray(self.reward[groups]))
+        advantage = jax.jit(lambda: advantages(turns))()
 
         def loss(logits):
             logp = self.logp(logits)[groups]

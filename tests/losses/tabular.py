@@ -1,6 +1,7 @@
 """Small processes, their soft policies, and where a convex function is least, in float64."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +12,14 @@ from irl_jax.envs.tabular import random_mdp
 S, A, DISCOUNT = 5, 3, 0.9
 
 
+@partial(jax.jit, static_argnames="ends")
 def process(*, ends):
     """A random process of two successors; in one state an action ends the episode if it `ends`."""
     mdp = random_mdp(jax.random.key(0), S, A, discount=DISCOUNT, successors=2)
     return replace(mdp, discount=mdp.discount.at[2, 1].set(0.0)) if ends else mdp
 
 
+@partial(jax.jit, static_argnames="ends")
 def ring(*, ends):
     """A deterministic one: an action goes 1, 2 or 3 states on."""
     to = (jnp.arange(S)[:, None] + jnp.arange(A) + 1) % S
@@ -24,6 +27,7 @@ def ring(*, ends):
     return replace(mdp, prob=jnp.ones((S, A, 1)), successor=to[..., None])
 
 
+@jax.jit
 def expert(mdp, reward):
     """Values and log-probs of the soft policy."""
     plan = infinite_horizon(mdp, reward, tolerance=1e-13)
@@ -41,5 +45,6 @@ def newton(objective, x, steps=60):
     return jax.jit(lambda x: jax.lax.scan(step, x, length=steps)[0])(x)
 
 
+@jax.jit
 def share(visits):
     return (visits / visits.sum()).reshape(-1)

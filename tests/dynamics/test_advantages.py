@@ -265,9 +265,8 @@ def test_whitening_what_is_equal_or_nothing_is_zero():
     assert not np.any(whitened(tenths, ones))
     assert not np.any(whitened(np.full_like(tenths, np.nan), ~ones))
     mask = np.arange(800).reshape(2, 400) < 777
-    rounded = np.where(mask, 0.3, np.nan).astype(
-        np.float32
-    )  # in float32 the mean of 777 of 0.3 is not 0.3
+    # in float32 the mean of 777 of 0.3 is not 0.3
+    rounded = np.where(mask, 0.3, np.nan).astype(np.float32)
     assert jax.jit(masked_mean)(rounded, mask) != np.float32(0.3)
     assert not np.any(whitened(rounded, mask, eps=0.0))
     gradient = jax.jit(jax.grad(lambda x: whiten(x, ones).sum()))(tenths)

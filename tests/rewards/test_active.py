@@ -196,10 +196,8 @@ def test_the_ensembles_mean_is_linear_in_its_last_layer():
         hidden @ weights + bias, np.asarray(model(pairs)).mean(0), rtol=1e-4, atol=1e-5
     )
     linear = jax.tree.map(lambda x: np.asarray(x)[0], {"layer_0": model.members["layer_0"]})
-    assert jax.eval_shape(apply_mlp, linear, pairs).shape == (
-        40,
-        2,
-    )  # no hidden layer: the features themselves
+    shape = jax.eval_shape(apply_mlp, linear, pairs).shape
+    assert shape == (40, 2)  # no hidden layer: the features themselves
 
 
 def test_says_what_is_wrong():
